@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+#include "registry.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#include "xshimd.h"
+
+static struct xshim_tuple acceptors_view(const struct xshimd_wait *w)
+{
+	return w->is_claim ? w->tcp.tuple : xshim_tuple_mirror(&w->tcp.tuple);
+}
+
+int xshimd_wait_add(struct xshimd *d, struct xshimd_wait *w)
+{
+	struct xshimd_registry *r = &d->registry;
+	struct xshim_tuple tuple = acceptors_view(w);
+	struct xshimd_bucket *b;
+	int rc;
+
+	HASH_FIND(hh, r->buckets, &tuple, sizeof(tuple), b);
+	if (!b) {
+		b = calloc(1, sizeof(*b));
+		if (!b)
+			return -ENOMEM;
+		b->tuple = tuple;
+		HASH_ADD(hh, r->buckets, tuple, sizeof(b->tuple), b);
+	}
+	w->bucket = b;
+	DL_APPEND(b->waits, w);
+	DL_APPEND2(w->conn->waits, w, c_prev, c_next);
+	if (w->is_claim) {
+		DL_APPEND2(r->claims, w, a_prev, a_next);
+		r->claims_n++;
+	} else {
+		DL_APPEND2(r->offers, w, a_prev, a_next);
+		r->offers_n++;
+		/* Last, so that a claim that follows from it finds the offer here. */
+		rc = xshimd_publish_offer(&d->publish, xshim_tuple_hash(&tuple));
+		if (rc < 0)
+			goto unlink;
+	}
+	xshimd_timer_by(d, w->until_ms);
+	return 0;
+unlink:
+	DL_DELETE2(r->offers, w, a_prev, a_next);
+	r->offers_n--;
+	DL_DELETE2(w->conn->waits, w, c_prev, c_next);
+	DL_DELETE(b->waits, w);
+	if (!b->waits) {
+		HASH_DEL(r->buckets, b);
+		free(b);
+	}
+	return rc;
+}
+
+void xshimd_wait_free(struct xshimd *d, struct xshimd_wait *w)
+{
+	struct xshimd_registry *r = &d->registry;
+	struct xshimd_bucket *b = w->bucket;
+
+	xshimd_probe_forget(d, w);
+	if (w->is_claim) {
+		DL_DELETE2(r->claims, w, a_prev, a_next);
+		r->claims_n--;
+	} else {
+		xshimd_withdraw_offer(&d->publish, xshim_tuple_hash(&b->tuple));
+		DL_DELETE2(r->offers, w, a_prev, a_next);
+		r->offers_n--;
+	}
+	DL_DELETE2(w->conn->waits, w, c_prev, c_next);
+	DL_DELETE(b->waits, w);
+	if (!b->waits) {
+		HASH_DEL(r->buckets, b);
+		free(b);
+	}
+	close(w->region);
+	close(w->bell);
+	if (w->probe >= 0)
+		close(w->probe);
+	xshimd_quota_give(&d->quota, w->conn->cred.uid, XSHIMD_OFFERS);
+	/* Fewer candidates can settle what was ambiguous, or free a claim that waited for this one's probe. */
+	d->rematch = true;
+	free(w);
+}
+
+struct xshimd_wait *xshimd_wait_find(const struct xshimd_conn *c, uint32_t id)
+{
+	struct xshimd_wait *w;
+
+	DL_FOREACH2(c->waits, w, c_next)
+		if (w->id == id)
+			return w;
+	return NULL;
+}
+
+static uint64_t sweep(struct xshimd *d, struct xshimd_wait *list, uint32_t reason, uint64_t now_ms)
+{
+	struct xshimd_wait *w, *tmp;
+	uint64_t next = UINT64_MAX;
+
+	DL_FOREACH_SAFE2(list, w, tmp, a_next) {
+		if (w->until_ms > now_ms) {
+			if (w->until_ms < next)
+				next = w->until_ms;
+			continue;
+		}
+		xshimd_conn_decline(w->conn, w->id, reason);
+		xshimd_wait_free(d, w);
+	}
+	return next;
+}
+
+uint64_t xshimd_waits_sweep(struct xshimd *d, uint64_t now_ms)
+{
+	uint64_t offers = sweep(d, d->registry.offers, XSHIM_R_PEER_SILENT, now_ms);
+	uint64_t claims = sweep(d, d->registry.claims, XSHIM_R_NETNS, now_ms);
+
+	return offers < claims ? offers : claims;
+}
+
+int xshimd_endpoint_add(struct xshimd *d, struct xshimd_conn *c, const struct xshim_endpoint *ep, uint32_t *limit)
+{
+	uint64_t hash = xshim_endpoint_hash(ep);
+	struct xshimd_endpoint_reg *e;
+	int rc;
+
+	*limit = 0;
+	HASH_FIND(hh, c->endpoints, &hash, sizeof(hash), e);
+	if (e)
+		return 0;
+	rc = xshimd_quota_take(&d->quota, &d->opt, c->cred.uid, XSHIMD_ENDPOINTS, limit);
+	if (rc < 0)
+		return rc;
+	e = calloc(1, sizeof(*e));
+	rc = -ENOMEM;
+	if (!e)
+		goto give;
+	rc = xshimd_publish_endpoint(&d->publish, hash);
+	if (rc < 0)
+		goto free_reg;
+	e->hash = hash;
+	HASH_ADD(hh, c->endpoints, hash, sizeof(e->hash), e);
+	d->registry.endpoints_n++;
+	return 0;
+free_reg:
+	free(e);
+give:
+	xshimd_quota_give(&d->quota, c->cred.uid, XSHIMD_ENDPOINTS);
+	return rc;
+}
+
+void xshimd_registry_leave(struct xshimd *d, struct xshimd_conn *c)
+{
+	struct xshimd_endpoint_reg *e, *tmp;
+
+	while (c->waits)
+		xshimd_wait_free(d, c->waits);
+	HASH_ITER(hh, c->endpoints, e, tmp) {
+		xshimd_withdraw_endpoint(&d->publish, e->hash);
+		xshimd_quota_give(&d->quota, c->cred.uid, XSHIMD_ENDPOINTS);
+		d->registry.endpoints_n--;
+		HASH_DEL(c->endpoints, e);
+		free(e);
+	}
+}

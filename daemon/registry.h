@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * registry.h - who waits for whom: endpoints by client, offers and claims by connection.
+ *
+ * An offer and the claims for it lie in one bucket, under the connection's addresses as the accepting end
+ * sees them. Several offers in one bucket are connections of different network namespaces with equal
+ * addresses; matching tells them apart.
+ */
+#ifndef XSHIMD_REGISTRY_H
+#define XSHIMD_REGISTRY_H
+#include <stdbool.h>
+#include <stdint.h>
+#include <uthash.h>
+#include <xshim/endpoint.h>
+
+#include "verify.h"
+
+struct xshimd;
+struct xshimd_conn;
+struct xshimd_bucket;
+
+struct xshimd_endpoint_reg {
+	uint64_t hash;
+	UT_hash_handle hh;		/* in conn->endpoints */
+};
+
+struct xshimd_wait {			/* an offer or a claim that waits */
+	struct xshimd_conn *conn;
+	uint32_t id;
+	bool is_claim;
+	bool probe_asked;		/* PROBE_WANTED is out */
+	struct xshimd_tcp tcp;		/* as its own end sees it */
+	int region, bell, probe;	/* ours; probe -1: none yet */
+	uint32_t order;
+	uint64_t nonce;
+	uint64_t until_ms;
+	uint32_t round;			/* match.c: looked at in this round */
+	uint32_t probes;		/* probe.c: probes that count on it for a socket */
+	struct xshimd_bucket *bucket;
+	struct xshimd_wait *prev, *next;	/* in the bucket */
+	struct xshimd_wait *c_prev, *c_next;	/* of the client */
+	struct xshimd_wait *a_prev, *a_next;	/* all offers, or all claims */
+};
+
+struct xshimd_bucket {
+	struct xshim_tuple tuple;	/* as the accepting end sees it */
+	struct xshimd_wait *waits;
+	UT_hash_handle hh;
+};
+
+struct xshimd_registry {
+	struct xshimd_bucket *buckets;
+	struct xshimd_wait *offers, *claims;
+	uint32_t offers_n, claims_n, endpoints_n;
+};
+
+/*
+ * Put a filled-in wait (allocated by the caller) into its bucket and publish an offer. 0 or -ENOMEM, -ENOSPC;
+ * then it is the caller's still. Its quota has been taken.
+ */
+int xshimd_wait_add(struct xshimd *d, struct xshimd_wait *w);
+/* Take it out, close what it holds, give the quota back. The caller has told the client what is to be told. */
+void xshimd_wait_free(struct xshimd *d, struct xshimd_wait *w);
+struct xshimd_wait *xshimd_wait_find(const struct xshimd_conn *c, uint32_t id);
+/* Decline what has waited long enough; the next such time, or UINT64_MAX. */
+uint64_t xshimd_waits_sweep(struct xshimd *d, uint64_t now_ms);
+
+/* An endpoint of a client. 0, also when it has it already; -EDQUOT, -ENOMEM, -ENOSPC. */
+int xshimd_endpoint_add(struct xshimd *d, struct xshimd_conn *c, const struct xshim_endpoint *ep, uint32_t *limit);
+
+/* All that a client that goes away has here. */
+void xshimd_registry_leave(struct xshimd *d, struct xshimd_conn *c);
+
+#endif

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * arena.h - the shared memory in which a process keeps the state of its connections (normative).
+ *
+ * An arena is a memfd sealed SHRINK|GROW|SEAL that a process makes for itself. It is mapped shared, so a forked child goes on
+ * with the same cursors and locks; the descriptor lets a shim in an exec'd image find it again; and xshimd,
+ * who gets the descriptor in HELLO, maps it READ-ONLY and shows it: counting costs the program no system
+ * call, and the counters survive kill -9. It is never given to a peer.
+ *
+ *   0              4096                                    4096 + XSHIM_ARENA_SLOTS * 1024
+ *   +--------------+------------+------------+-----//------+
+ *   | arena header | slot 0     | slot 1     |             |
+ *   +--------------+------------+------------+-----//------+
+ *
+ * Who writes: the processes that share it (a family by fork: one trust domain, but xshimd and a process
+ * that dropped privileges both treat what they read as untrusted: every index is masked or bounded, every
+ * string is cut at its field's end). xshimd only reads; a torn counter is a wrong figure for one second.
+ *
+ * A slot in use has state XSHIM_SLOT_USED. Life: FREE -> (CAS) BUSY, filled in -> USED -> BUSY, its counters
+ * added to the header's `done` totals -> FREE. `gen` is incremented at each allocation.
+ */
+#ifndef XSHIM_ARENA_H
+#define XSHIM_ARENA_H
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <xshim/endpoint.h>
+#include <xshim/link.h>
+#include <xshim/lock.h>
+#include <xshim/reason.h>
+
+#define XSHIM_ARENA_MAGIC 0x58534841u	/* "XSHA" */
+#define XSHIM_ARENA_VERSION 1
+#define XSHIM_ARENA_HDR 4096
+#define XSHIM_ARENA_SLOTS 4096		/* connections with a slot per arena; pages are touched on use */
+#define XSHIM_ARENA_SHARERS 6
+#define XSHIM_REASON_SLOTS 64		/* counters per reason; numbers beyond count as the last */
+
+enum xshim_slot_state {
+	XSHIM_SLOT_FREE = 0,
+	XSHIM_SLOT_BUSY,
+	XSHIM_SLOT_USED,
+};
+
+enum xshim_role {
+	XSHIM_ROLE_UNKNOWN = 0,
+	XSHIM_ROLE_CONNECT,
+	XSHIM_ROLE_ACCEPT,
+};
+
+enum xshim_transport {
+	XSHIM_TRANSPORT_TCP = 0,
+	XSHIM_TRANSPORT_SWITCHING,	/* a channel is attached, not yet both directions on the ring, or leaving */
+	XSHIM_TRANSPORT_RING,
+};
+
+/* Bytes of payload, as the application counts them. Each end counts for itself. */
+struct xshim_counters {
+	_Atomic uint64_t ring_tx, ring_rx, tcp_tx, tcp_rx;
+	_Atomic uint64_t attaches;	/* times a channel was attached */
+	_Atomic uint64_t leaves;	/* times the connection returned to TCP */
+	_Atomic uint64_t switches;	/* direction changes made or crossed, ups and downs and leaves */
+	_Atomic uint64_t bells_rung, bells_got;
+	_Atomic uint64_t sleeps;	/* times a call slept waiting on a channel */
+};
+
+struct xshim_slot {
+	_Atomic uint32_t state;		/* enum xshim_slot_state */
+	_Atomic uint32_t gen;
+	/* identity, const while USED (addresses: written once, before `named` is set, release/acquire) */
+	_Atomic uint32_t named;
+	uint32_t role;			/* enum xshim_role */
+	uint64_t cookie;		/* SO_COOKIE */
+	uint64_t netns;			/* SO_NETNS_COOKIE */
+	struct xshim_tuple tuple;
+	char comm[16];
+	/* what is shown */
+	_Atomic uint32_t transport;	/* enum xshim_transport */
+	_Atomic uint32_t reason;	/* enum xshim_reason: why not on a ring; RING when it is */
+	_Atomic uint32_t pid;		/* of the process that used it last, in its own pid namespace */
+	_Atomic uint32_t flags;		/* XSHIM_SLOT_* */
+	struct xshim_counters n;
+	/*
+	 * Processes that hold the connection: each writes its own pid in and takes it out (atomic); 0 is empty.
+	 * fork adds the child before it runs; pending > 0 while a fork is under way; more sharers than fit, or ones whose end
+	 * cannot be seen, set XSHIM_SLOT_CROWDED for good. A ring is only attached by a sole holder.
+	 */
+	_Atomic uint32_t sharers[XSHIM_ARENA_SHARERS];
+	_Atomic uint32_t fork_pending;
+	uint32_t pad0;
+	/* locks; order: rx before tx. Never held while blocking. */
+	struct xshim_lock rx_lock;	/* guards link.rx, base_rx */
+	struct xshim_lock tx_lock;	/* guards link.tx, base_tx */
+	struct xshim_link link;
+	int64_t base_rx, base_tx;	/* stream offset minus the kernel's count of octets */
+};
+
+#define XSHIM_SLOT_NONBLOCK	(1u << 0)	/* O_NONBLOCK is set on the description */
+#define XSHIM_SLOT_SHUT_RD	(1u << 1)
+#define XSHIM_SLOT_SHUT_WR	(1u << 2)
+#define XSHIM_SLOT_CROWDED	(1u << 3)	/* holders unknown: never attach */
+#define XSHIM_SLOT_RESET	(1u << 4)	/* we owe the application one ECONNRESET */
+
+#define XSHIM_SLOT_SHUT_DUE	(1u << 5)	/* shutdown(SHUT_WR) waits for the leave that is under way */
+
+#define XSHIM_SLOT_BYTES 1024
+_Static_assert(sizeof(struct xshim_slot) <= XSHIM_SLOT_BYTES, "arena ABI");
+
+struct xshim_arena_hdr {
+	uint32_t magic;
+	uint16_t version;
+	uint16_t slot_bytes;
+	uint32_t slots;
+	_Atomic uint32_t pid;		/* who made it */
+	_Atomic uint32_t high_water;	/* slots at or above it were never used */
+	_Atomic uint32_t hint;		/* where to look for a free one */
+	uint64_t start_ns;		/* CLOCK_REALTIME at creation */
+	char comm[16];
+	/* totals of connections that have ended (their slots may have been used again) */
+	struct xshim_counters done;
+	_Atomic uint64_t done_conns;	/* connections ended */
+	_Atomic uint64_t done_ring_conns; /* of these, that had been on a ring */
+	_Atomic uint64_t done_reasons[XSHIM_REASON_SLOTS]; /* by their last reason; RING: ended on the ring */
+	_Atomic uint64_t slotless;	/* connections for which no slot was free */
+};
+_Static_assert(sizeof(struct xshim_arena_hdr) <= XSHIM_ARENA_HDR, "arena ABI");
+
+#define XSHIM_ARENA_BYTES ((size_t)XSHIM_ARENA_HDR + (size_t)XSHIM_ARENA_SLOTS * XSHIM_SLOT_BYTES)
+
+struct xshim_arena {			/* a mapping; plain value */
+	struct xshim_arena_hdr *hdr;	/* NULL: none */
+	uint64_t ino;			/* of the memfd: the arena's name */
+};
+
+/* Make one (memfd, sealed, mapped); *fd is the caller's, close-on-exec. */
+int xshim_arena_create(struct xshim_arena *a, int *fd);
+/* Map somebody's, writable or read-only; checks seals, size and header. -EPROTO when it is not an arena. */
+int xshim_arena_map(struct xshim_arena *a, int fd, bool writable);
+void xshim_arena_unmap(struct xshim_arena *a);
+
+/* NULL when all are taken. Comes zeroed but for state BUSY and gen; set what is known, then xshim_slot_publish(). */
+struct xshim_slot *xshim_slot_alloc(struct xshim_arena *a);
+void xshim_slot_publish(struct xshim_slot *s);
+/* Adds its counters to the totals and frees it. Only the last sharer calls it. */
+void xshim_slot_free(struct xshim_arena *a, struct xshim_slot *s);
+struct xshim_slot *xshim_slot_at(const struct xshim_arena *a, uint32_t index);	/* NULL beyond the end */
+uint32_t xshim_slot_index(const struct xshim_arena *a, const struct xshim_slot *s);
+
+/* Sharers. add: false when there is no room (CROWDED is then set). remove: true if nobody is left. */
+bool xshim_slot_sharer_add(struct xshim_slot *s, pid_t pid);
+bool xshim_slot_sharer_remove(struct xshim_slot *s, pid_t pid);
+/* True if `self` is the only living holder and no fork is pending; takes the dead out. */
+bool xshim_slot_is_sole(struct xshim_slot *s, pid_t self);
+
+static inline void xshim_count(_Atomic uint64_t *c, uint64_t n)
+{
+	/* Counters are written under a direction's lock or lose an update now and then: shown, never relied on. */
+	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+#endif

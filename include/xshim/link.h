@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * link.h - one end's state of a connection: which path each direction is on, and the way there and back.
+ *
+ * Pure code: no system call, no allocation, no time. The caller does the input and output that it is
+ * told to, and reports what happened. So it can be simulated and model-checked (tests/models/).
+ *
+ *            up: switch k odd, at sw_at                    leave: both LEAVE frames exchanged
+ *   TX  TCP ---------------------------> RING --> HELD -----------> RESEND --> OUT
+ *        ^                                |      (own LEAVE is       [upto, head) of the own ring goes
+ *        +--------------------------------+       being sent)        over TCP first
+ *            down: switch k even
+ *
+ *   RX  TCP <--> RING --> FRAME --> RAW --> OUT
+ *       reads up to sw_at,  the peer's   TCP from upto on; until the offset reaches the peer's head the
+ *       then crosses        LEAVE comes  rest could still be had from the peer's region if it dies
+ *
+ * Rules
+ * - up needs the peer attached, and ack == seq. It is made at a time when the peer is reading, because
+ *   until the peer crosses, only the ring's size can be buffered.
+ * - down needs ack == seq: the peer has crossed our up. It is for a full ring that nobody empties: the kernel's
+ *   socket buffers then take what they take without us.
+ * - leave: who wants to leave sets `leave` in its region and rings. An end that sees the peer's `leave`
+ *   (or wants to leave itself and sees that the peer does too) sends LEAVE once its own outgoing stream is on the ring with ack == seq, and it
+ *   has itself crossed onto the peer's ring with no boundary ahead. The other answers with its own. From
+ *   the moment an end has begun to send LEAVE it neither reads nor writes the rings any more.
+ * - half-close cancels a leave, because after FIN no LEAVE can follow. Nobody begins with its own fin set or the peer's fin
+ *   seen. An end that has set fin and then reads a LEAVE it has not begun to answer throws the frame away and stays on the ring; the
+ *   one who sent it reads EOF where it expected the answer and goes back (xshim_link_leave_undo). An end that has begun
+ *   LEAVE defers its half-close until it is OUT.
+ * - From beginning LEAVE to the peer's answer an end can move nothing on this connection; the peer
+ *   answers in its next call, or at once if it sleeps in one.
+ * - A LEAVE that comes without having been asked for is answered all the same if the end is in a state to do
+ *   so; else the connection is reset (-EPROTO).
+ *
+ * Offsets: RX/TX pos are absolute stream offsets. On the TCP path, pos is the number of octets that the kernel
+ * counts for the socket in that direction (plus, after a leave, the difference that the caller keeps: base).
+ *
+ * Threads: the caller holds the lock of the direction (arena.h) for xshim_tx_* and xshim_rx_*; for
+ *          xshim_link_leave_* it holds both, rx before tx.
+ * Fork:    lives in memory shared with the child, plain data, no pointers.
+ * Errors:  0 or a count or -errno; -EPROTO: the peer broke the protocol, reset the connection.
+ */
+#ifndef XSHIM_LINK_H
+#define XSHIM_LINK_H
+#include <stdbool.h>
+#include <stdint.h>
+#include <xshim/frame.h>
+#include <xshim/region.h>
+
+enum xshim_tx_state {
+	XSHIM_TX_TCP = 0,
+	XSHIM_TX_RING,
+	XSHIM_TX_HELD,		/* LEAVE begun; the peer's has not come: nothing may be sent */
+	XSHIM_TX_RESEND,	/* the own ring's [pos, end) goes over TCP before anything else */
+	XSHIM_TX_OUT,		/* this direction has left */
+};
+
+enum xshim_rx_state {
+	XSHIM_RX_TCP = 0,
+	XSHIM_RX_RING,
+	XSHIM_RX_FRAME,		/* LEAVE begun by us; the peer's is next on TCP */
+	XSHIM_RX_RAW,		/* TCP carries the stream again; below `end` the peer's ring still has it too */
+	XSHIM_RX_OUT,
+};
+
+struct xshim_link_tx {
+	uint32_t state;		/* enum xshim_tx_state */
+	uint32_t seq;		/* switches made */
+	uint64_t pos;		/* RING: next offset to write; RESEND: next to send again */
+	uint64_t start;		/* where the present ring segment began */
+	uint64_t tail;		/* the peer's consumption, last checked value */
+	uint64_t end;		/* RESEND: where it ends; HELD: our head in LEAVE */
+	uint32_t frame_sent;	/* octets of our LEAVE already on TCP */
+	uint32_t frame_len;	/* 0, or XSHIM_FRAME_BYTES once LEAVE has been encoded */
+	uint8_t frame[XSHIM_FRAME_BYTES];
+};
+
+struct xshim_link_rx {
+	uint32_t state;		/* enum xshim_rx_state */
+	uint32_t seq;		/* switches of the peer crossed */
+	uint64_t pos;		/* next offset to consume */
+	uint64_t head;		/* the peer's head, last checked value */
+	uint64_t end;		/* RAW: the peer's head in its LEAVE */
+	uint32_t frame_got;	/* octets of the peer's LEAVE already read */
+	uint32_t pos_known;	/* pos was taken from the kernel for this channel */
+	uint8_t frame[XSHIM_FRAME_BYTES];
+};
+
+struct xshim_link {
+	struct xshim_link_tx tx;
+	struct xshim_link_rx rx;
+	uint32_t order_own, order_peer;	/* ring sizes, checked at attach */
+	uint64_t nonce_own, nonce_peer;
+	uint32_t want_leave;	/* we asked, `leave` is published */
+	uint32_t left;		/* the peer's LEAVE has been taken in */
+	uint32_t error;		/* sticky errno once the protocol was broken */
+	uint32_t fin;		/* our own stream is half-closed */
+};
+
+/* Fresh state for a channel; order_* and nonce_* as checked by the caller. */
+void xshim_link_init(struct xshim_link *l, unsigned int order_own, uint64_t nonce_own,
+		     unsigned int order_peer, uint64_t nonce_peer);
+
+/* ---- sending ---- */
+
+/* Our next switch is allowed: the peer is attached and has crossed the last one, nobody is leaving. */
+bool xshim_tx_may_switch(const struct xshim_link *l, const struct xshim_region_hdr *peer);
+/* TCP -> RING at offset `at`, all octets below which are in the kernel. The caller rings the doorbell. */
+void xshim_tx_up(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t at);
+/* RING -> TCP at the present position. The caller rings, then may write to the socket. */
+void xshim_tx_down(struct xshim_link *l, struct xshim_region_hdr *own);
+/* RING: bytes that can be written now, 0 to ring size; -EPROTO. */
+int64_t xshim_tx_space(struct xshim_link *l, const struct xshim_region_hdr *peer);
+/* RING: n bytes from pos have been copied into the ring: publish. Returns true if the peer wants the bell. */
+bool xshim_tx_commit(struct xshim_link *l, struct xshim_region_hdr *own,
+		     const struct xshim_region_hdr *peer, uint64_t n);
+/* RING, before a sleep for space: store the wish. Re-read xshim_tx_space() afterwards, then sleep. */
+void xshim_tx_want(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t free_wanted);
+/* RESEND: n octets of the own ring from pos went out. */
+void xshim_tx_resent(struct xshim_link *l, uint64_t n);
+
+/* ---- receiving ---- */
+
+enum xshim_rx_step {
+	XSHIM_RX_STEP_TCP,	/* read at most *limit octets from TCP (UINT64_MAX: any) */
+	XSHIM_RX_STEP_RING,	/* *limit bytes are in the ring at pos (0: none now) */
+	XSHIM_RX_STEP_FRAME,	/* read at most *limit octets from TCP into frame + frame_got */
+	XSHIM_RX_STEP_POS,	/* an up was announced: tell where the kernel stands (xshim_rx_set_pos), ask again */
+};
+
+/*
+ * Look at the peer's words, cross a boundary that has been reached (publishing ack), and say what is to
+ * be read next. *crossed is set when a switch was crossed: the caller rings the doorbell.
+ * -EPROTO as above.
+ */
+int xshim_rx_next(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer,
+		  enum xshim_rx_step *step, uint64_t *limit, bool *crossed);
+/* The kernel's count of octets consumed from the socket so far, plus base. */
+void xshim_rx_set_pos(struct xshim_link *l, uint64_t pos);
+/* n bytes were taken from TCP (STEP_TCP). */
+int xshim_rx_took_tcp(struct xshim_link *l, uint64_t n);
+/* n bytes were taken from the ring: publish. Returns true if the peer wants the bell. */
+bool xshim_rx_took_ring(struct xshim_link *l, struct xshim_region_hdr *own,
+			const struct xshim_region_hdr *peer, uint64_t n);
+/* Before a sleep for data: store the wish. Ask xshim_rx_next() again afterwards, then sleep. */
+void xshim_rx_want(struct xshim_link *l, struct xshim_region_hdr *own, bool want);
+
+/* ---- leaving (both locks held) ---- */
+
+/* Ask to leave: publishes `leave`. The caller rings. Idempotent. */
+void xshim_link_leave_ask(struct xshim_link *l, struct xshim_region_hdr *own);
+/*
+ * True if LEAVE is to be sent now (asked by either side, and our state allows it). Then call
+ * xshim_link_leave_begin() and write tx.frame[frame_sent..frame_len) to TCP, adding to frame_sent.
+ */
+bool xshim_link_leave_due(const struct xshim_link *l, const struct xshim_region_hdr *peer);
+void xshim_link_leave_begin(struct xshim_link *l);
+/*
+ * frame_got octets of the peer's LEAVE are in rx.frame, frame_got == XSHIM_FRAME_BYTES: take it in. If
+ * ours has not been begun it is begun (send it, as above). 0 or -EPROTO.
+ */
+int xshim_link_leave_got(struct xshim_link *l);
+/* The stream is about to be half-closed: publish fin. The caller rings, then calls shutdown(2). */
+void xshim_link_fin(struct xshim_link *l, struct xshim_region_hdr *own);
+/* EOF came where the peer's LEAVE was expected: go on as if ours had not been begun. */
+void xshim_link_leave_undo(struct xshim_link *l);
+/* Both directions have left: the channel can be thrown away. */
+bool xshim_link_is_out(const struct xshim_link *l);
+
+#endif

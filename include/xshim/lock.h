@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * lock.h - a mutex in memory shared by a family of processes, that outlives a holder who dies.
+ *
+ * word: 0 free; else the holder's thread id, with XSHIM_LOCK_WAITERS set when somebody sleeps. Not
+ * recursive. Held for a copy and a publication, never while blocking, never over fork (I9).
+ *
+ * Holder killed: a waiter that slept 50 ms asks the kernel whether the thread lives (tkill 0) and takes
+ * the lock over if not; what it guards is consistent at each step because positions are published last.
+ * Signals: a handler that interrupts the holder gets -EDEADLK from xshim_lock_take(), it must not wait.
+ */
+#ifndef XSHIM_LOCK_H
+#define XSHIM_LOCK_H
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define XSHIM_LOCK_WAITERS 0x80000000u
+
+struct xshim_lock {
+	_Atomic uint32_t word;
+};
+
+int xshim_lock_slow(struct xshim_lock *l, uint32_t tid);
+void xshim_lock_wake(struct xshim_lock *l);
+
+/* tid: gettid() of the caller. 0, or -EDEADLK when this thread holds it already. */
+static inline int xshim_lock_take(struct xshim_lock *l, uint32_t tid)
+{
+	uint32_t free_word = 0;
+
+	if (atomic_compare_exchange_strong_explicit(&l->word, &free_word, tid, memory_order_acquire,
+						    memory_order_relaxed))
+		return 0;
+	return xshim_lock_slow(l, tid);
+}
+
+static inline bool xshim_lock_try(struct xshim_lock *l, uint32_t tid)
+{
+	uint32_t free_word = 0;
+
+	return atomic_compare_exchange_strong_explicit(&l->word, &free_word, tid, memory_order_acquire,
+						       memory_order_relaxed);
+}
+
+static inline void xshim_lock_drop(struct xshim_lock *l)
+{
+	if (atomic_exchange_explicit(&l->word, 0, memory_order_release) & XSHIM_LOCK_WAITERS)
+		xshim_lock_wake(l);
+}
+
+#endif

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * proto.h - messages between a shim (C), the command (C) and xshimd (D) (normative).
+ *
+ * Transport: SOCK_SEQPACKET at /run/xshim/xshimd.sock; one message a packet, fixed size per type, native
+ * byte order (one host). Descriptors ride with SCM_RIGHTS. Nobody ever blocks on it: xshimd drops a
+ * client whose queue is full, a shim that gets EAGAIN tries at a later call.
+ *
+ *   0       4         6      8        12    16
+ *   +-------+---------+------+--------+-----+------//
+ *   | magic | version | type | length | id  | body
+ *   +-------+---------+------+--------+-----+------//
+ *
+ * length is of the whole message. id names a connection of this client: (slot generation << 16 | slot
+ * index) mod 2^32 by convention, opaque to xshimd; 0 where no connection is meant. Numbers are never
+ * used again; a change bumps the version. Reserved fields are zero.
+ *
+ * type       from  state     descriptors                     answer
+ * HELLO      C     new       0..4 arenas, own first          WELCOME + map, or REFUSED and the end
+ * WELCOME    D               map
+ * REFUSED    D                                               (connection is closed by D)
+ * PING       C     greeted                                   PONG: D lives; asked before a TCP fd is sent, because
+ *                                                            a TCP fd in flight to a stopped D keeps the connection open
+ * PONG       D
+ * ENDPOINT   C     greeted   an accepted TCP socket          none
+ * OFFER      C     greeted   tcp, region, bell [, probe]     MATCHED, DECLINED or PROBE_WANTED, at any later time
+ * CLAIM      C     greeted   tcp, region, bell [, probe]     MATCHED, DECLINED or PROBE_WANTED
+ * WITHDRAW   C     greeted                                   none; a MATCHED may be under way
+ * MATCHED    D               the peer's region, the peer's bell
+ * DECLINED   D
+ * PROBE_WANTED D                                             PROBE
+ * PROBE      C     greeted   a TCP socket, see below         none
+ * REPORT_ASK C     greeted                                   REPORT
+ * REPORT     D               a memfd with JSON text
+ *
+ * OFFER is sent by the end that connected, CLAIM by the one that accepted when it finds the connection's
+ * fingerprint in the map's offers. D takes addresses, cookies and the netns from the TCP descriptor and
+ * closes it at once; `cookie` in the body must be that socket's. The region must be a memfd
+ * with seals SHRINK|GROW|FUTURE_WRITE|SEAL of exactly xshim_region_bytes(order). The bell must be one half of a
+ * unix SOCK_STREAM pair. D passes region and bell on to the matched end and keeps nothing.
+ *
+ * Probe. Two ends in different network namespaces are matched only if a TCP connection made by D shows
+ * that one reaches the other at those addresses. The offering end supplies `probe`: a TCP socket of its
+ * namespace, not connected, bound to (its local address, port 0), O_NONBLOCK; the claiming end supplies a listening socket of its
+ * namespace bound to (its local address, port 0). D checks family, state, address and SO_NETNS_COOKIE,
+ * connects the one to the other, sends a nonce, compares, and remembers the answer for
+ * (netns, address, netns, address). Ends send no probe at first; D asks with PROBE_WANTED when it lacks one.
+ *
+ * A bad message (size, magic, unknown type, wrong state, reserved not zero, wrong number or kind of descriptors) gets
+ * one log line at D and the end of that control connection; the client's connections stay where they are. What is well formed
+ * but not allowed (quota, not co-resident, somebody else's socket) is DECLINED with a reason.
+ */
+#ifndef XSHIM_PROTO_H
+#define XSHIM_PROTO_H
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <xshim/reason.h>
+
+#define XSHIM_PROTO_MAGIC 0x58534843u	/* "XSHC" */
+#define XSHIM_PROTO_VERSION 1
+#define XSHIM_PROTO_MAX 128		/* no message is longer */
+#define XSHIM_PROTO_MAX_FDS 4
+#define XSHIM_DEFAULT_SOCKET "/run/xshim/xshimd.sock"
+
+enum xshim_msg_type {
+	XSHIM_MSG_HELLO = 1,
+	XSHIM_MSG_WELCOME = 2,
+	XSHIM_MSG_REFUSED = 3,
+	XSHIM_MSG_PING = 4,
+	XSHIM_MSG_PONG = 5,
+	XSHIM_MSG_ENDPOINT = 6,
+	XSHIM_MSG_OFFER = 7,
+	XSHIM_MSG_CLAIM = 8,
+	XSHIM_MSG_WITHDRAW = 9,
+	XSHIM_MSG_MATCHED = 10,
+	XSHIM_MSG_DECLINED = 11,
+	XSHIM_MSG_PROBE_WANTED = 12,
+	XSHIM_MSG_PROBE = 13,
+	XSHIM_MSG_REPORT_ASK = 14,
+	XSHIM_MSG_REPORT = 15,
+};
+
+struct xshim_msg_hdr {
+	uint32_t magic;
+	uint16_t version;	/* of the sender; HELLO is understood in any version */
+	uint16_t type;
+	uint32_t length;
+	uint32_t id;
+};
+
+struct xshim_msg_hello {
+	struct xshim_msg_hdr h;
+	uint32_t pid;			/* in the client's own pid namespace; shown, not trusted */
+	uint32_t kind;			/* XSHIM_CLIENT_* */
+	char comm[16];
+	char build[32];			/* version text of the client, for messages */
+};
+#define XSHIM_CLIENT_SHIM 1
+#define XSHIM_CLIENT_TOOL 2
+
+struct xshim_msg_welcome {
+	struct xshim_msg_hdr h;
+	uint32_t mail;			/* index into map->mail */
+	uint32_t reserved;
+	uint64_t instance;		/* equals map->instance */
+	char build[32];			/* version text of xshimd */
+};
+
+struct xshim_msg_refused {		/* also DECLINED: h.id says which connection */
+	struct xshim_msg_hdr h;
+	uint32_t reason;		/* enum xshim_reason */
+	uint16_t version_min, version_max; /* what D speaks */
+};
+
+struct xshim_msg_channel {		/* OFFER, CLAIM */
+	struct xshim_msg_hdr h;
+	uint64_t cookie;		/* SO_COOKIE of the TCP socket sent along */
+	uint32_t order;			/* ring size of the region */
+	uint32_t reserved;
+	uint64_t nonce;			/* of the region */
+};
+
+struct xshim_msg_matched {
+	struct xshim_msg_hdr h;
+	uint32_t order;			/* of the peer's region */
+	uint32_t peer_pid;		/* as xshimd sees it, for display */
+	uint64_t nonce;			/* of the peer's region */
+};
+
+struct xshim_msg_plain {		/* PING, PONG, ENDPOINT, WITHDRAW, PROBE_WANTED, PROBE, REPORT */
+	struct xshim_msg_hdr h;
+};
+
+struct xshim_msg_report_ask {
+	struct xshim_msg_hdr h;
+	uint32_t what;			/* XSHIM_REPORT_* */
+	uint32_t reserved;
+};
+#define XSHIM_REPORT_CONNECTIONS 1	/* for `xshim ss` */
+#define XSHIM_REPORT_TOTALS 2		/* for `xshim stat` */
+
+union xshim_msg {
+	struct xshim_msg_hdr h;
+	struct xshim_msg_hello hello;
+	struct xshim_msg_welcome welcome;
+	struct xshim_msg_refused refused;
+	struct xshim_msg_channel channel;
+	struct xshim_msg_matched matched;
+	struct xshim_msg_plain plain;
+	struct xshim_msg_report_ask report_ask;
+	uint8_t raw[XSHIM_PROTO_MAX];
+};
+_Static_assert(sizeof(struct xshim_msg_hdr) == 16, "proto ABI");
+_Static_assert(sizeof(struct xshim_msg_hello) == 72, "proto ABI");
+_Static_assert(sizeof(struct xshim_msg_welcome) == 64, "proto ABI");
+_Static_assert(sizeof(struct xshim_msg_refused) == 24, "proto ABI");
+_Static_assert(sizeof(struct xshim_msg_channel) == 40, "proto ABI");
+_Static_assert(sizeof(struct xshim_msg_matched) == 32, "proto ABI");
+
+/* Fill the header; the caller fills the body. Returns the length to send. The message is zeroed first. */
+size_t xshim_msg_init(union xshim_msg *m, enum xshim_msg_type type, uint32_t id);
+/* Size that a type has, 0 for an unknown one. */
+size_t xshim_msg_size(uint32_t type);
+const char *xshim_msg_name(uint32_t type);
+
+/*
+ * Check a received packet: magic, version, known type, exact length, reserved zero, strings terminated,
+ * number of descriptors possible for the type. 0 or -EPROTO (-EPROTONOSUPPORT: other version); *why then
+ * is a static text that names the field, and *value its value.
+ */
+int xshim_msg_check(const union xshim_msg *m, size_t len, unsigned int nfds, const char **why,
+		    unsigned long long *value);
+
+/* One sendmsg(MSG_DONTWAIT|MSG_NOSIGNAL). 0 or -errno. The descriptors stay the caller's. */
+int xshim_msg_send(int sock, const union xshim_msg *m, const int *fds, unsigned int nfds);
+/*
+ * One recvmsg(MSG_DONTWAIT|MSG_CMSG_CLOEXEC). Length, 0 at the end, or -errno (-EAGAIN: nothing; -EMSGSIZE: longer
+ * than any message, or its descriptors were cut; all that came are closed). fds has room for XSHIM_PROTO_MAX_FDS.
+ */
+ssize_t xshim_msg_recv(int sock, union xshim_msg *m, int *fds, unsigned int *nfds);
+
+#endif

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * region.h - what one end shares with the other: its outgoing ring and its own positions (normative).
+ *
+ * A channel is two regions. Each end creates one, maps it writable, and gives the peer read-only access
+ * (a memfd sealed F_SEAL_SHRINK|GROW|FUTURE_WRITE|SEAL, or read-only grants). So every word has one
+ * writer, the owner, and nobody can bend another's positions. All of this end's state that steers it
+ * is private (struct xshim_link); the words here are publish-only, the owner never reads them back.
+ * What the peer reads is loaded once into a local, checked, and only the local is used.
+ *
+ *   0        64         128        192        256                   4096
+ *   +--------+----------+----------+----------+---------------------+-----------//---+
+ *   | const  | producer | consumer | wishes   | slow: attached, ... | ring data      |
+ *   +--------+----------+----------+----------+---------------------+-----------//---+
+ *
+ * Offsets are absolute 64-bit stream offsets of the direction they speak of: the number of application
+ * bytes the direction has carried since the connection was made, by whatever path; the same number on
+ * both ends. Byte n of the stream, when it goes by ring, is at data[n & (size - 1)].
+ *
+ *   field         written by owner            read by peer        meaning
+ *   magic..nonce  before it is shared         once, at attach
+ *   head          seq_cst, after the bytes    seq_cst             ring bytes below head are there
+ *   sw_at, sw_seq sw_at /then/ sw_seq         sw_seq /then/ sw_at see "Switches"
+ *   fin           release, before shutdown    acquire             1: the owner half-closed its stream at head
+ *   tail          seq_cst                     seq_cst             the owner has consumed the peer's stream below tail
+ *   ack           release                     acquire             last switch of the peer that the owner has crossed
+ *   want_data     seq_cst                     seq_cst             see "Sleeping"
+ *   want_space    seq_cst                     seq_cst             see "Sleeping"
+ *   attached      release, once               acquire             1: the owner consults this channel before and
+ *                                                                  after each read of the TCP socket
+ *   leave         release, once               acquire             1: the owner asks to return to TCP, and will
+ *                                                                  make no switch from here on
+ *   consult       relaxed                     relaxed             count of reads from TCP since attached; a hint
+ *
+ * Switches. sw_seq counts the owner's switches of its outgoing stream: 0 before the first, odd while it
+ * goes by ring, even while by TCP. Switch number k takes effect at stream offset sw_at: bytes below it
+ * go by the old path, from it by the new one. The owner makes switch k+1 only when the peer's ack is k;
+ * the peer acks k when it has consumed everything below sw_at. So there is at most one boundary ahead
+ * of the reader, and no byte is put on TCP after a switch to the ring that the reader has not yet
+ * crossed: a read of TCP that overtook the announcement can not have taken a byte too many.
+ *
+ * Sleeping. A doorbell is rung by who publishes, if the other asked. want_data = n: "ring when your head
+ * passes n", that is when old_head <= n < new_head; want_space = n: "ring when your tail passes n".
+ * XSHIM_WANT_NOTHING: do not ring. The sleeper stores its wish /then/ re-reads the position /then/
+ * sleeps; the waker publishes /then/ reads the wish. All four are seq_cst: with less, both may miss the
+ * other. Switches, fin, leave and attached always ring.
+ *
+ * If the other end lies: a position that goes back or runs beyond what was sent, a switch number that
+ * skips, an sw_at below what was consumed: -EPROTO, the connection is reset with reason "corrupt". If it
+ * dies or stops: its region stays readable, its words just do not change; FIN and RST of the TCP
+ * connection tell the difference. If it restarts: it has no claim on this region; a new channel is made.
+ */
+#ifndef XSHIM_REGION_H
+#define XSHIM_REGION_H
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define XSHIM_REGION_MAGIC 0x58534852u	/* "XSHR" */
+#define XSHIM_REGION_VERSION 1
+#define XSHIM_REGION_HDR 4096		/* the ring starts here */
+#define XSHIM_RING_ORDER_MIN 12		/* 4 KiB */
+#define XSHIM_RING_ORDER_MAX 24		/* 16 MiB */
+#define XSHIM_WANT_NOTHING UINT64_MAX
+
+struct xshim_region_hdr {
+	/* constant once shared */
+	uint32_t magic;
+	uint16_t version;
+	uint16_t order;			/* ring size is 1 << order */
+	uint64_t nonce;			/* names the channel in LEAVE frames; from the creator */
+	uint8_t pad0[48];
+	/* producer: 64 */
+	_Atomic uint64_t head;
+	_Atomic uint64_t sw_at;
+	_Atomic uint32_t sw_seq;
+	_Atomic uint32_t fin;
+	uint8_t pad1[40];
+	/* consumer: 128 */
+	_Atomic uint64_t tail;
+	_Atomic uint32_t ack;
+	uint8_t pad2[52];
+	/* wishes: 192 */
+	_Atomic uint64_t want_data;
+	_Atomic uint64_t want_space;
+	uint8_t pad3[48];
+	/* slow: 256 */
+	_Atomic uint32_t attached;
+	_Atomic uint32_t leave;
+	_Atomic uint32_t consult;
+	uint8_t pad4[52];
+};
+_Static_assert(offsetof(struct xshim_region_hdr, head) == 64, "region ABI");
+_Static_assert(offsetof(struct xshim_region_hdr, tail) == 128, "region ABI");
+_Static_assert(offsetof(struct xshim_region_hdr, want_data) == 192, "region ABI");
+_Static_assert(offsetof(struct xshim_region_hdr, attached) == 256, "region ABI");
+_Static_assert(sizeof(struct xshim_region_hdr) == 320, "region ABI");
+
+static inline size_t xshim_region_bytes(unsigned int order)
+{
+	return XSHIM_REGION_HDR + ((size_t)1 << order);
+}
+
+static inline uint8_t *xshim_region_data(struct xshim_region_hdr *r)
+{
+	return (uint8_t *)r + XSHIM_REGION_HDR;
+}
+
+static inline const uint8_t *xshim_region_cdata(const struct xshim_region_hdr *r)
+{
+	return (const uint8_t *)r + XSHIM_REGION_HDR;
+}
+
+/* Owner: write the constant part and the initial words into zeroed memory, before it is shared. */
+void xshim_region_format(struct xshim_region_hdr *r, unsigned int order, uint64_t nonce);
+/* Peer: check the constant part of a mapping of `bytes` bytes, and copy out order and nonce. 0 or -EPROTO. */
+int xshim_region_check(const struct xshim_region_hdr *r, size_t bytes, unsigned int *order, uint64_t *nonce);
+
+#endif

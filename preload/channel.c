@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/* channel.c - attach and detach a channel (channel.h). pump.c moves its protocol on. */
+#include "channel.h"
+#include "epoll.h"
+#include "options.h"
+#include "privfd.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/random.h>
+
+static unsigned int ring_order(void)
+{
+	return (unsigned int)__builtin_ctzll(xshim_opt.ring_size);
+}
+
+struct xshim_chan *xshim_chan_new(enum xshim_reason *why)
+{
+	struct xshim_chan *ch = (struct xshim_chan *)xshim_obj_new(XSHIM_OBJ_CHAN);
+	uint64_t nonce;
+	int rc;
+
+	*why = XSHIM_R_MEMORY;
+	if (!ch)
+		return NULL;
+	ch->remote.bell = -1;
+	for (int i = 0; i < XSHIM_LOCAL_FDS; i++)
+		ch->local.fds[i] = -1;
+	if (getrandom(&nonce, sizeof(nonce), GRND_NONBLOCK) != sizeof(nonce))
+		nonce = xshim_now_ns() ^ (uintptr_t)ch;
+	ch->be = &xshim_backend_shm;
+	rc = ch->be->create(&ch->local, ring_order(), nonce);
+	if (rc < 0) {
+		if (rc == -EMFILE || rc == -ENFILE)
+			*why = XSHIM_R_FD_LIMIT;
+		xshim_chan_drop(ch);
+		return NULL;
+	}
+	for (int i = 0; i < XSHIM_LOCAL_FDS; i++) {
+		ch->local.fds[i] = xshim_privfd_move(ch->local.fds[i]);
+		if (ch->local.fds[i] < 0)
+			rc = ch->local.fds[i];
+	}
+	if (rc < 0) {
+		*why = XSHIM_R_FD_LIMIT;
+		xshim_chan_drop(ch);
+		return NULL;
+	}
+	return ch;
+}
+
+void xshim_chan_drop(struct xshim_chan *ch)
+{
+	if (ch)
+		xshim_obj_put(&ch->obj);
+}
+
+void xshim_chan_release(struct xshim_obj *o)
+{
+	struct xshim_chan *ch = (struct xshim_chan *)o;
+
+	/* The numbers are ours to free, the rest is the backend's. */
+	for (int i = 0; i < XSHIM_LOCAL_FDS; i++) {
+		xshim_privfd_close(ch->local.fds[i]);
+		ch->local.fds[i] = -1;
+	}
+	xshim_privfd_close(ch->remote.bell);
+	ch->remote.bell = -1;
+	if (ch->local.region)
+		ch->be->destroy(&ch->local);
+	if (ch->remote.region)
+		ch->be->detach(&ch->remote);
+}
+
+/* Nobody inside but `own` calls of ours, and nobody may enter until enter_again(). */
+static bool keep_out(struct xshim_conn *c, uint32_t own)
+{
+	uint32_t fds = atomic_load_explicit(&c->obj.fds, memory_order_relaxed), alone = fds + own;
+
+	return fds &&
+	       atomic_compare_exchange_strong_explicit(&c->obj.refs, &alone, alone | XSHIM_REF_EXCL,
+						       memory_order_acquire, memory_order_relaxed);
+}
+
+static void enter_again(struct xshim_conn *c)
+{
+	atomic_fetch_and_explicit(&c->obj.refs, ~XSHIM_REF_EXCL, memory_order_release);
+}
+
+static void free_dead(struct xshim_conn *c)
+{
+	struct xshim_chan *ch = atomic_exchange_explicit(&c->dead, NULL, memory_order_acquire);
+
+	while (ch) {
+		struct xshim_chan *next = ch->next_dead;
+
+		xshim_chan_drop(ch);
+		ch = next;
+	}
+}
+
+void xshim_chan_reap(struct xshim_conn *c, uint32_t own)
+{
+	if (!atomic_load_explicit(&c->dead, memory_order_relaxed) || !keep_out(c, own))
+		return;
+	free_dead(c);
+	enter_again(c);
+}
+
+bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
+{
+	struct xshim_slot *s = c->slot;
+	struct xshim_chan *ch;
+
+	if (!keep_out(c, own)) {
+		xshim_conn_reason(c, XSHIM_R_BUSY);
+		return xshim_conn_chan(c) != NULL;
+	}
+	ch = c->pending;
+	if (!atomic_load_explicit(&c->attach_due, memory_order_acquire) || !ch || xshim_conn_chan(c))
+		goto out;
+	if (!xshim_slot_is_sole(s, getpid())) {
+		xshim_conn_reason(c, XSHIM_R_SHARED);
+		goto out;
+	}
+	free_dead(c);
+	atomic_store_explicit(&c->attach_due, 0, memory_order_relaxed);
+	c->pending = NULL;
+	c->intro = XSHIM_INTRO_PLAIN;
+	xshim_link_init(&s->link, ch->local.order, ch->local.nonce, ch->remote.order, ch->remote.nonce);
+	atomic_store_explicit(&s->transport, XSHIM_TRANSPORT_SWITCHING, memory_order_relaxed);
+	xshim_conn_reason(c, XSHIM_R_SWITCHING);
+	xshim_count(&s->n.attaches, 1);
+	atomic_store_explicit(&c->ch, ch, memory_order_release);
+	xshim_epoll_attached(c);
+	/* From here on we consult the channel around each read of the socket; the peer may switch. */
+	atomic_store_explicit(&ch->local.region->attached, 1, memory_order_release);
+	xshim_chan_ring(c, ch);
+	xlog(DEBUG, "connection %u: channel attached", c->id);
+out:
+	enter_again(c);
+	return xshim_conn_chan(c) != NULL;
+}
+
+void xshim_chan_detach(struct xshim_conn *c)
+{
+	struct xshim_slot *s = c->slot;
+	struct xshim_chan *ch;
+
+	if (!atomic_exchange_explicit(&c->detach_due, 0, memory_order_acq_rel))
+		return;
+	ch = atomic_load_explicit(&c->ch, memory_order_acquire);
+	if (!ch)
+		return;
+	xshim_epoll_detached(c);
+	atomic_store_explicit(&c->ch, NULL, memory_order_release);
+	atomic_store_explicit(&s->transport, XSHIM_TRANSPORT_TCP, memory_order_relaxed);
+	xshim_count(&s->n.leaves, 1);
+	/* Calls under way may still wait on its bell: it goes when the last of them has left. */
+	ch->next_dead = atomic_load_explicit(&c->dead, memory_order_relaxed);
+	while (!atomic_compare_exchange_weak_explicit(&c->dead, &ch->next_dead, ch,
+						      memory_order_release, memory_order_relaxed))
+		;
+	c->next_ops = c->ops + (xshim_opt.force_leave ? 1 : (uint32_t)xshim_opt.trigger_ops);
+	c->next_bytes = UINT64_MAX;
+	c->retry_ns = xshim_opt.force_leave ? 0 : xshim_now_ns() + 100000000;
+	xlog(DEBUG, "connection %u: back on TCP", c->id);
+}
+
+void xshim_chan_ring(struct xshim_conn *c, struct xshim_chan *ch)
+{
+	xshim_count(&c->slot->n.bells_rung, 1);
+	if (ch->be->ring(&ch->remote) == -EPIPE)
+		atomic_store_explicit(&ch->gone, 1, memory_order_relaxed);
+}
+
+int xshim_chan_break(struct xshim_conn *c, int fd, enum xshim_reason why)
+{
+	struct linger now = { .l_onoff = 1, .l_linger = 0 };
+	struct sockaddr unspec = { .sa_family = AF_UNSPEC };
+
+	if (atomic_load_explicit(&c->slot->reason, memory_order_relaxed) != why) {
+		xshim_conn_reason(c, why);
+		xlog(ERROR, "connection %u: %s; it is reset", c->id, xshim_reason_text(why));
+	}
+	/* Disconnecting aborts: the peer gets RST, our own socket is unconnected. */
+	(void)libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	(void)libc.connect(fd, &unspec, sizeof(unspec));
+	xshim_conn_set_flag(c, XSHIM_SLOT_RESET, true);
+	return -ECONNRESET;
+}

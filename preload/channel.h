@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * channel.h - attach a channel to a connection, move its protocol on, take it away again.
+ *
+ * Threads: attach needs the connection to itself (XSHIM_REF_EXCL) and does nothing otherwise; detach is by
+ * whoever finds detach_due. pump takes both locks of the slot.
+ * Errors: 0 or -errno.
+ */
+#ifndef XSHIM_CHANNEL_H
+#define XSHIM_CHANNEL_H
+#include "conn.h"
+
+/* Our half, descriptors moved to private numbers; NULL and *why when it cannot be had. */
+struct xshim_chan *xshim_chan_new(enum xshim_reason *why);
+/* Drop one that was never attached. NULL is fine. */
+void xshim_chan_drop(struct xshim_chan *ch);
+
+/*
+ * c->pending is complete: put it in place if no call is inside but the caller's `own` references. True
+ * if a channel is attached now.
+ */
+bool xshim_chan_attach(struct xshim_conn *c, uint32_t own);
+/* The link has left, or the channel is to be given up before anything was switched. */
+void xshim_chan_detach(struct xshim_conn *c);
+/* Free what detach left, if nobody is inside but `own`. */
+void xshim_chan_reap(struct xshim_conn *c, uint32_t own);
+
+/* Ring the peer; notices that it is gone. */
+void xshim_chan_ring(struct xshim_conn *c, struct xshim_chan *ch);
+
+/*
+ * Do what the protocol asks of us now, without blocking: announce our switch, begin, send and take
+ * LEAVE, send again what has to be. kmask: what poll says of the TCP socket (POLLIN, POLLOUT, ...).
+ * Marks detach_due when the link is out. Negative: the connection is broken (-ECONNRESET).
+ */
+int xshim_chan_pump(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int kmask);
+/* The same for one who holds the locks. */
+int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int kmask);
+/* The peer asks to leave, or there is something else that pump would do; a cheap look. */
+bool xshim_chan_pump_due(struct xshim_conn *c, struct xshim_chan *ch);
+
+/* Break the connection: the peer broke the protocol. Returns -ECONNRESET. */
+int xshim_chan_break(struct xshim_conn *c, int fd, enum xshim_reason why);
+/* TCP gave EOF or an error: the peer sends no frame any more; what its ring holds is still to be read. */
+void xshim_chan_peer_gone_locked(struct xshim_conn *c, struct xshim_chan *ch);
+
+/*
+ * Return to TCP and wait until it is done, at most wait_ms. 0; -EAGAIN when it could not be had in time.
+ */
+int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, int wait_ms);
+
+/* Our switch to the ring is worth making now: the peer reads. tx_lock held. */
+bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd);
+
+/* tcpinfo.c: octets the program has written to / read from the socket, as the kernel counts. */
+int xshim_tcp_written(int fd, uint64_t *n);
+int xshim_tcp_consumed(int fd, uint64_t *n);
+/* FIN or RST has come. */
+bool xshim_tcp_peer_closed(int fd);
+
+#endif

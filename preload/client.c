@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: MIT */
+/* client.c - the control connection to xshimd (client.h). */
+#include "client.h"
+#include "channel.h"
+#include "options.h"
+#include "privfd.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/un.h>
+#include <xshim/proto.h>
+
+#define RETRY_NS 1000000000ull		/* between attempts to reach xshimd */
+#define FRESH_NS 100000000ull
+#define PING_NS 20000000ull
+#define LOOK_NS 1000000000ull		/* look for the end of xshimd at least so often */
+
+static _Atomic uint32_t lock_word;
+
+/* all guarded by the lock */
+static int sock = -1;
+static bool greeted;
+static enum xshim_reason why = XSHIM_R_NO_DAEMON;
+static const struct xshim_map *map;
+static uint64_t retry_at, heard_at, pinged_at, looked_at;
+
+static const _Atomic uint64_t no_gen;
+static const _Atomic uint32_t no_mail;
+const _Atomic uint64_t *xshim_conn_gen[3] = { &no_gen, &no_gen, &no_gen };
+const _Atomic uint32_t *xshim_mail = &no_mail;
+uint32_t xshim_mail_seen;
+
+bool xshim_client_try(void)
+{
+	uint32_t unlocked = 0;
+
+	return atomic_compare_exchange_strong_explicit(&lock_word, &unlocked, xshim_tid(),
+						       memory_order_acquire, memory_order_relaxed);
+}
+
+bool xshim_client_insist(void)
+{
+	while (!xshim_client_try()) {
+		if (atomic_load_explicit(&lock_word, memory_order_relaxed) == xshim_tid())
+			return false;
+		sched_yield();
+	}
+	return true;
+}
+
+void xshim_client_drop(void)
+{
+	atomic_store_explicit(&lock_word, 0, memory_order_release);
+}
+
+bool xshim_client_has_mail(void)
+{
+	return atomic_load_explicit(xshim_mail, memory_order_relaxed) != xshim_mail_seen;
+}
+
+bool xshim_client_is_greeted(void)
+{
+	return greeted;
+}
+
+enum xshim_reason xshim_client_why(void)
+{
+	return why;
+}
+
+const struct xshim_map *xshim_client_map(void)
+{
+	return map;
+}
+
+static struct xshim_conn *conn_of_id(uint32_t id)
+{
+	struct xshim_obj *o = xshim_obj_at(XSHIM_OBJ_CONN, id & 0xffff);
+	struct xshim_conn *c = (struct xshim_conn *)o;
+
+	return c && c->id == id ? c : NULL;
+}
+
+/* Nothing more comes of an introduction that is under way. */
+static void give_up(struct xshim_conn *c, enum xshim_reason reason)
+{
+	if (c->intro != XSHIM_INTRO_OFFERED && c->intro != XSHIM_INTRO_CLAIMED)
+		return;
+	xshim_chan_drop(c->pending);
+	c->pending = NULL;
+	c->intro = XSHIM_INTRO_PLAIN;
+	c->retry_wait_ns = c->retry_wait_ns ? c->retry_wait_ns * 2 : 50000000;
+	if (c->retry_wait_ns > 10000000000ull)
+		c->retry_wait_ns = 10000000000ull;
+	c->retry_ns = xshim_now_ns() + c->retry_wait_ns;
+	c->next_ops = c->ops + 1;
+	xshim_conn_reason(c, reason);
+}
+
+/*
+ * The map of a xshimd that has gone stays mapped: a thread may be looking at its words. It is a few pages
+ * for each restart of xshimd.
+ */
+static void forget_map(void)
+{
+	for (int i = 0; i < 3; i++)
+		xshim_conn_gen[i] = &no_gen;
+	xshim_mail = &no_mail;
+	xshim_mail_seen = 0;
+	map = NULL;
+}
+
+static void hang_up(enum xshim_reason reason)
+{
+	xshim_privfd_close(sock);
+	sock = -1;
+	greeted = false;
+	why = reason;
+	retry_at = xshim_now_ns() + RETRY_NS;
+	forget_map();
+	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_CONN); i++) {
+		struct xshim_obj *o = xshim_obj_at(XSHIM_OBJ_CONN, i);
+
+		if (o)
+			give_up((struct xshim_conn *)o, XSHIM_R_DAEMON_LOST);
+	}
+}
+
+static void say_hello(void)
+{
+	union xshim_msg m;
+	size_t n = xshim_msg_init(&m, XSHIM_MSG_HELLO, 0);
+	int fds[XSHIM_ARENAS_MAX], nfds = 0;
+
+	(void)n;
+	m.hello.pid = (uint32_t)getpid();
+	m.hello.kind = XSHIM_CLIENT_SHIM;
+	(void)prctl(PR_GET_NAME, m.hello.comm);
+	m.hello.comm[sizeof(m.hello.comm) - 1] = 0;
+	strncpy(m.hello.build, PACKAGE_VERSION, sizeof(m.hello.build) - 1);
+	fds[nfds++] = xshim_own_arena_fd;
+	for (int i = 0; i < XSHIM_ARENAS_MAX - 1; i++)
+		if (xshim_old_arena_fds[i] >= 0)
+			fds[nfds++] = xshim_old_arena_fds[i];
+	if (xshim_msg_send(sock, &m, fds, (unsigned int)nfds) < 0)
+		hang_up(XSHIM_R_NO_DAEMON);
+}
+
+static void reach(uint64_t now)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	int fd;
+
+	if (now < retry_at || !xshim_arena_ready() || strlen(xshim_opt.socket) >= sizeof(un.sun_path))
+		return;
+	retry_at = now + RETRY_NS;
+	strcpy(un.sun_path, xshim_opt.socket);
+	fd = libc.socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	if (libc.connect(fd, (struct sockaddr *)&un, sizeof(un)) < 0) {
+		libc.close(fd);
+		why = XSHIM_R_NO_DAEMON;
+		return;
+	}
+	sock = xshim_privfd_move(fd);
+	if (sock < 0) {
+		sock = -1;
+		why = XSHIM_R_FD_LIMIT;
+		return;
+	}
+	say_hello();
+}
+
+static void take_welcome(const union xshim_msg *m, int map_fd)
+{
+	const struct xshim_map *fresh;
+
+	if (greeted || m->welcome.mail >= XSHIM_MAP_MAIL || xshim_map_open(&fresh, map_fd) < 0) {
+		hang_up(XSHIM_R_VERSION);
+		return;
+	}
+	map = fresh;
+	greeted = true;
+	xshim_mail_seen = atomic_load_explicit(&map->mail[m->welcome.mail].seq, memory_order_acquire);
+	xshim_mail = &map->mail[m->welcome.mail].seq;
+	xshim_conn_gen[XSHIM_ROLE_CONNECT] = &map->generation;
+	xshim_conn_gen[XSHIM_ROLE_ACCEPT] = &map->offers_gen;
+	xlog(INFO, "xshimd %s at %s", m->welcome.build, xshim_opt.socket);
+}
+
+static void take_matched(const union xshim_msg *m, int *fds)
+{
+	struct xshim_conn *c = conn_of_id(m->h.id);
+	struct xshim_chan *ch = c ? c->pending : NULL;
+	int pair[2];
+
+	if (!ch || (c->intro != XSHIM_INTRO_OFFERED && c->intro != XSHIM_INTRO_CLAIMED))
+		return;
+	pair[0] = fds[0];
+	pair[1] = xshim_privfd_move(fds[1]);
+	fds[1] = -1;
+	if (pair[1] < 0) {
+		give_up(c, XSHIM_R_FD_LIMIT);
+		return;
+	}
+	if (ch->be->attach(&ch->remote, pair, m->matched.order, m->matched.nonce) < 0) {
+		xshim_privfd_close(pair[1]);
+		give_up(c, XSHIM_R_CORRUPT);
+		return;
+	}
+	fds[0] = -1;
+	/* The peer has its copy of our region now. */
+	xshim_privfd_close(ch->local.fds[XSHIM_LOCAL_MEMORY]);
+	ch->local.fds[XSHIM_LOCAL_MEMORY] = -1;
+	c->intro = XSHIM_INTRO_MATCHED;
+	c->retry_wait_ns = 0;
+	xshim_conn_reason(c, XSHIM_R_SWITCHING);
+	atomic_store_explicit(&c->attach_due, 1, memory_order_release);
+	xshim_chan_attach(c, 0);
+}
+
+static void take_probe_wanted(uint32_t id)
+{
+	struct xshim_conn *c = conn_of_id(id);
+	struct sockaddr_storage ss;
+	union xshim_msg m;
+	socklen_t len;
+	int family, fd, rc;
+
+	if (!c || !c->hash)
+		return;
+	family = xshim_endpoint_is_v4(&c->slot->tuple.local) ? AF_INET : AF_INET6;
+	len = xshim_endpoint_to_sockaddr(&c->slot->tuple.local, family, &ss);
+	if (!len)
+		return;
+	((struct sockaddr_in *)&ss)->sin_port = 0;	/* same place in sockaddr_in6 */
+	fd = libc.socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	rc = bind(fd, (struct sockaddr *)&ss, len);
+	if (!rc && c->slot->role == XSHIM_ROLE_ACCEPT)
+		rc = libc.listen(fd, 4);
+	if (!rc) {
+		xshim_msg_init(&m, XSHIM_MSG_PROBE, id);
+		(void)xshim_msg_send(sock, &m, &fd, 1);
+	}
+	libc.close(fd);
+}
+
+static void take(const union xshim_msg *m, int *fds, unsigned int nfds)
+{
+	struct xshim_conn *c;
+
+	switch (m->h.type) {
+	case XSHIM_MSG_WELCOME:
+		if (nfds == 1)
+			take_welcome(m, fds[0]);
+		break;
+	case XSHIM_MSG_REFUSED:
+		xlog(WARN, "xshimd at %s refuses us: %s (it speaks %u to %u, we %u); all stays on TCP",
+		     xshim_opt.socket, xshim_reason_name(m->refused.reason),
+		     (unsigned int)m->refused.version_min, (unsigned int)m->refused.version_max,
+		     (unsigned int)XSHIM_PROTO_VERSION);
+		hang_up(XSHIM_R_VERSION);
+		retry_at = xshim_now_ns() + 10 * RETRY_NS;
+		break;
+	case XSHIM_MSG_MATCHED:
+		if (nfds == 2)
+			take_matched(m, fds);
+		break;
+	case XSHIM_MSG_DECLINED:
+		c = conn_of_id(m->h.id);
+		if (c)
+			give_up(c, m->refused.reason < XSHIM_R_COUNT ? m->refused.reason :
+								       XSHIM_R_POLICY);
+		break;
+	case XSHIM_MSG_PROBE_WANTED:
+		take_probe_wanted(m->h.id);
+		break;
+	default:
+		break;
+	}
+}
+
+static void take_all(void)
+{
+	unsigned int nfds;
+	int fds[XSHIM_PROTO_MAX_FDS];
+	const char *field;
+	unsigned long long value;
+	union xshim_msg m;
+	ssize_t n;
+
+	for (int i = 0; i < 64 && sock >= 0; i++) {
+		nfds = 0;
+		n = xshim_msg_recv(sock, &m, fds, &nfds);
+		if (n == -EAGAIN || n == -EINTR)
+			return;
+		if (n <= 0) {
+			hang_up(greeted ? XSHIM_R_DAEMON_LOST : why);
+			return;
+		}
+		heard_at = xshim_now_ns();
+		if (m.h.type == XSHIM_MSG_REFUSED || xshim_msg_check(&m, (size_t)n, nfds, &field, &value) == 0)
+			take(&m, fds, nfds);
+		else
+			hang_up(XSHIM_R_VERSION);
+		for (unsigned int k = 0; k < nfds; k++)
+			if (fds[k] >= 0)
+				libc.close(fds[k]);
+	}
+}
+
+void xshim_client_service(void)
+{
+	uint64_t now = xshim_now_ns();
+	uint32_t seen;
+
+	if (sock >= 0 && (!greeted || xshim_client_has_mail() || now - looked_at > LOOK_NS ||
+			  now - pinged_at < FRESH_NS)) {
+		looked_at = now;
+		seen = atomic_load_explicit(xshim_mail, memory_order_acquire);
+		take_all();
+		if (greeted && xshim_mail != &no_mail && seen)
+			xshim_mail_seen = seen;
+	}
+	if (sock < 0)
+		reach(now);
+}
+
+bool xshim_client_is_fresh(void)
+{
+	uint64_t now = xshim_now_ns();
+	union xshim_msg m;
+
+	if (!greeted)
+		return false;
+	if (now - heard_at < FRESH_NS)
+		return true;
+	if (now - pinged_at > PING_NS) {
+		pinged_at = now;
+		xshim_msg_init(&m, XSHIM_MSG_PING, 0);
+		if (xshim_msg_send(sock, &m, NULL, 0) == -EPIPE)
+			hang_up(XSHIM_R_DAEMON_LOST);
+	}
+	return false;
+}
+
+int xshim_client_endpoint(int fd)
+{
+	union xshim_msg m;
+
+	xshim_msg_init(&m, XSHIM_MSG_ENDPOINT, 0);
+	return xshim_msg_send(sock, &m, &fd, 1);
+}
+
+int xshim_client_channel(struct xshim_conn *c, int fd)
+{
+	bool offer = c->slot->role == XSHIM_ROLE_CONNECT;
+	struct xshim_chan *ch = c->pending;
+	int fds[3] = { fd, ch->local.fds[XSHIM_LOCAL_MEMORY], ch->local.fds[XSHIM_LOCAL_BELL_OUT] };
+	union xshim_msg m;
+	int rc;
+
+	xshim_msg_init(&m, offer ? XSHIM_MSG_OFFER : XSHIM_MSG_CLAIM, c->id);
+	m.channel.cookie = c->slot->cookie;
+	m.channel.order = ch->local.order;
+	m.channel.nonce = ch->local.nonce;
+	rc = xshim_msg_send(sock, &m, fds, 3);
+	if (rc == -EPIPE || rc == -ECONNRESET)
+		hang_up(XSHIM_R_DAEMON_LOST);
+	return rc;
+}
+
+void xshim_client_withdraw(struct xshim_conn *c)
+{
+	union xshim_msg m;
+
+	if (!greeted)
+		return;
+	xshim_msg_init(&m, XSHIM_MSG_WITHDRAW, c->id);
+	(void)xshim_msg_send(sock, &m, NULL, 0);
+}
+
+void xshim_client_fork_prepare(void)
+{
+	(void)xshim_client_insist();
+}
+
+void xshim_client_fork_parent(void)
+{
+	xshim_client_drop();
+}
+
+void xshim_client_fork_child(void)
+{
+	xshim_privfd_close(sock);
+	sock = -1;
+	greeted = false;
+	why = XSHIM_R_NO_DAEMON;
+	retry_at = 0;
+	heard_at = pinged_at = looked_at = 0;
+	forget_map();
+	xshim_client_drop();
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * client.h - this process's side of the conversation with xshimd (proto.h).
+ *
+ * There is no helper thread and nothing ever waits for xshimd: HELLO is sent and forgotten, answers are
+ * noticed at a later call by a load from the map (mail). A descriptor of a TCP socket is sent only to a xshimd that has
+ * been heard within the last 100 ms, because in flight to a stopped one it would keep the connection open.
+ *
+ * Threads: one lock, only ever tried; who does not get it goes on and somebody else does the work.
+ * Fork: the child closes its copy of the socket and starts anew when it needs to.
+ */
+#ifndef XSHIM_CLIENT_H
+#define XSHIM_CLIENT_H
+#include "conn.h"
+
+#include <xshim/map.h>
+
+bool xshim_client_try(void);	/* the lock */
+bool xshim_client_insist(void);	/* wait for it (it is held for short steps only); false: this thread has it */
+void xshim_client_drop(void);
+
+/* ---- with the lock ---- */
+
+/* Connect if need be and allowed, take in what has come. Cheap when there is nothing. */
+void xshim_client_service(void);
+/* xshimd has answered HELLO. */
+bool xshim_client_is_greeted(void);
+/* Why not, when it has not. */
+enum xshim_reason xshim_client_why(void);
+/* xshimd lives as of just now; if false a PING is on its way, ask again later. */
+bool xshim_client_is_fresh(void);
+const struct xshim_map *xshim_client_map(void);
+
+int xshim_client_endpoint(int fd);
+/* OFFER (role CONNECT) or CLAIM (role ACCEPT) of c with its pending local half. */
+int xshim_client_channel(struct xshim_conn *c, int fd);
+void xshim_client_withdraw(struct xshim_conn *c);
+
+/* ---- fork ---- */
+void xshim_client_fork_prepare(void);
+void xshim_client_fork_parent(void);
+void xshim_client_fork_child(void);
+
+/* Somebody queued something for us: worth a service. */
+bool xshim_client_has_mail(void);
+
+#endif

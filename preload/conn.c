@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * conn.c - connections of this process: from connect or accept to close, and when to offer a ring.
+ *
+ * A connection is offered only once it has shown that it lives (XSHIM_TRIGGER_OPS, _BYTES), so that short
+ * ones pay a table look-up and a few getsockopt. Nothing is ever waited for.
+ */
+#include "conn.h"
+#include "channel.h"
+#include "client.h"
+#include "epoll.h"
+#include "options.h"
+#include "privfd.h"
+#include "stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
+#define NEVER_OPS UINT32_MAX
+
+__thread uint32_t xshim_tid_cache __attribute__((tls_model("initial-exec")));
+struct xshim_arena xshim_own_arena;
+int xshim_own_arena_fd = -1;
+struct xshim_arena xshim_old_arenas[XSHIM_ARENAS_MAX - 1];
+int xshim_old_arena_fds[XSHIM_ARENAS_MAX - 1] = { -1, -1, -1 };
+_Atomic uint32_t xshim_sandboxed;
+
+uint32_t xshim_tid_slow(void)
+{
+	xshim_tid_cache = (uint32_t)libc.syscall(SYS_gettid);
+	return xshim_tid_cache;
+}
+
+uint64_t xshim_now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
+void xshim_conn_set_flag(struct xshim_conn *c, uint32_t flag, bool on)
+{
+	if (!c->slot)
+		return;
+	if (on)
+		atomic_fetch_or_explicit(&c->slot->flags, flag, memory_order_relaxed);
+	else
+		atomic_fetch_and_explicit(&c->slot->flags, ~flag, memory_order_relaxed);
+}
+
+void xshim_conn_reason(struct xshim_conn *c, enum xshim_reason why)
+{
+	if (c->slot)
+		atomic_store_explicit(&c->slot->reason, why, memory_order_relaxed);
+}
+
+void xshim_conn_never(struct xshim_conn *c, enum xshim_reason why)
+{
+	if (xshim_conn_chan(c) || !c->slot)
+		return;
+	xshim_conn_set_flag(c, XSHIM_SLOT_CROWDED, true);	/* also for those who share the slot */
+	c->next_ops = NEVER_OPS;
+	c->next_bytes = UINT64_MAX;
+	xshim_conn_reason(c, why);
+}
+
+/* ---- arenas ---- */
+
+bool xshim_arena_ready(void)
+{
+	static _Atomic uint32_t state;	/* 0 none, 1 being made, 2 there, 3 cannot be had */
+	uint32_t none = 0;
+	int fd;
+
+	if (atomic_load_explicit(&state, memory_order_acquire) >= 2)
+		return xshim_own_arena.hdr != NULL;
+	if (!atomic_compare_exchange_strong(&state, &none, 1))
+		return false;	/* another thread is at it; this connection does without */
+	if (xshim_arena_create(&xshim_own_arena, &fd) < 0) {
+		xshim_own_arena.hdr = NULL;
+		atomic_store_explicit(&state, 3, memory_order_release);
+		return false;
+	}
+	xshim_own_arena_fd = xshim_privfd_move(fd);
+	atomic_store_explicit(&state, 2, memory_order_release);
+	return true;
+}
+
+/* ---- tracking ---- */
+
+static void name(struct xshim_conn *c, int fd)
+{
+	struct xshim_slot *s = c->slot;
+	socklen_t len;
+
+	if (c->hash)
+		return;
+	if (!atomic_load_explicit(&s->named, memory_order_acquire)) {
+		if (xshim_tuple_from_socket(&s->tuple, fd) < 0)
+			return;		/* not connected yet */
+		len = sizeof(s->cookie);
+		if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &s->cookie, &len) < 0)
+			return;
+		len = sizeof(s->netns);
+		if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &s->netns, &len) < 0)
+			return;
+		atomic_store_explicit(&s->named, 1, memory_order_release);
+	}
+	c->hash = s->role == XSHIM_ROLE_CONNECT ? xshim_endpoint_hash(&s->tuple.remote) :
+						  xshim_tuple_hash(&s->tuple);
+}
+
+static struct xshim_conn *new_conn(int fd)
+{
+	struct xshim_conn *c = (struct xshim_conn *)xshim_obj_new(XSHIM_OBJ_CONN);
+	static _Atomic uint32_t generation;
+
+	if (!c)
+		return NULL;
+	c->id = (atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed) << 16) |
+		(c->obj.index & 0xffff);
+	c->next_bytes = xshim_opt.trigger_bytes;
+	xshim_fd_set(fd, &c->obj);
+	return c;
+}
+
+void xshim_conn_track(int fd, enum xshim_role role, uint32_t flags)
+{
+	struct xshim_conn *c;
+	struct xshim_slot *s;
+	int proto = 0;
+	socklen_t len = sizeof(proto);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &proto, &len) < 0 ||
+	    (proto != IPPROTO_TCP && proto != IPPROTO_MPTCP))
+		return;
+	c = new_conn(fd);
+	if (!c)
+		return;
+	if (xshim_arena_ready()) {
+		s = xshim_slot_alloc(&xshim_own_arena);
+		if (s) {
+			s->role = role;
+			(void)prctl(PR_GET_NAME, s->comm);
+			atomic_store_explicit(&s->pid, (uint32_t)getpid(), memory_order_relaxed);
+			atomic_store_explicit(&s->flags, flags, memory_order_relaxed);
+			atomic_store_explicit(&s->reason, XSHIM_R_NEW, memory_order_relaxed);
+			xshim_slot_sharer_add(s, getpid());
+			c->arena = xshim_own_arena;
+			c->slot = s;
+			c->next_ops = role == XSHIM_ROLE_CONNECT ? (uint32_t)xshim_opt.trigger_ops : 1;
+			if (proto == IPPROTO_MPTCP)
+				xshim_conn_never(c, XSHIM_R_MPTCP);
+			name(c, fd);
+			xshim_slot_publish(s);
+		}
+	}
+	if (c->slot && !atomic_load_explicit(&xshim_sandboxed, memory_order_relaxed) &&
+	    xshim_client_try()) {
+		xshim_client_service();
+		if (xshim_client_is_greeted() && role == XSHIM_ROLE_ACCEPT && c->hash &&
+		    !xshim_map_has_endpoint(xshim_client_map(),
+					    xshim_endpoint_hash(&c->slot->tuple.local)) &&
+		    xshim_client_is_fresh())
+			(void)xshim_client_endpoint(fd);
+		xshim_client_drop();
+	}
+	xshim_conn_put(c);
+}
+
+void xshim_conn_adopt(int fd, const struct xshim_arena *a, struct xshim_slot *s)
+{
+	struct xshim_conn *c = new_conn(fd);
+
+	if (!c)
+		return;
+	c->arena = *a;
+	c->slot = s;
+	c->next_ops = 1;
+	atomic_store_explicit(&s->pid, (uint32_t)getpid(), memory_order_relaxed);
+	(void)prctl(PR_GET_NAME, s->comm);
+	name(c, fd);
+	xshim_conn_put(c);
+}
+
+/* ---- the end ---- */
+
+void xshim_conn_closed(struct xshim_obj *o)
+{
+	struct xshim_conn *c = (struct xshim_conn *)o;
+
+	xshim_epoll_forget(c);
+	if (c->pending && xshim_client_insist()) {
+		if (c->intro == XSHIM_INTRO_OFFERED || c->intro == XSHIM_INTRO_CLAIMED)
+			xshim_client_withdraw(c);
+		c->intro = XSHIM_INTRO_NEVER;
+		atomic_store_explicit(&c->attach_due, 0, memory_order_relaxed);
+		xshim_chan_drop(c->pending);
+		c->pending = NULL;
+		xshim_client_drop();
+	}
+}
+
+void xshim_conn_release(struct xshim_obj *o)
+{
+	struct xshim_conn *c = (struct xshim_conn *)o;
+	struct xshim_chan *ch = atomic_exchange_explicit(&c->dead, NULL, memory_order_acquire);
+
+	while (ch) {
+		struct xshim_chan *next = ch->next_dead;
+
+		xshim_chan_drop(ch);
+		ch = next;
+	}
+	xshim_chan_drop(atomic_exchange_explicit(&c->ch, NULL, memory_order_acquire));
+	if (c->slot && xshim_slot_sharer_remove(c->slot, getpid()) &&
+	    !atomic_load_explicit(&c->slot->fork_pending, memory_order_acquire))
+		xshim_slot_free(&c->arena, c->slot);
+	c->slot = NULL;
+	c->id = 0;
+}
+
+/* ---- when to offer ---- */
+
+/* Something about the socket or the process that keeps it on TCP for now. 0: nothing. */
+static enum xshim_reason obstacle(struct xshim_conn *c, int fd)
+{
+	char ulp[32] = "";
+	socklen_t len = sizeof(ulp);
+
+	for (int std = 0; std < 3; std++)
+		if (xshim_fd_peek(std) == &c->obj)
+			return XSHIM_R_STDIO;
+	if (!xshim_slot_is_sole(c->slot, getpid()))
+		return XSHIM_R_SHARED;
+	if (getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len) == 0 && ulp[0])
+		return XSHIM_R_ULP;
+	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD | XSHIM_SLOT_SHUT_WR))
+		return XSHIM_R_NEW;
+	return XSHIM_R_RING;
+}
+
+static void later(struct xshim_conn *c)
+{
+	uint32_t step = c->ops < 256 ? c->ops : 256;
+
+	if (xshim_opt.force_leave)
+		step = 1;
+	c->next_ops = c->ops + (step ? step : 1);
+	c->next_bytes = UINT64_MAX;
+}
+
+/* Client lock held, greeted, named. */
+static void introduce(struct xshim_conn *c, int fd)
+{
+	bool offer = c->slot->role == XSHIM_ROLE_CONNECT;
+	enum xshim_reason why;
+
+	why = obstacle(c, fd);
+	if (why != XSHIM_R_RING) {
+		xshim_conn_reason(c, why);
+		return;
+	}
+	/* The map may change until the descriptor goes; a TCP descriptor goes only to a live xshimd. */
+	if (!xshim_client_is_fresh()) {
+		c->next_ops = c->ops + 1;
+		return;
+	}
+	c->pending = xshim_chan_new(&why);
+	if (!c->pending) {
+		xshim_conn_reason(c, why);
+		c->retry_ns = xshim_now_ns() + 1000000000ull;
+		return;
+	}
+	if (xshim_client_channel(c, fd) < 0) {
+		xshim_chan_drop(c->pending);
+		c->pending = NULL;
+		c->retry_ns = xshim_now_ns() + 50000000;
+		return;
+	}
+	c->intro = offer ? XSHIM_INTRO_OFFERED : XSHIM_INTRO_CLAIMED;
+	xshim_conn_reason(c, offer ? XSHIM_R_OFFERED : XSHIM_R_SWITCHING);
+	/* The answer comes by mail. */
+	c->next_ops = c->ops + 256;
+	c->next_bytes = UINT64_MAX;
+}
+
+static void decide(struct xshim_conn *c, int fd)
+{
+	const struct xshim_map *m;
+	uint32_t role = c->slot->role;
+
+	/* Before the look, so that what changes after it is seen next time. */
+	c->gen_seen = atomic_load_explicit(xshim_conn_gen[role % 3], memory_order_acquire);
+	if (c->intro == XSHIM_INTRO_OFFERED || c->intro == XSHIM_INTRO_CLAIMED) {
+		c->next_ops = c->ops + 256;
+		return;
+	}
+	later(c);
+	if (c->intro != XSHIM_INTRO_PLAIN || xshim_now_ns() < c->retry_ns)
+		return;
+	if (!xshim_client_is_greeted()) {
+		xshim_conn_reason(c, xshim_client_why());
+		return;
+	}
+	name(c, fd);
+	if (!c->hash)
+		return;
+	m = xshim_client_map();
+	if (role == XSHIM_ROLE_CONNECT) {
+		if (c->ops < xshim_opt.trigger_ops && c->bytes < xshim_opt.trigger_bytes) {
+			c->next_ops = (uint32_t)xshim_opt.trigger_ops;
+			c->next_bytes = xshim_opt.trigger_bytes;
+			return;
+		}
+		if (xshim_map_has_endpoint(m, c->hash))
+			introduce(c, fd);
+		else
+			xshim_conn_reason(c, XSHIM_R_NOT_CORESIDENT);
+	} else if (role == XSHIM_ROLE_ACCEPT) {
+		if (!xshim_map_has_endpoint(m, xshim_endpoint_hash(&c->slot->tuple.local))) {
+			if (xshim_client_is_fresh())
+				(void)xshim_client_endpoint(fd);
+			else
+				c->next_ops = c->ops + 1;
+		}
+		if (xshim_map_has_offer(m, c->hash))
+			introduce(c, fd);
+	} else {
+		xshim_conn_never(c, XSHIM_R_ROLE);
+	}
+}
+
+bool xshim_conn_consider(struct xshim_conn *c, int fd)
+{
+	if (atomic_load_explicit(&c->detach_due, memory_order_acquire))
+		xshim_chan_detach(c);
+	if (atomic_load_explicit(&c->dead, memory_order_relaxed))
+		xshim_chan_reap(c, 1);
+	if (xshim_conn_chan(c))
+		return true;
+	if (atomic_load_explicit(&xshim_sandboxed, memory_order_relaxed)) {
+		xshim_conn_reason(c, XSHIM_R_SECCOMP);
+		c->next_ops = NEVER_OPS;
+		c->next_bytes = UINT64_MAX;
+		return false;
+	}
+	if (xshim_conn_flag(c, XSHIM_SLOT_CROWDED)) {
+		c->next_ops = NEVER_OPS;
+		c->next_bytes = UINT64_MAX;
+		return false;
+	}
+	if (!xshim_client_try())
+		return false;
+	xshim_client_service();
+	if (atomic_load_explicit(&c->attach_due, memory_order_acquire)) {
+		xshim_chan_attach(c, 1);
+		if (atomic_load_explicit(&c->attach_due, memory_order_relaxed))
+			c->next_ops = c->ops + 1;
+	} else {
+		decide(c, fd);
+	}
+	xshim_client_drop();
+	return xshim_conn_chan(c) != NULL;
+}
+
+/* ---- fork ---- */
+
+void xshim_conn_fork_prepare(void)
+{
+	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_CONN); i++) {
+		struct xshim_conn *c = (struct xshim_conn *)xshim_obj_at(XSHIM_OBJ_CONN, i);
+
+		if (c && c->slot)
+			atomic_fetch_add_explicit(&c->slot->fork_pending, 1, memory_order_acq_rel);
+	}
+}
+
+void xshim_conn_fork_undo(void)
+{
+	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_CONN); i++) {
+		struct xshim_conn *c = (struct xshim_conn *)xshim_obj_at(XSHIM_OBJ_CONN, i);
+
+		if (c && c->slot)
+			atomic_fetch_sub_explicit(&c->slot->fork_pending, 1, memory_order_acq_rel);
+	}
+}
+
+/* The arena stays common to the family; each process has its own control connection. */
+void xshim_conn_fork_child(pid_t parent)
+{
+	bool blind = getppid() != parent;	/* another pid namespace, or an orphan already */
+
+	xshim_tid_cache = 0;
+	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_CONN); i++) {
+		struct xshim_conn *c = (struct xshim_conn *)xshim_obj_at(XSHIM_OBJ_CONN, i);
+
+		if (!c)
+			continue;
+		/* The introduction is the parent's. */
+		xshim_chan_drop(c->pending);
+		c->pending = NULL;
+		c->intro = XSHIM_INTRO_PLAIN;
+		c->next_ops = c->ops + 1;
+		atomic_store_explicit(&c->attach_due, 0, memory_order_relaxed);
+		if (!c->slot)
+			continue;
+		if (blind)
+			xshim_conn_set_flag(c, XSHIM_SLOT_CROWDED, true);
+		xshim_slot_sharer_add(c->slot, getpid());
+		atomic_fetch_sub_explicit(&c->slot->fork_pending, 1, memory_order_acq_rel);
+	}
+}

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * conn.h - this process's view of one TCP connection.
+ *
+ * What must survive fork (cursors, locks, modes, counters) is in the slot, in the arena shared with
+ * children; what is here is private: where the ring is mapped, which descriptors ring it, how far the
+ * introduction has got.
+ *
+ * Life:  PLAIN -> OFFERED | CLAIMED -> MATCHED -> (channel attached: ch != NULL) -> PLAIN -> ...
+ *        NEVER: stays on TCP for good, slot->reason says why.
+ *
+ * While ch is NULL every call goes to the kernel as it is and holds a reference (fdtab.h) meanwhile; a
+ * channel is attached only when no call is inside, so nobody can sleep in the kernel over a switch.
+ * While ch is set, every call goes through stream.c.
+ *
+ * Locks (slot): rx_lock before tx_lock. `intro` is guarded by the client lock (client.c).
+ */
+#ifndef XSHIM_CONN_H
+#define XSHIM_CONN_H
+#include "fdtab.h"
+#include "libc.h"
+
+#include <sys/types.h>
+#include <unistd.h>
+#include <xshim/arena.h>
+#include <xshim/backend.h>
+
+enum xshim_intro {
+	XSHIM_INTRO_PLAIN = 0,
+	XSHIM_INTRO_OFFERED,
+	XSHIM_INTRO_CLAIMED,
+	XSHIM_INTRO_MATCHED,
+	XSHIM_INTRO_NEVER,
+};
+
+struct xshim_eset;
+
+struct xshim_chan {
+	struct xshim_obj obj;		/* references: the connection's, or its list of the dead */
+	const struct xshim_backend *be;
+	struct xshim_local local;
+	struct xshim_remote remote;
+	_Atomic uint32_t bell_maybe;	/* the bell was seen readable since it was last emptied */
+	_Atomic uint32_t rx_waiters, tx_waiters; /* calls and epoll entries that count on the bell (ready.c) */
+	_Atomic uint32_t gone;		/* the peer's half of the bell is closed */
+	_Atomic uint32_t fin_seen;	/* TCP has given EOF or an error: no frame will come */
+	_Atomic int tcp_err;		/* errno that TCP gave meanwhile, owed to the program */
+	_Atomic uint32_t consult_seen;	/* the peer's hint at our last look */
+	_Atomic uint32_t spin_good;	/* 0..8: how well spinning paid lately */
+	uint32_t spin_skip;
+	uint64_t sent;			/* ring bytes since attached or since the last spill, for the test options */
+	_Atomic uint64_t stall_ns;	/* since when the ring has been full without progress, 0: it is not */
+	uint64_t stall_tail;
+	struct xshim_chan *next_dead;
+};
+
+struct xshim_conn {
+	struct xshim_obj obj;
+	_Atomic(struct xshim_chan *) ch;
+	struct xshim_slot *slot;	/* const; NULL: no slot was to be had, then never a ring */
+	struct xshim_arena arena;	/* where the slot is */
+	/* when to think about a ring again; racy on purpose, a call early or late does not matter */
+	uint32_t lowat;			/* SO_RCVLOWAT, 0 and 1 mean one byte */
+	uint32_t ops, next_ops;
+	uint64_t bytes, next_bytes;
+	uint64_t gen_seen;
+	uint64_t hash;			/* CONNECT: of the peer's endpoint; ACCEPT: of the tuple; 0: not named yet */
+	uint64_t retry_ns, retry_wait_ns;
+	/* introduction, under the client lock */
+	uint32_t intro;			/* enum xshim_intro */
+	uint32_t id;			/* in messages */
+	struct xshim_chan *pending;	/* local half made; remote half after MATCHED */
+	_Atomic uint32_t attach_due;	/* pending is complete, attach at the next chance */
+	_Atomic uint32_t detach_due;	/* the link has left: take the channel away */
+	struct xshim_chan *_Atomic dead; /* detached; calls under way may still look at it */
+	/* epoll sets that watch it, under epoll.c's lock */
+	struct xshim_reg *regs;
+};
+
+static inline struct xshim_conn *xshim_conn_of(struct xshim_obj *o)
+{
+	return o && o->kind == XSHIM_OBJ_CONN ? (struct xshim_conn *)o : NULL;
+}
+
+/* The connection that fd names, referenced; NULL for everything else. */
+static inline struct xshim_conn *xshim_conn_get(int fd)
+{
+	struct xshim_obj *o = xshim_fd_get(fd);
+
+	if (!o)
+		return NULL;
+	if (o->kind == XSHIM_OBJ_CONN)
+		return (struct xshim_conn *)o;
+	xshim_obj_put(o);
+	return NULL;
+}
+
+static inline void xshim_conn_put(struct xshim_conn *c)
+{
+	xshim_obj_put(&c->obj);
+}
+
+uint32_t xshim_tid_slow(void);
+extern __thread uint32_t xshim_tid_cache __attribute__((tls_model("initial-exec")));
+static inline uint32_t xshim_tid(void)
+{
+	uint32_t tid = xshim_tid_cache;
+
+	return tid ? tid : xshim_tid_slow();
+}
+
+/* A TCP connection begins here (role CONNECT or ACCEPT). flags: XSHIM_SLOT_NONBLOCK or 0. */
+void xshim_conn_track(int fd, enum xshim_role role, uint32_t flags);
+/* Found in an arena that came over exec. */
+void xshim_conn_adopt(int fd, const struct xshim_arena *a, struct xshim_slot *s);
+/* It stays on TCP for good. Has no effect on a ring that is attached. */
+void xshim_conn_never(struct xshim_conn *c, enum xshim_reason why);
+void xshim_conn_reason(struct xshim_conn *c, enum xshim_reason why);
+
+/*
+ * Every data call on a connection: true if it is to go through stream.c. n: bytes of the call, a hint.
+ */
+bool xshim_conn_consider(struct xshim_conn *c, int fd);
+extern const _Atomic uint64_t *xshim_conn_gen[3];	/* by role: what to watch in the map */
+extern const _Atomic uint32_t *xshim_mail;
+extern uint32_t xshim_mail_seen;
+
+static inline struct xshim_chan *xshim_conn_chan(struct xshim_conn *c)
+{
+	return atomic_load_explicit(&c->ch, memory_order_acquire);
+}
+
+static inline bool xshim_conn_on_ring(struct xshim_conn *c, int fd)
+{
+	if (xshim_conn_chan(c) &&
+	    !atomic_load_explicit(&c->detach_due, memory_order_relaxed))
+		return true;
+	if (!c->slot)
+		return false;
+	if (++c->ops < c->next_ops && c->bytes < c->next_bytes &&
+	    !atomic_load_explicit(&c->attach_due, memory_order_relaxed) &&
+	    !atomic_load_explicit(&c->detach_due, memory_order_relaxed) &&
+	    atomic_load_explicit(xshim_conn_gen[c->slot->role % 3], memory_order_relaxed) == c->gen_seen &&
+	    atomic_load_explicit(xshim_mail, memory_order_relaxed) == xshim_mail_seen)
+		return false;
+	return xshim_conn_consider(c, fd);
+}
+
+/* Count what a plain call moved. */
+static inline void xshim_conn_plain_rx(struct xshim_conn *c, ssize_t n)
+{
+	if (n > 0 && c->slot) {
+		c->bytes += (uint64_t)n;
+		xshim_count(&c->slot->n.tcp_rx, (uint64_t)n);
+	}
+}
+
+static inline void xshim_conn_plain_tx(struct xshim_conn *c, ssize_t n)
+{
+	if (n > 0 && c->slot) {
+		c->bytes += (uint64_t)n;
+		xshim_count(&c->slot->n.tcp_tx, (uint64_t)n);
+	}
+}
+
+static inline bool xshim_conn_flag(const struct xshim_conn *c, uint32_t flag)
+{
+	return c->slot && (atomic_load_explicit(&c->slot->flags, memory_order_relaxed) & flag);
+}
+void xshim_conn_set_flag(struct xshim_conn *c, uint32_t flag, bool on);
+
+/* Monotonic nanoseconds, coarse (a clock tick). */
+uint64_t xshim_now_ns(void);
+
+/* The process: arenas it uses. */
+extern struct xshim_arena xshim_own_arena;
+extern int xshim_own_arena_fd;
+#define XSHIM_ARENAS_MAX 4
+extern struct xshim_arena xshim_old_arenas[XSHIM_ARENAS_MAX - 1];	/* inherited */
+extern int xshim_old_arena_fds[XSHIM_ARENAS_MAX - 1];
+bool xshim_arena_ready(void);	/* make our own if there is none */
+void xshim_conn_fork_prepare(void);
+void xshim_conn_fork_undo(void);
+void xshim_conn_fork_child(pid_t parent);
+extern _Atomic uint32_t xshim_sandboxed;	/* a seccomp filter was installed: no new kinds of calls */
+
+#endif

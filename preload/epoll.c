@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: MIT */
+/* epoll.c - epoll_wait and its relatives: tagged events into the program's (epoll.h). */
+#include "client.h"
+#include "eset.h"
+#include "ready.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdint.h>
+
+#define HELD 16
+
+struct wait {
+	struct xshim_eset *set;
+	struct epoll_event *events;
+	int max, n;
+	int stall_ms;			/* look again after so long, -1: no need */
+	struct xshim_conn *leaving[HELD]; /* held: their channel is to be taken away */
+	int leavings;
+};
+
+/* What the program is to be told of r now; looks with arm, so nothing is missed afterwards. Set lock held. */
+static uint32_t evaluate(struct wait *w, struct xshim_reg *r)
+{
+	struct xshim_conn *c = r->conn;
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	uint32_t want = r->events & (EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLRDNORM |
+				     EPOLLRDBAND | EPOLLWRNORM | EPOLLWRBAND);
+	unsigned int dir = ((want & (EPOLLIN | EPOLLRDNORM)) ? POLLIN : 0) |
+			   ((want & (EPOLLOUT | EPOLLWRNORM)) ? POLLOUT : 0);
+	struct xshim_ready rdy;
+	struct pollfd p;
+	uint32_t mask;
+	int stall;
+
+	if (!ch)
+		return 0;
+	if (xshim_ready_look(c, ch, r->fd, dir, &rdy) < 0)
+		r->tcp_dirty = true;
+	if (r->tcp_dirty || ((dir & POLLIN) && rdy.in_from_tcp) || ((dir & POLLOUT) && rdy.out_from_tcp)) {
+		p = (struct pollfd){ .fd = r->fd,
+				     .events = (short)(rdy.tcp_events | POLLRDHUP | POLLPRI) };
+		r->tcp_dirty = false;
+		if (libc.poll(&p, 1, 0) < 0)
+			p.revents = 0;
+		r->kmask = (unsigned short)p.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLPRI);
+		mask = xshim_ready_result(c, ch, r->fd, &rdy, (unsigned short)p.revents);
+	} else {
+		mask = rdy.mask | r->kmask;
+	}
+	if (atomic_load_explicit(&c->detach_due, memory_order_acquire) && w->leavings < HELD) {
+		xshim_obj_hold(&c->obj);
+		w->leaving[w->leavings++] = c;
+	}
+	if (mask & POLLIN)
+		mask |= EPOLLRDNORM;
+	if (mask & POLLOUT)
+		mask |= EPOLLWRNORM;
+	xshim_eset_count_waiters(r, ch, (dir & POLLIN) && !(mask & POLLIN),
+				 (dir & POLLOUT) && !(mask & POLLOUT));
+	if (r->tx_wait) {
+		stall = xshim_stall(c, ch);
+		if (stall >= 0 && (w->stall_ms < 0 || stall < w->stall_ms))
+			w->stall_ms = stall;
+	}
+	return mask & (want | EPOLLERR | EPOLLHUP);
+}
+
+/* Go once through the ready list. Set lock held. */
+static void collect(struct wait *w)
+{
+	struct xshim_eset *set = w->set;
+	struct xshim_reg *r, *last = set->list_tail;
+	uint32_t mask;
+	bool stays;
+
+	w->stall_ms = -1;
+	while (w->n < w->max && (r = set->list_head)) {
+		set->list_head = r->next_listed;
+		if (!set->list_head)
+			set->list_tail = NULL;
+		r->listed = false;
+		stays = false;
+		if (r->attached && !r->disabled) {
+			int stall_before = w->stall_ms;
+
+			mask = evaluate(w, r);
+			if (r->quiet && (r->events & EPOLLET) && !(mask & EPOLLOUT))
+				mask = 0;
+			r->quiet = false;
+			if (mask) {
+				w->events[w->n].events = mask;
+				w->events[w->n++].data.u64 = r->data;
+				if (r->events & EPOLLONESHOT)
+					r->disabled = true;
+				else
+					stays = !(r->events & EPOLLET);
+			} else if (w->stall_ms != stall_before) {
+				stays = true;
+				r->quiet = true;
+			}
+		}
+		if (stays)
+			xshim_eset_list(set, r);
+		if (r == last)
+			break;
+	}
+}
+
+/* Sort what the kernel gave, events[from..from+k): plain ones stay, tagged ones go to the ready list. */
+static void sort(struct wait *w, int k)
+{
+	struct xshim_eset *set = w->set;
+	uint32_t magic = xshim_eset_magic();
+	int from = w->n;
+
+	for (int i = from; i < from + k; i++) {
+		uint64_t data = w->events[i].data.u64;
+		uint32_t low = (uint32_t)data;
+		struct xshim_reg *r;
+
+		if (data >> 32 != magic) {
+			w->events[w->n++] = w->events[i];
+			continue;
+		}
+		if (low & XSHIM_TAG_KICK)
+			continue;
+		r = (struct xshim_reg *)xshim_obj_at(XSHIM_OBJ_REG, low & 0xffff);
+		if (!r || r->set != set || r->tag != (low & XSHIM_TAG_ENTRY))
+			continue;	/* it was deleted meanwhile */
+		if (!r->attached) {
+			/* ONESHOT over plain TCP */
+			if (r->disabled)
+				continue;
+			if (r->events & EPOLLONESHOT)
+				r->disabled = true;
+			w->events[w->n].events = w->events[i].events;
+			w->events[w->n++].data.u64 = r->data;
+			continue;
+		}
+		if (low & XSHIM_TAG_BELL)
+			atomic_store_explicit(&xshim_conn_chan(r->conn)->bell_maybe, 1,
+					      memory_order_release);
+		else
+			r->tcp_dirty = true;
+		r->quiet = false;
+		xshim_eset_list(set, r);
+	}
+}
+
+static void take_away(struct wait *w)
+{
+	for (int i = 0; i < w->leavings; i++) {
+		xshim_chan_detach(w->leaving[i]);
+		xshim_conn_put(w->leaving[i]);
+	}
+	w->leavings = 0;
+}
+
+static int kernel_wait(int epfd, struct epoll_event *events, int max, int64_t timeout_ns,
+		       const sigset_t *mask)
+{
+	struct timespec ts;
+	int ms;
+
+	if (timeout_ns < 0)
+		return libc.epoll_pwait(epfd, events, max, -1, mask);
+	if (timeout_ns % 1000000 && libc.epoll_pwait2) {
+		ts.tv_sec = (time_t)(timeout_ns / 1000000000);
+		ts.tv_nsec = (long)(timeout_ns % 1000000000);
+		return libc.epoll_pwait2(epfd, events, max, &ts, mask);
+	}
+	ms = timeout_ns / 1000000 >= INT_MAX ? INT_MAX : (int)((timeout_ns + 999999) / 1000000);
+	return libc.epoll_pwait(epfd, events, max, ms, mask);
+}
+
+/* timeout_ns < 0: for ever. Returns a count or -errno. */
+static int wait_tagged(struct xshim_eset *set, int epfd, struct epoll_event *events, int max,
+		       int64_t timeout_ns, const sigset_t *mask)
+{
+	struct wait w = { .set = set, .events = events, .max = max };
+	uint64_t deadline = timeout_ns > 0 ? xshim_clock_ns() + (uint64_t)timeout_ns : 0;
+	int64_t left, sleep_ns;
+	bool capped;
+	int k;
+
+	for (;;) {
+		if (!xshim_eset_lock(&set->lock))
+			return libc.epoll_pwait(epfd, events, max, 0, mask);
+		collect(&w);
+		xshim_eset_unlock(&set->lock);
+		take_away(&w);
+		left = timeout_ns;
+		if (timeout_ns > 0) {
+			uint64_t now = xshim_clock_ns();
+
+			left = deadline > now ? (int64_t)(deadline - now) : 0;
+		}
+		if (w.n == max)
+			return w.n;
+		sleep_ns = w.n ? 0 : left;
+		capped = w.stall_ms >= 0 && (sleep_ns < 0 || sleep_ns > w.stall_ms * 1000000ll);
+		if (capped)
+			sleep_ns = w.stall_ms * 1000000ll;
+		k = kernel_wait(epfd, events + w.n, max - w.n, sleep_ns, mask);
+		if (k < 0)
+			return w.n ? w.n : -errno;
+		if (k > 0 && xshim_eset_lock(&set->lock)) {
+			int before = w.n;
+
+			sort(&w, k);
+			if (w.n - before < k && w.n < max)
+				collect(&w);
+			xshim_eset_unlock(&set->lock);
+			take_away(&w);
+		}
+		if (w.n)
+			return w.n;
+		if (k == 0 && !capped)
+			return 0;
+		if (left == 0)
+			return 0;
+	}
+}
+
+static int do_wait(int epfd, struct epoll_event *events, int max, int64_t timeout_ns, const sigset_t *mask)
+{
+	struct xshim_obj *o = xshim_fd_get(epfd);
+	struct xshim_eset *set = (struct xshim_eset *)o;
+	int n;
+
+	if (o && o->kind != XSHIM_OBJ_EPOLL) {
+		xshim_obj_put(o);
+		o = NULL;
+	}
+	if (!o || max <= 0 || !events) {
+		n = kernel_wait(epfd, events, max, timeout_ns, mask);
+		n = n < 0 ? -errno : n;
+		goto out;
+	}
+	if (xshim_client_has_mail() && xshim_client_try()) {
+		xshim_client_service();
+		xshim_client_drop();
+	}
+	atomic_fetch_add_explicit(&set->waiting, 1, memory_order_seq_cst);
+	if (!atomic_load_explicit(&set->tagged, memory_order_acquire)) {
+		n = kernel_wait(epfd, events, max, timeout_ns, mask);
+		n = n < 0 ? -errno : n;
+		/* something may have been attached while we slept */
+		if (n > 0 && atomic_load_explicit(&set->tagged, memory_order_acquire)) {
+			struct wait w = { .set = set, .events = events, .max = max };
+
+			if (xshim_eset_lock(&set->lock)) {
+				sort(&w, n);
+				if (w.n < max)
+					collect(&w);
+				xshim_eset_unlock(&set->lock);
+				take_away(&w);
+			}
+			n = w.n ? w.n : wait_tagged(set, epfd, events, max, timeout_ns, mask);
+		}
+	} else {
+		n = wait_tagged(set, epfd, events, max, timeout_ns, mask);
+	}
+	atomic_fetch_sub_explicit(&set->waiting, 1, memory_order_seq_cst);
+out:
+	if (o)
+		xshim_obj_put(o);
+	return n;
+}
+
+static int64_t ms_to_ns(int ms)
+{
+	return ms < 0 ? -1 : ms * 1000000ll;
+}
+
+XSHIM_EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout)
+{
+	return (int)xshim_ret(do_wait(epfd, events, max, ms_to_ns(timeout), NULL));
+}
+
+XSHIM_EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout,
+			     const sigset_t *mask)
+{
+	return (int)xshim_ret(do_wait(epfd, events, max, ms_to_ns(timeout), mask));
+}
+
+XSHIM_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max,
+			      const struct timespec *timeout, const sigset_t *mask)
+{
+	struct xshim_obj *o = xshim_fd_peek(epfd);
+	int64_t ns = -1;
+
+	/* what is wrong with the arguments the kernel says best */
+	if (!o || o->kind != XSHIM_OBJ_EPOLL ||
+	    (timeout && (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)))
+		return libc.epoll_pwait2(epfd, events, max, timeout, mask);
+	if (timeout)
+		ns = timeout->tv_sec > 9000000000ll ? -1 :
+			     timeout->tv_sec * 1000000000ll + timeout->tv_nsec;
+	return (int)xshim_ret(do_wait(epfd, events, max, ns, mask));
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * epoll.h - epoll sets: which connections they watch, and how a ring shows up in them.
+ *
+ * A set is the program's own kernel epoll descriptor. What is not a connection of ours is in it exactly as the
+ * program put it. A connection is too, until a channel is attached; then its socket is changed to edge-triggered with
+ * a tag as datum (for FIN, RST, frames, and bytes before a boundary), and the bell is added likewise. epoll_wait
+ * turns tagged events into what the program asked for: level-triggered entries are reported from a ready list, which
+ * holds the connections that may be ready; one leaves the list when a look that arms the wishes
+ * finds it is not. ONESHOT entries are tagged from the start, because the kernel would not tell later that one has fired.
+ *
+ * Locks: one for the structure (which entry is in which set), taken by epoll_ctl, attach, detach and close;
+ * then the set's own, for its ready list and its entries' fields; then the slot's. Never held while waiting.
+ * Fork: the child's copies name the same kernel sets; a connection shared with a child is not attached.
+ */
+#ifndef XSHIM_EPOLL_H
+#define XSHIM_EPOLL_H
+#include "conn.h"
+
+struct xshim_reg {			/* a connection in a set */
+	struct xshim_obj obj;		/* only pool, index and life are used */
+	struct xshim_eset *set;
+	struct xshim_conn *conn;
+	struct xshim_reg *next_of_conn;	/* structure lock */
+	struct xshim_reg *next_of_set;	/* structure lock */
+	int fd;				/* the number it was added by */
+	/* the set's lock */
+	uint32_t events;		/* as the program asked */
+	uint64_t data;
+	uint32_t tag;
+	bool tagged;			/* the kernel's entry carries our tag */
+	bool attached;			/* and the bell is in the set */
+	bool disabled;			/* ONESHOT has fired */
+	bool listed;
+	bool quiet;			/* listed to be armed: report only POLLOUT news */
+	bool tcp_dirty;			/* ask the kernel about the socket at the next look */
+	bool rx_wait, tx_wait;		/* counted in the channel's waiters */
+	uint32_t kmask;			/* lasting bits the kernel gave last: RDHUP HUP ERR PRI */
+	int bell;			/* the number that was added */
+	struct xshim_reg *next_listed;
+};
+
+struct xshim_eset {
+	struct xshim_obj obj;
+	int epfd;
+	_Atomic uint32_t lock;
+	_Atomic uint32_t tagged;	/* entries with a tag: results must be looked at */
+	struct xshim_reg *regs;		/* structure lock */
+	struct xshim_reg *list_head, *list_tail; /* ready list, the set's lock */
+	_Atomic uint32_t waiting;	/* threads inside epoll_wait */
+	int kick;			/* eventfd in the set that wakes them, or 0 */
+};
+
+/* channel.c: a channel was put in place (nobody is inside c) / is about to be taken away. */
+void xshim_epoll_attached(struct xshim_conn *c);
+void xshim_epoll_detached(struct xshim_conn *c);
+/* conn.c: the last descriptor of c goes. */
+void xshim_epoll_forget(struct xshim_conn *c);
+/* stream.c: a send could not take all; who waits for room by edges must be armed. */
+void xshim_epoll_full(struct xshim_conn *c);
+void xshim_epoll_fork_prepare(void);
+void xshim_epoll_fork_done(void);
+
+#endif

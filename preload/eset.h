@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* eset.h - between eset.c (entries) and epoll.c (waiting); the concept is in epoll.h. */
+#ifndef XSHIM_ESET_H
+#define XSHIM_ESET_H
+#include "epoll.h"
+
+/* Lower half of a tagged datum: kind of event, life and index of the entry. */
+#define XSHIM_TAG_BELL 0x80000000u
+#define XSHIM_TAG_KICK 0x40000000u
+#define XSHIM_TAG_ENTRY 0x0fffffffu
+
+uint32_t xshim_eset_magic(void);
+bool xshim_eset_lock(_Atomic uint32_t *l);	/* false: this thread holds it already */
+void xshim_eset_unlock(_Atomic uint32_t *l);
+/* Put it at the end of the ready list. Set lock held. */
+void xshim_eset_list(struct xshim_eset *set, struct xshim_reg *r);
+void xshim_eset_count_waiters(struct xshim_reg *r, struct xshim_chan *ch, bool rx, bool tx);
+
+#endif

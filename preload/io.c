@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * io.c - the read and write family. Each wrapper looks up, passes through, or hands on to stream.c.
+ *
+ * On a connection without a channel the very same call goes to the kernel, so that programs under a
+ * seccomp filter, cancellation and restarts see nothing new.
+ */
+#include "channel.h"
+#include "conn.h"
+#include "stream.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* What the ring does not do goes to the kernel's own path for good. */
+static void leave_for(struct xshim_conn *c, int fd, enum xshim_reason why)
+{
+	if (xshim_conn_chan(c))
+		(void)xshim_chan_leave_wait(c, fd, why, 1000);
+	xshim_conn_never(c, why);
+}
+
+#define RX_RING_FLAGS (MSG_PEEK | MSG_WAITALL | MSG_DONTWAIT | MSG_TRUNC | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC)
+
+/*
+ * RECEIVE: the body of a receiving wrapper. plain: the kernel's call; n iovecs at v.
+ */
+#define RECEIVE(fd, v, n, flags, plain)                                                            \
+	do {                                                                                       \
+		struct xshim_conn *c_ = xshim_conn_get(fd);                                        \
+		ssize_t rc_;                                                                       \
+                                                                                                   \
+		if (!c_)                                                                           \
+			return plain;                                                              \
+		if (xshim_conn_on_ring(c_, fd) && !((flags) & ~RX_RING_FLAGS)) {                   \
+			rc_ = xshim_stream_recv(c_, fd, v, n, flags);                              \
+			if (rc_ != XSHIM_PLAIN) {                                                  \
+				xshim_conn_put(c_);                                                \
+				return xshim_ret(rc_);                                             \
+			}                                                                          \
+		}                                                                                  \
+		rc_ = plain;                                                                       \
+		if (!((flags) & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE)))                              \
+			xshim_conn_plain_rx(c_, rc_);                                              \
+		xshim_conn_put(c_);                                                                \
+		return rc_;                                                                        \
+	} while (0)
+
+#define TX_RING_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | MSG_EOR | MSG_DONTROUTE | MSG_CONFIRM)
+
+#define SEND(fd, v, n, flags, plain)                                                               \
+	do {                                                                                       \
+		struct xshim_conn *c_ = xshim_conn_get(fd);                                        \
+		ssize_t rc_;                                                                       \
+                                                                                                   \
+		if (!c_)                                                                           \
+			return plain;                                                              \
+		if ((flags) & ~TX_RING_FLAGS)                                                      \
+			leave_for(c_, fd, XSHIM_R_OOB);                                            \
+		if (xshim_conn_on_ring(c_, fd) && !((flags) & ~TX_RING_FLAGS)) {                   \
+			rc_ = xshim_stream_send(c_, fd, v, n, flags);                              \
+			if (rc_ != XSHIM_PLAIN) {                                                  \
+				xshim_conn_put(c_);                                                \
+				return xshim_ret(rc_);                                             \
+			}                                                                          \
+		}                                                                                  \
+		rc_ = plain;                                                                       \
+		xshim_conn_plain_tx(c_, rc_);                                                      \
+		xshim_conn_put(c_);                                                                \
+		return rc_;                                                                        \
+	} while (0)
+
+/* ---- receive ---- */
+
+XSHIM_EXPORT ssize_t read(int fd, void *buf, size_t n)
+{
+	struct iovec v = { buf, n };
+
+	RECEIVE(fd, &v, 1, 0, libc.read(fd, buf, n));
+}
+
+XSHIM_EXPORT ssize_t readv(int fd, const struct iovec *v, int n)
+{
+	if (n < 0 || n > IOV_MAX)
+		return libc.readv(fd, v, n);
+	RECEIVE(fd, v, (size_t)n, 0, libc.readv(fd, v, n));
+}
+
+XSHIM_EXPORT ssize_t preadv2(int fd, const struct iovec *v, int n, off_t offset, int flags)
+{
+	int msg = flags & RWF_NOWAIT ? MSG_DONTWAIT : 0;
+
+	if (offset != -1 || n < 0 || n > IOV_MAX)
+		return libc.preadv2(fd, v, n, offset, flags);
+	RECEIVE(fd, v, (size_t)n, msg, libc.preadv2(fd, v, n, offset, flags));
+}
+
+XSHIM_EXPORT ssize_t preadv64v2(int fd, const struct iovec *v, int n, off64_t offset, int flags)
+{
+	return preadv2(fd, v, n, offset, flags);
+}
+
+XSHIM_EXPORT ssize_t recv(int fd, void *buf, size_t n, int flags)
+{
+	struct iovec v = { buf, n };
+
+	RECEIVE(fd, &v, 1, flags, libc.recv(fd, buf, n, flags));
+}
+
+XSHIM_EXPORT ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *from,
+			      socklen_t *len)
+{
+	struct iovec v = { buf, n };
+
+	/* a stream socket leaves the address alone, but says so in *len */
+	if (from && len && xshim_fd_peek(fd)) {
+		struct xshim_conn *c = xshim_conn_get(fd);
+		ssize_t rc;
+
+		if (c && xshim_conn_on_ring(c, fd) && !(flags & ~RX_RING_FLAGS)) {
+			rc = xshim_stream_recv(c, fd, &v, 1, flags);
+			if (rc != XSHIM_PLAIN) {
+				if (rc >= 0)
+					*len = 0;
+				xshim_conn_put(c);
+				return xshim_ret(rc);
+			}
+		}
+		if (c)
+			xshim_conn_put(c);
+	}
+	RECEIVE(fd, &v, 1, flags, libc.recvfrom(fd, buf, n, flags, from, len));
+}
+
+/* 1 and *rc: done on the ring. */
+static bool recvmsg_on_ring(struct xshim_conn *c, int fd, struct msghdr *m, int flags, ssize_t *rc)
+{
+	if (!xshim_conn_on_ring(c, fd) || (flags & ~RX_RING_FLAGS) || m->msg_iovlen > IOV_MAX)
+		return false;
+	*rc = xshim_stream_recv(c, fd, m->msg_iov, m->msg_iovlen, flags);
+	if (*rc == XSHIM_PLAIN)
+		return false;
+	if (*rc >= 0) {
+		m->msg_namelen = 0;
+		m->msg_controllen = 0;
+		m->msg_flags = flags & MSG_CMSG_CLOEXEC;
+	}
+	return true;
+}
+
+XSHIM_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
+{
+	struct xshim_conn *c = xshim_conn_get(fd);
+	ssize_t rc;
+
+	if (!c)
+		return libc.recvmsg(fd, m, flags);
+	if (m && recvmsg_on_ring(c, fd, m, flags, &rc)) {
+		xshim_conn_put(c);
+		return xshim_ret(rc);
+	}
+	rc = libc.recvmsg(fd, m, flags);
+	if (!(flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE)))
+		xshim_conn_plain_rx(c, rc);
+	xshim_conn_put(c);
+	return rc;
+}
+
+XSHIM_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags,
+			  struct timespec *timeout)
+{
+	struct xshim_conn *c = xshim_conn_get(fd);
+	unsigned int done = 0;
+	ssize_t rc;
+
+	if (!c)
+		return libc.recvmmsg(fd, v, n, flags, timeout);
+	if (!xshim_conn_on_ring(c, fd)) {
+		int k = libc.recvmmsg(fd, v, n, flags, timeout);
+
+		for (int i = 0; i < k && !(flags & MSG_PEEK); i++)
+			xshim_conn_plain_rx(c, v[i].msg_len);
+		xshim_conn_put(c);
+		return k;
+	}
+	xshim_conn_put(c);
+	while (done < n) {
+		rc = recvmsg(fd, &v[done].msg_hdr, flags & ~MSG_WAITFORONE);
+		if (rc < 0)
+			return done ? (int)done : -1;
+		v[done++].msg_len = (unsigned int)rc;
+		if (!rc)
+			break;
+		if (flags & MSG_WAITFORONE)
+			flags |= MSG_DONTWAIT;
+	}
+	return (int)done;
+}
+
+XSHIM_EXPORT ssize_t __read_chk(int fd, void *buf, size_t n, size_t room)
+{
+	if (n > room)
+		return libc.__read_chk(fd, buf, n, room);	/* it aborts with the usual words */
+	return read(fd, buf, n);
+}
+
+XSHIM_EXPORT ssize_t __recv_chk(int fd, void *buf, size_t n, size_t room, int flags)
+{
+	if (n > room)
+		return libc.__recv_chk(fd, buf, n, room, flags);
+	return recv(fd, buf, n, flags);
+}
+
+XSHIM_EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t room, int flags,
+				    struct sockaddr *from, socklen_t *len)
+{
+	if (n > room)
+		return libc.__recvfrom_chk(fd, buf, n, room, flags, from, len);
+	return recvfrom(fd, buf, n, flags, from, len);
+}
+
+/* ---- send ---- */
+
+XSHIM_EXPORT ssize_t write(int fd, const void *buf, size_t n)
+{
+	struct iovec v = { (void *)(uintptr_t)buf, n };
+
+	SEND(fd, &v, 1, 0, libc.write(fd, buf, n));
+}
+
+XSHIM_EXPORT ssize_t writev(int fd, const struct iovec *v, int n)
+{
+	if (n < 0 || n > IOV_MAX)
+		return libc.writev(fd, v, n);
+	SEND(fd, v, (size_t)n, 0, libc.writev(fd, v, n));
+}
+
+XSHIM_EXPORT ssize_t pwritev2(int fd, const struct iovec *v, int n, off_t offset, int flags)
+{
+	int msg = flags & RWF_NOWAIT ? MSG_DONTWAIT : 0;
+
+	if (offset != -1 || n < 0 || n > IOV_MAX)
+		return libc.pwritev2(fd, v, n, offset, flags);
+	SEND(fd, v, (size_t)n, msg, libc.pwritev2(fd, v, n, offset, flags));
+}
+
+XSHIM_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *v, int n, off64_t offset, int flags)
+{
+	return pwritev2(fd, v, n, offset, flags);
+}
+
+XSHIM_EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
+{
+	struct iovec v = { (void *)(uintptr_t)buf, n };
+
+	SEND(fd, &v, 1, flags, libc.send(fd, buf, n, flags));
+}
+
+XSHIM_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *to,
+			    socklen_t len)
+{
+	struct iovec v = { (void *)(uintptr_t)buf, n };
+
+	SEND(fd, &v, 1, flags, libc.sendto(fd, buf, n, flags, to, len));
+}
+
+/* A descriptor of a connection that is passed on is shared with somebody we do not know. */
+static void passing(const struct msghdr *m)
+{
+	struct cmsghdr *cm;
+
+	if (!m || !m->msg_control || m->msg_controllen < sizeof(*cm))
+		return;
+	for (cm = CMSG_FIRSTHDR(m); cm; cm = CMSG_NXTHDR((struct msghdr *)(uintptr_t)m, cm)) {
+		size_t n = (cm->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (cm->cmsg_level != SOL_SOCKET || cm->cmsg_type != SCM_RIGHTS ||
+		    cm->cmsg_len < CMSG_LEN(0))
+			continue;
+		for (size_t i = 0; i < n; i++) {
+			struct xshim_conn *c;
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(cm) + i * sizeof(int), sizeof(int));
+			c = xshim_conn_get(fd);
+			if (!c)
+				continue;
+			leave_for(c, fd, XSHIM_R_FD_PASSED);
+			xshim_conn_put(c);
+		}
+	}
+}
+
+XSHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
+{
+	if (!xshim_fd_peek(fd) || !m) {
+		passing(m);
+		return libc.sendmsg(fd, m, flags);
+	}
+	if (m->msg_controllen || m->msg_iovlen > IOV_MAX) {
+		/* control messages (timestamps, zero-copy) have a meaning only for the kernel */
+		struct xshim_conn *c = xshim_conn_get(fd);
+
+		if (c) {
+			leave_for(c, fd, XSHIM_R_OOB);
+			xshim_conn_put(c);
+		}
+	}
+	SEND(fd, m->msg_iov, m->msg_iovlen, flags, libc.sendmsg(fd, m, flags));
+}
+
+XSHIM_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags)
+{
+	unsigned int done = 0;
+
+	if (!xshim_fd_peek(fd)) {
+		for (unsigned int i = 0; v && i < n && i < IOV_MAX; i++)
+			passing(&v[i].msg_hdr);
+		return libc.sendmmsg(fd, v, n, flags);
+	}
+	for (; done < n; done++) {
+		ssize_t rc = sendmsg(fd, &v[done].msg_hdr, flags);
+
+		if (rc < 0)
+			return done ? (int)done : -1;
+		v[done].msg_len = (unsigned int)rc;
+	}
+	return (int)done;
+}
+
+XSHIM_EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t n)
+{
+	struct xshim_conn *c = xshim_conn_get(out);
+	struct stat st;
+	ssize_t rc;
+
+	if (!c)
+		return libc.sendfile64(out, in, offset, n);
+	/* only what sendfile(2) itself would take: a file; it reads without moving the offset of others */
+	if (xshim_conn_on_ring(c, out) && !xshim_fd_peek(in) && fstat(in, &st) == 0 &&
+	    (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) && (!offset || *offset >= 0)) {
+		rc = xshim_stream_sendfile(c, out, in, offset, n);
+		if (rc != XSHIM_PLAIN) {
+			xshim_conn_put(c);
+			return xshim_ret(rc);
+		}
+	} else if (xshim_conn_chan(c)) {
+		leave_for(c, out, XSHIM_R_SPLICE);
+	}
+	rc = libc.sendfile64(out, in, offset, n);
+	xshim_conn_plain_tx(c, rc);
+	xshim_conn_put(c);
+	return rc;
+}
+
+XSHIM_EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t n)
+{
+	_Static_assert(sizeof(off_t) == sizeof(off64_t), "a 64-bit system");
+	return sendfile64(out, in, offset, n);
+}
+
+XSHIM_EXPORT ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off, size_t n,
+			    unsigned int flags)
+{
+	int ends[2] = { in, out };
+	ssize_t rc;
+
+	for (int i = 0; i < 2; i++) {
+		struct xshim_conn *c = xshim_conn_get(ends[i]);
+
+		if (!c)
+			continue;
+		leave_for(c, ends[i], XSHIM_R_SPLICE);
+		xshim_conn_put(c);
+	}
+	rc = libc.splice(in, in_off, out, out_off, n, flags);
+	return rc;
+}

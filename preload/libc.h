@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * libc.h - the C library's own versions of the calls in calls.def.
+ *
+ * Threads: any. Fork: inherited. Signals: safe once xshim_libc_init() has run, which the constructor does;
+ * a call made earlier resolves on the way. A pointer is NULL when this C library lacks the call.
+ */
+#ifndef XSHIM_LIBC_H
+#define XSHIM_LIBC_H
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#define XSHIM_EXPORT __attribute__((visibility("default")))
+
+struct xshim_libc {
+#define CALL(ret, name, args) ret(*name) args;
+#include "calls.def"
+#undef CALL
+};
+
+extern struct xshim_libc xshim_libc;
+extern _Bool xshim_libc_ready;
+
+void xshim_libc_init(void);
+
+static inline const struct xshim_libc *xshim_real(void)
+{
+	if (__builtin_expect(!xshim_libc_ready, 0))
+		xshim_libc_init();
+	return &xshim_libc;
+}
+
+#define libc (*xshim_real())
+
+/* Not all of what we export has a declaration in public headers. */
+#define CALL(ret, name, args) ret name args;
+CALL(ssize_t, __read_chk, (int, void *, size_t, size_t))
+CALL(ssize_t, __recv_chk, (int, void *, size_t, size_t, int))
+CALL(ssize_t, __recvfrom_chk, (int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *))
+CALL(int, __poll_chk, (struct pollfd *, nfds_t, int, size_t))
+CALL(int, __ppoll_chk, (struct pollfd *, nfds_t, const struct timespec *, const sigset_t *, size_t))
+#undef CALL
+
+/* rc >= 0 as it is; -errno becomes -1 and errno. The one place where that happens. */
+ssize_t xshim_ret(ssize_t rc);
+
+#endif

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * poll.c - poll and its relatives over plain descriptors and connections with a channel.
+ *
+ * Without such a connection in the set the kernel's call is made as it is; the connections in it are
+ * held meanwhile, so that no channel is attached behind a sleeping poll. With one, a second set is built: the
+ * program's descriptors, sockets of such connections with the events that matter, and their bells.
+ */
+#include "poll.h"
+#include "client.h"
+#include "ready.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define ON_STACK 64
+
+struct watched {
+	struct xshim_conn *conn;	/* held; NULL: plain */
+	struct xshim_chan *ch;		/* NULL: no channel */
+	unsigned int what;		/* entered for */
+	int bell;			/* index in the second set, or -1 */
+	struct xshim_ready ready;
+};
+
+struct work {
+	struct watched *w;
+	struct pollfd *p;		/* n of the program, then bells */
+	size_t bytes;			/* mapped, 0: on the stack */
+};
+
+static void let_go(struct watched *w, nfds_t n)
+{
+	for (nfds_t i = 0; i < n; i++)
+		if (w[i].conn)
+			xshim_conn_put(w[i].conn);
+}
+
+static unsigned int directions(short events)
+{
+	return ((events & (POLLIN | POLLRDNORM)) ? POLLIN : 0) |
+	       ((events & (POLLOUT | POLLWRNORM)) ? POLLOUT : 0);
+}
+
+static short shown(unsigned int mask, short events)
+{
+	if (mask & POLLIN)
+		mask |= POLLRDNORM;
+	if (mask & POLLOUT)
+		mask |= POLLWRNORM;
+	return (short)(mask & ((unsigned short)events | POLLERR | POLLHUP | POLLNVAL));
+}
+
+static void leave_all(struct watched *w, nfds_t n)
+{
+	for (nfds_t i = 0; i < n; i++)
+		if (w[i].ch && w[i].what) {
+			xshim_wait_leave(w[i].ch, w[i].what);
+			w[i].what = 0;
+		}
+}
+
+/*
+ * One round: look at the rings (arming), ask the kernel, put together. Counts what is ready; -errno.
+ * *again: something moved that is to be looked at before the next sleep.
+ */
+static int one_round(struct pollfd *fds, nfds_t n, struct work *k, const struct timespec *left,
+		     const sigset_t *mask, bool *again)
+{
+	static const struct timespec zero;
+	struct timespec capped;
+	nfds_t total = n;
+	bool some = false, moved = false;
+	int rc, count = 0, stall, least = -1;
+
+	for (nfds_t i = 0; i < n; i++) {
+		struct watched *w = &k->w[i];
+
+		k->p[i] = fds[i];
+		k->p[i].revents = 0;
+		w->bell = -1;
+		if (!w->ch)
+			continue;
+		w->what = directions(fds[i].events);
+		xshim_wait_enter(w->ch, w->what);
+		if (xshim_ready_look(w->conn, w->ch, fds[i].fd, w->what, &w->ready) < 0)
+			moved = true;
+		if (atomic_load_explicit(&w->conn->detach_due, memory_order_acquire))
+			moved = true;
+		if (shown(w->ready.mask, fds[i].events))
+			some = true;
+		k->p[i].events = (short)((fds[i].events & (POLLPRI | POLLRDHUP)) |
+					 (w->ready.tcp_events & ~(POLLIN | POLLOUT)));
+		/* the socket's own readiness only if it is asked for, or is the protocol's */
+		if ((w->ready.tcp_events & POLLIN) && (!w->ready.in_from_tcp || (w->what & POLLIN)))
+			k->p[i].events |= POLLIN;
+		if ((w->ready.tcp_events & POLLOUT) && (!w->ready.out_from_tcp || (w->what & POLLOUT)))
+			k->p[i].events |= POLLOUT;
+		w->bell = (int)total;
+		k->p[total++] = (struct pollfd){ .fd = w->ch->local.fds[XSHIM_LOCAL_BELL],
+						 .events = POLLIN };
+		if ((w->what & POLLOUT) && !(w->ready.mask & POLLOUT)) {
+			stall = xshim_stall(w->conn, w->ch);
+			if (stall == 0)
+				moved = true;
+			else if (stall > 0 && (least < 0 || stall < least))
+				least = stall;
+		}
+		xshim_count(&w->conn->slot->n.sleeps, 1);
+	}
+	if (some || moved) {
+		left = &zero;
+	} else if (least >= 0 &&
+		   (!left || left->tv_sec > 0 || left->tv_nsec > least * 1000000l)) {
+		capped = (struct timespec){ .tv_sec = least / 1000, .tv_nsec = least % 1000 * 1000000l };
+		left = &capped;
+		moved = true;
+	}
+	rc = libc.ppoll(k->p, total, left, mask);
+	if (rc < 0)
+		rc = -errno;
+	for (nfds_t i = 0; i < n && rc >= 0; i++) {
+		struct watched *w = &k->w[i];
+
+		fds[i].revents = k->p[i].revents;
+		if (w->ch) {
+			unsigned int kmask = (unsigned short)k->p[i].revents;
+
+			if (w->bell >= 0 && k->p[w->bell].revents) {
+				atomic_store_explicit(&w->ch->bell_maybe, 1, memory_order_release);
+				if (xshim_ready_look(w->conn, w->ch, fds[i].fd, 0, &w->ready) < 0)
+					moved = true;
+			}
+			fds[i].revents = shown(xshim_ready_result(w->conn, w->ch, fds[i].fd, &w->ready,
+								  kmask),
+					       fds[i].events);
+		}
+		if (fds[i].revents)
+			count++;
+	}
+	leave_all(k->w, n);
+	*again = moved || rc > 0;
+	return rc < 0 ? rc : count;
+}
+
+static int poll_rings(struct pollfd *fds, nfds_t n, struct work *k, const struct timespec *timeout,
+		      const sigset_t *mask)
+{
+	uint64_t deadline = 0, now;
+	struct timespec left;
+	bool again;
+	int rc;
+
+	if (timeout)
+		deadline = xshim_clock_ns() + (uint64_t)timeout->tv_sec * 1000000000ull +
+			   (uint64_t)timeout->tv_nsec;
+	for (;;) {
+		if (timeout) {
+			now = xshim_clock_ns();
+			now = deadline > now ? deadline - now : 0;
+			left = (struct timespec){ .tv_sec = (time_t)(now / 1000000000),
+						  .tv_nsec = (long)(now % 1000000000) };
+		}
+		rc = one_round(fds, n, k, timeout ? &left : NULL, mask, &again);
+		if (rc)
+			return rc;
+		for (nfds_t i = 0; i < n; i++) {
+			struct watched *w = &k->w[i];
+
+			if (!w->conn || !w->ch)
+				continue;
+			if (atomic_load_explicit(&w->conn->detach_due, memory_order_acquire))
+				xshim_chan_detach(w->conn);
+			w->ch = xshim_conn_chan(w->conn);
+		}
+		if (timeout && !left.tv_sec && !left.tv_nsec)
+			return 0;
+		if (!again && timeout && xshim_clock_ns() >= deadline)
+			return 0;
+	}
+}
+
+int xshim_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+{
+	struct watched few[ON_STACK];
+	struct pollfd few_p[2 * ON_STACK];
+	struct work k = { .w = few, .p = few_p };
+	bool conns = false, rings = false;
+	int rc;
+
+	for (nfds_t i = 0; i < n && !conns; i++)
+		conns = xshim_fd_peek(fds[i].fd) != NULL;
+	if (!conns)
+		goto plain;
+	if (xshim_client_has_mail() && xshim_client_try()) {
+		xshim_client_service();
+		xshim_client_drop();
+	}
+	if (n > ON_STACK) {
+		k.bytes = n * (sizeof(struct watched) + 2 * sizeof(struct pollfd));
+		k.w = mmap(NULL, k.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (k.w == MAP_FAILED)
+			return -ENOMEM;
+		k.p = (struct pollfd *)(k.w + n);
+	}
+	memset(k.w, 0, n * sizeof(*k.w));
+	for (nfds_t i = 0; i < n; i++) {
+		k.w[i].conn = fds[i].fd < 0 ? NULL : xshim_conn_get(fds[i].fd);
+		if (!k.w[i].conn)
+			continue;
+		if (atomic_load_explicit(&k.w[i].conn->detach_due, memory_order_acquire))
+			xshim_chan_detach(k.w[i].conn);
+		k.w[i].ch = xshim_conn_chan(k.w[i].conn);
+		rings = rings || k.w[i].ch;
+	}
+	if (rings)
+		rc = poll_rings(fds, n, &k, timeout, mask);
+	else
+		rc = libc.ppoll(fds, n, timeout, mask) ;
+	if (!rings && rc < 0)
+		rc = -errno;
+	let_go(k.w, n);
+	if (k.bytes)
+		munmap(k.w, k.bytes);
+	return rc;
+plain:
+	rc = libc.ppoll(fds, n, timeout, mask);
+	return rc < 0 ? -errno : rc;
+}
+
+/* The kernel answers for bad arguments. */
+static bool plain_only(const struct pollfd *fds, nfds_t n)
+{
+	return !fds || n > INT_MAX / 2 / sizeof(*fds);
+}
+
+XSHIM_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+	struct timespec ts = { .tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000l };
+	bool conns = false;
+
+	if (plain_only(fds, n))
+		return libc.poll(fds, n, timeout);
+	for (nfds_t i = 0; i < n && !conns; i++)
+		conns = xshim_fd_peek(fds[i].fd) != NULL;
+	if (!conns)
+		return libc.poll(fds, n, timeout);
+	return (int)xshim_ret(xshim_poll(fds, n, timeout < 0 ? NULL : &ts, NULL));
+}
+
+XSHIM_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+		       const sigset_t *mask)
+{
+	if (plain_only(fds, n) ||
+	    (timeout && (timeout->tv_sec < 0 || timeout->tv_sec > 1000000000 || timeout->tv_nsec < 0 ||
+			 timeout->tv_nsec > 999999999)))
+		return libc.ppoll(fds, n, timeout, mask);
+	return (int)xshim_ret(xshim_poll(fds, n, timeout, mask));
+}
+
+XSHIM_EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t room)
+{
+	if (room / sizeof(*fds) < n)
+		return libc.__poll_chk(fds, n, timeout, room);	/* it aborts with the usual words */
+	return poll(fds, n, timeout);
+}
+
+XSHIM_EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
+			     const sigset_t *mask, size_t room)
+{
+	if (room / sizeof(*fds) < n)
+		return libc.__ppoll_chk(fds, n, timeout, mask, room);
+	return ppoll(fds, n, timeout, mask);
+}

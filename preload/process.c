@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * process.c - fork, exec and their like.
+ *
+ * fork: cursors and locks of attached connections live in memory shared with the child, so both go on; what
+ * is not attached yet is not attached while both hold it. The marks are made by pthread_atfork handlers, which also
+ * run for forks inside the C library (daemon, forkpty).
+ *
+ * exec: what crosses it on a ring returns to TCP first. What crosses it on TCP keeps its slot: the arena's descriptor is left open
+ * and named in the environment (XSHIM_ARENA), and the new image's shim goes on from there.
+ */
+#include "channel.h"
+#include "client.h"
+#include "conn.h"
+#include "epoll.h"
+#include "options.h"
+#include "process.h"
+
+#include <alloca.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#define LEAVE_MS 2000
+
+static pid_t forker;
+
+static void prepare(void)
+{
+	forker = getpid();
+	xshim_client_fork_prepare();
+	xshim_epoll_fork_prepare();
+	xshim_conn_fork_prepare();
+}
+
+static void parent(void)
+{
+	xshim_epoll_fork_done();
+	xshim_client_fork_parent();
+}
+
+static void child(void)
+{
+	xshim_fdtab_fork_child();
+	xshim_conn_fork_child(forker);
+	xshim_epoll_fork_done();
+	xshim_client_fork_child();
+}
+
+void xshim_process_init(void)
+{
+	pthread_atfork(prepare, parent, child);
+}
+
+XSHIM_EXPORT pid_t fork(void)
+{
+	pid_t pid = libc.fork();
+
+	if (pid < 0 && xshim_active) {
+		int saved = errno;
+
+		xshim_conn_fork_undo();
+		errno = saved;
+	}
+	return pid;
+}
+
+/* Served as fork: a child that runs on the parent's memory would change the parent's tables. */
+XSHIM_EXPORT pid_t vfork(void)
+{
+	return fork();
+}
+
+/* ---- exec ---- */
+
+static bool crosses(int fd)
+{
+	int flags = libc.fcntl(fd, F_GETFD);
+
+	return flags >= 0 && !(flags & FD_CLOEXEC);
+}
+
+/* Whether some connection crosses, after those on a ring have returned to TCP. */
+static bool leave_crossing(bool all)
+{
+	bool any = false;
+
+	if (!xshim_active)
+		return false;
+	for (int chunk = 0; chunk < XSHIM_FDTAB_CHUNKS; chunk++) {
+		if (!atomic_load_explicit(&xshim_fdtab[chunk], memory_order_acquire))
+			continue;
+		for (int i = 0; i < XSHIM_FDTAB_CHUNK; i++) {
+			int fd = chunk * XSHIM_FDTAB_CHUNK + i;
+			struct xshim_conn *c;
+
+			if (!xshim_fd_peek(fd) || !(c = xshim_conn_get(fd)))
+				continue;
+			if (all || crosses(fd)) {
+				any = true;
+				if (xshim_conn_chan(c) &&
+				    xshim_chan_leave_wait(c, fd, XSHIM_R_EXEC, LEAVE_MS) < 0)
+					xlog(WARN, "descriptor %d could not return to TCP before exec", fd);
+			}
+			xshim_conn_put(c);
+		}
+	}
+	return any;
+}
+
+static size_t count(char *const *v)
+{
+	size_t n = 0;
+
+	while (v && v[n])
+		n++;
+	return n;
+}
+
+enum how { PATH, SEARCH, BY_FD };
+
+static int do_exec(enum how how, const char *file, int fd, char *const *argv, char *const *env)
+{
+	bool hand_over = leave_crossing(false) && xshim_own_arena_fd >= 0;
+	char text[96];
+	int rc, saved;
+
+	if (hand_over) {
+		/* on the stack: after fork in a program with threads the heap may be locked */
+		env = xshim_inherit_env(env, alloca((count(env) + 3) * sizeof(char *)), text);
+		xshim_inherit_cross(true);
+	}
+	rc = how == PATH ? libc.execve(file, argv, env) :
+	     how == SEARCH ? libc.execvpe(file, argv, env) :
+			     libc.fexecve(fd, argv, env);
+	saved = errno;
+	if (hand_over)
+		xshim_inherit_cross(false);
+	errno = saved;
+	return rc;
+}
+
+XSHIM_EXPORT int execve(const char *path, char *const *argv, char *const *env)
+{
+	return do_exec(PATH, path, -1, argv, env);
+}
+
+XSHIM_EXPORT int execv(const char *path, char *const *argv)
+{
+	return do_exec(PATH, path, -1, argv, environ);
+}
+
+XSHIM_EXPORT int execvp(const char *file, char *const *argv)
+{
+	return do_exec(SEARCH, file, -1, argv, environ);
+}
+
+XSHIM_EXPORT int execvpe(const char *file, char *const *argv, char *const *env)
+{
+	return do_exec(SEARCH, file, -1, argv, env);
+}
+
+XSHIM_EXPORT int fexecve(int fd, char *const *argv, char *const *env)
+{
+	return do_exec(BY_FD, NULL, fd, argv, env);
+}
+
+/* execl and its like end their list with NULL; ARG_MAX bounds what exec itself takes. */
+static size_t listed(va_list ap)
+{
+	size_t n = 1;
+
+	while (va_arg(ap, char *))
+		n++;
+	return n;
+}
+
+static void fill(char **argv, const char *arg, size_t n, va_list ap)
+{
+	argv[0] = (char *)(uintptr_t)arg;
+	for (size_t i = 1; i <= n; i++)
+		argv[i] = va_arg(ap, char *);
+}
+
+#define ARGV_FROM(argv, ap, arg)                                                                   \
+	va_start(ap, arg);                                                                         \
+	n = listed(ap);                                                                            \
+	va_end(ap);                                                                                \
+	argv = alloca((n + 1) * sizeof(char *));                                                   \
+	va_start(ap, arg);                                                                         \
+	fill(argv, arg, n, ap)
+
+XSHIM_EXPORT int execl(const char *path, const char *arg, ...)
+{
+	char **argv;
+	va_list ap;
+	size_t n;
+
+	ARGV_FROM(argv, ap, arg);
+	va_end(ap);
+	return execve(path, argv, environ);
+}
+
+XSHIM_EXPORT int execlp(const char *file, const char *arg, ...)
+{
+	char **argv;
+	va_list ap;
+	size_t n;
+
+	ARGV_FROM(argv, ap, arg);
+	va_end(ap);
+	return execvpe(file, argv, environ);
+}
+
+XSHIM_EXPORT int execle(const char *path, const char *arg, ...)
+{
+	char **argv, *const *env;
+	va_list ap;
+	size_t n;
+
+	ARGV_FROM(argv, ap, arg);
+	va_end(ap);
+	/* the environment is the argument after the NULL */
+	va_start(ap, arg);
+	(void)listed(ap);
+	env = va_arg(ap, char *const *);
+	va_end(ap);
+	return execve(path, argv, env);
+}
+
+/* ---- children that the C library starts by itself: no code of ours runs in them before the exec ---- */
+
+XSHIM_EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *acts,
+			     const posix_spawnattr_t *attr, char *const *argv, char *const *env)
+{
+	/* file actions may hand over even a close-on-exec descriptor */
+	leave_crossing(acts != NULL);
+	return libc.posix_spawn(pid, path, acts, attr, argv, env);
+}
+
+XSHIM_EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *acts,
+			      const posix_spawnattr_t *attr, char *const *argv, char *const *env)
+{
+	leave_crossing(acts != NULL);
+	return libc.posix_spawnp(pid, file, acts, attr, argv, env);
+}
+
+XSHIM_EXPORT int system(const char *command)
+{
+	if (command)
+		leave_crossing(false);
+	return libc.system(command);
+}
+
+XSHIM_EXPORT FILE *popen(const char *command, const char *mode)
+{
+	leave_crossing(false);
+	return libc.popen(command, mode);
+}
+
+/* ---- seccomp: no new kinds of calls afterwards ---- */
+
+static void sandboxed(void)
+{
+	leave_crossing(true);
+	atomic_store_explicit(&xshim_sandboxed, 1, memory_order_relaxed);
+}
+
+XSHIM_EXPORT int prctl(int option, ...)
+{
+	unsigned long a[4];
+	va_list ap;
+
+	va_start(ap, option);
+	for (int i = 0; i < 4; i++)
+		a[i] = va_arg(ap, unsigned long);
+	va_end(ap);
+	if (option == PR_SET_SECCOMP && xshim_active)
+		sandboxed();
+	return libc.prctl(option, a[0], a[1], a[2], a[3]);
+}
+
+XSHIM_EXPORT long syscall(long nr, ...)
+{
+	long a[6];
+	va_list ap;
+
+	va_start(ap, nr);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(ap, long);
+	va_end(ap);
+	if (nr == SYS_seccomp && a[0] != SECCOMP_GET_ACTION_AVAIL && xshim_active)
+		sandboxed();
+	return libc.syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+}

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pump.c - move a channel's protocol on: switches, LEAVE, what has to be sent again (link.h, frame.h).
+ *
+ * No thread of ours exists, so this runs inside the program's calls: before a sleep, after a wake-up,
+ * when readiness is computed, and when a quick path finds the state unusual. It never blocks.
+ */
+#include "channel.h"
+#include "options.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/uio.h>
+#include <xshim/ring.h>
+
+bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	const struct xshim_region_hdr *peer = ch->remote.region;
+	struct xshim_link *l = &c->slot->link;
+	uint32_t consult;
+	uint64_t written;
+
+	if (l->tx.state != XSHIM_TX_TCP || !xshim_tx_may_switch(l, peer))
+		return false;
+	/* Until it crosses, only the ring's size is buffered: the peer should be seen to read. */
+	consult = atomic_load_explicit(&peer->consult, memory_order_relaxed);
+	if (consult == atomic_load_explicit(&ch->consult_seen, memory_order_relaxed) &&
+	    atomic_load_explicit(&peer->want_data, memory_order_relaxed) == XSHIM_WANT_NOTHING &&
+	    !atomic_load_explicit(&peer->leave, memory_order_relaxed))
+		return false;
+	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) || xshim_tcp_written(fd, &written) < 0)
+		return false;
+	atomic_store_explicit(&ch->consult_seen, consult, memory_order_relaxed);
+	xshim_tx_up(l, ch->local.region, written + (uint64_t)c->slot->base_tx);
+	xshim_count(&c->slot->n.switches, 1);
+	xshim_chan_ring(c, ch);
+	return true;
+}
+
+void xshim_chan_peer_gone_locked(struct xshim_conn *c, struct xshim_chan *ch)
+{
+	struct xshim_link *l = &c->slot->link;
+
+	atomic_store_explicit(&ch->fin_seen, 1, memory_order_relaxed);
+	if (atomic_load_explicit(&ch->remote.region->fin, memory_order_acquire) &&
+	    !atomic_load_explicit(&ch->tcp_err, memory_order_relaxed)) {
+		xshim_link_leave_undo(l);
+		return;		/* it only closed its own direction and goes on reading */
+	}
+	/* What the peer had on its ring is still there for us, whether it was leaving or not. */
+	if (l->rx.state == XSHIM_RX_FRAME || l->rx.state == XSHIM_RX_RAW)
+		l->rx.state = XSHIM_RX_RING;
+	if (l->tx.state == XSHIM_TX_RING &&
+	    atomic_load_explicit(&ch->remote.region->tail, memory_order_seq_cst) < l->tx.pos)
+		xshim_conn_set_flag(c, XSHIM_SLOT_RESET, true);
+	if (l->tx.state != XSHIM_TX_OUT) {
+		l->tx.state = XSHIM_TX_OUT;	/* the kernel answers sends from now on */
+		xshim_conn_reason(c, XSHIM_R_PEER_DIED);
+	}
+}
+
+/* Read what there is of the peer's LEAVE. 1: it is complete and taken in; 0: not; or -errno. */
+static int take_frame(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	const struct xshim_region_hdr *peer = ch->remote.region;
+	struct xshim_link *l = &c->slot->link;
+	uint8_t byte;
+	ssize_t n;
+
+	if (atomic_load_explicit(&ch->fin_seen, memory_order_relaxed))
+		return 0;
+	/*
+	 * See that bytes are there /then/ see that no switch was announced: only then are they a frame,
+	 * because the peer announces a down before it writes the first byte of it.
+	 */
+	n = libc.recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	if (n < 0 && errno == EAGAIN)
+		return 0;
+	if (n <= 0) {
+		/* after our own shutdown(SHUT_RD) the kernel says 0 without a FIN, too */
+		if (n == 0 && xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) && !xshim_tcp_peer_closed(fd))
+			return 0;
+		if (n < 0)
+			atomic_store_explicit(&ch->tcp_err, errno, memory_order_relaxed);
+		xshim_chan_peer_gone_locked(c, ch);
+		return 0;
+	}
+	if (l->rx.state == XSHIM_RX_RING &&
+	    atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) != l->rx.seq)
+		return 0;
+	n = libc.recv(fd, l->rx.frame + l->rx.frame_got, XSHIM_FRAME_BYTES - l->rx.frame_got,
+		      MSG_DONTWAIT);
+	if (n <= 0)
+		return 0;
+	c->slot->base_rx -= n;
+	l->rx.frame_got += (uint32_t)n;
+	if (l->rx.frame_got < XSHIM_FRAME_BYTES)
+		return 0;
+	return xshim_link_leave_got(l) < 0 ? -EPROTO : 1;
+}
+
+/* Write our LEAVE, then what the peer's LEAVE says is missing. 0 or -errno. */
+static int send_pending(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	struct xshim_link *l = &c->slot->link;
+
+	while (l->tx.frame_sent < l->tx.frame_len) {
+		ssize_t n = libc.send(fd, l->tx.frame + l->tx.frame_sent,
+				      l->tx.frame_len - l->tx.frame_sent,
+				      MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n < 0)
+			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+		c->slot->base_tx -= n;
+		l->tx.frame_sent += (uint32_t)n;
+	}
+	while (l->tx.state == XSHIM_TX_RESEND) {
+		struct iovec v[2];
+		struct msghdr m = { .msg_iov = v };
+		ssize_t n;
+
+		m.msg_iovlen = xshim_ring_stretch(xshim_region_cdata(ch->local.region), l->order_own,
+						  l->tx.pos, l->tx.end - l->tx.pos, v);
+		n = libc.sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n < 0)
+			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+		c->slot->base_tx -= n;
+		xshim_tx_resent(l, (uint64_t)n);
+	}
+	return 0;
+}
+
+int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int kmask)
+{
+	const struct xshim_region_hdr *peer = ch->remote.region;
+	struct xshim_link *l = &c->slot->link;
+	uint32_t tx_was = l->tx.state, rx_was = l->rx.state;
+	int rc = 0;
+
+	if (l->error)
+		return xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
+	if (l->tx.state == XSHIM_TX_TCP)
+		xshim_chan_up_locked(c, ch, fd);
+	if ((kmask & (POLLIN | POLLRDHUP | POLLERR | POLLHUP)) &&
+	    (l->rx.state == XSHIM_RX_RING || l->rx.state == XSHIM_RX_FRAME))
+		rc = take_frame(c, ch, fd);
+	if (rc < 0)
+		return xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
+	if (xshim_link_leave_due(l, peer) &&
+	    !atomic_load_explicit(&ch->fin_seen, memory_order_relaxed))
+		xshim_link_leave_begin(l);
+	rc = send_pending(c, ch, fd);
+	if (rc < 0) {
+		atomic_store_explicit(&ch->tcp_err, -rc, memory_order_relaxed);
+		xshim_chan_peer_gone_locked(c, ch);
+	}
+	if (l->tx.state == XSHIM_TX_OUT && xshim_conn_flag(c, XSHIM_SLOT_SHUT_DUE)) {
+		xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_DUE, false);
+		(void)libc.shutdown(fd, SHUT_WR);
+	}
+	if (l->tx.state != tx_was || l->rx.state != rx_was) {
+		if (l->left && l->tx.frame_len && tx_was == XSHIM_TX_RING)
+			xshim_count(&c->slot->n.switches, 2);
+		if (l->tx.state == XSHIM_TX_HELD || l->left) {
+			atomic_store_explicit(&c->slot->transport, XSHIM_TRANSPORT_SWITCHING,
+					      memory_order_relaxed);
+			if (!l->want_leave)
+				xshim_conn_reason(c, XSHIM_R_PEER_LEFT);
+		}
+	}
+	if (xshim_link_is_out(l))
+		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
+	/* Abandoned before anything was switched: the peer never attached and never will. */
+	else if (atomic_load_explicit(&ch->gone, memory_order_relaxed) && l->tx.seq == 0 && l->rx.seq == 0 &&
+		 !atomic_load_explicit(&peer->attached, memory_order_acquire))
+		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
+	return 0;
+}
+
+int xshim_chan_pump(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int kmask)
+{
+	struct xshim_slot *s = c->slot;
+	int rc;
+
+	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
+		return 0;
+	if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0) {
+		xshim_lock_drop(&s->rx_lock);
+		return 0;
+	}
+	rc = xshim_chan_pump_locked(c, ch, fd, kmask);
+	xshim_lock_drop(&s->tx_lock);
+	xshim_lock_drop(&s->rx_lock);
+	return rc;
+}
+
+bool xshim_chan_pump_due(struct xshim_conn *c, struct xshim_chan *ch)
+{
+	struct xshim_link *l = &c->slot->link;
+
+	return l->tx.state != XSHIM_TX_RING || l->rx.state == XSHIM_RX_FRAME || l->error ||
+	       atomic_load_explicit(&ch->remote.region->leave, memory_order_acquire);
+}
+
+int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, int wait_ms)
+{
+	uint64_t deadline = xshim_now_ns() + (uint64_t)wait_ms * 1000000;
+	struct xshim_slot *s = c->slot;
+	struct xshim_chan *ch;
+
+	while ((ch = xshim_conn_chan(c))) {
+		struct pollfd p[2] = { { .fd = fd, .events = POLLIN | POLLRDHUP },
+				       { .fd = ch->local.fds[XSHIM_LOCAL_BELL], .events = POLLIN } };
+		uint64_t now;
+		bool stuck;
+
+		if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
+			return -EAGAIN;
+		if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0) {
+			xshim_lock_drop(&s->rx_lock);
+			return -EAGAIN;
+		}
+		/* Empty the bell /then/ look: a ring after this is seen by the poll below. */
+		(void)ch->be->hush(&ch->local);
+		if (s->link.tx.state == XSHIM_TX_RING && !s->link.want_leave) {
+			xshim_link_leave_ask(&s->link, ch->local.region);
+			xshim_conn_reason(c, why);
+			xshim_chan_ring(c, ch);
+		}
+		(void)xshim_chan_pump_locked(c, ch, fd, POLLIN);
+		if (s->link.rx.state != XSHIM_RX_RING && s->link.rx.state != XSHIM_RX_FRAME)
+			p[0].events = 0;	/* what is there is the program's */
+		if (s->link.tx.state == XSHIM_TX_RESEND || s->link.tx.frame_sent < s->link.tx.frame_len)
+			p[0].events |= POLLOUT;
+		/* Both LEAVEs are exchanged and ours is all on TCP: what is to come comes there. */
+		if (s->link.left && s->link.tx.state == XSHIM_TX_OUT &&
+		    s->link.tx.frame_sent == s->link.tx.frame_len) {
+			s->link.rx.state = XSHIM_RX_OUT;
+			atomic_store_explicit(&c->detach_due, 1, memory_order_release);
+		}
+		stuck = atomic_load_explicit(&ch->fin_seen, memory_order_relaxed) ||
+			xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) || s->link.error;
+		xshim_lock_drop(&s->tx_lock);
+		xshim_lock_drop(&s->rx_lock);
+		if (atomic_load_explicit(&c->detach_due, memory_order_acquire)) {
+			xshim_chan_detach(c);
+			return 0;
+		}
+		now = xshim_now_ns();
+		if (stuck || now >= deadline)
+			return -EAGAIN;
+		/* Each step of the peer's rings or comes on TCP. */
+		(void)libc.poll(p, 2, (int)((deadline - now) / 1000000) + 1);
+	}
+	return 0;
+}

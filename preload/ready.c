@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: MIT */
+/* ready.c - readiness of a connection with a channel, and sleeping on it (ready.h). */
+#include "ready.h"
+#include "options.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <time.h>
+#include <unistd.h>
+
+uint64_t xshim_clock_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
+static bool both_locks(struct xshim_slot *s)
+{
+	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
+		return false;
+	if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0) {
+		xshim_lock_drop(&s->rx_lock);
+		return false;
+	}
+	return true;
+}
+
+static void drop_both(struct xshim_slot *s)
+{
+	xshim_lock_drop(&s->tx_lock);
+	xshim_lock_drop(&s->rx_lock);
+}
+
+/* What the ring decides. 0 or -EPROTO. */
+static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_ready *r)
+{
+	struct xshim_link *l = &c->slot->link;
+	enum xshim_rx_step step;
+	uint64_t limit, pos;
+	bool crossed, fin = atomic_load_explicit(&ch->fin_seen, memory_order_relaxed);
+	int64_t space;
+	int rc;
+
+	*r = (struct xshim_ready){ 0 };
+	do {
+		rc = xshim_rx_next(l, ch->local.region, ch->remote.region, &step, &limit, &crossed);
+		if (rc < 0)
+			return rc;
+		if (crossed) {
+			xshim_count(&c->slot->n.switches, 1);
+			xshim_chan_ring(c, ch);
+		}
+		if (step == XSHIM_RX_STEP_POS) {
+			if (xshim_tcp_consumed(fd, &pos) < 0)
+				return -EPROTO;
+			xshim_rx_set_pos(l, pos + (uint64_t)c->slot->base_rx);
+		}
+	} while (step == XSHIM_RX_STEP_POS);
+	switch (step) {
+	case XSHIM_RX_STEP_TCP:
+		r->in_from_tcp = true;
+		r->tcp_events |= POLLIN;
+		break;
+	case XSHIM_RX_STEP_RING:
+		if (limit && (limit >= c->lowat || fin))
+			r->mask |= POLLIN;
+		/* a frame or the end may come on TCP, unless a boundary says that what comes is data */
+		if (!fin && !xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) &&
+		    atomic_load_explicit(&ch->remote.region->sw_seq, memory_order_relaxed) ==
+				    l->rx.seq)
+			r->tcp_events |= POLLIN;
+		break;
+	default:
+		r->tcp_events |= POLLIN;
+		break;
+	}
+	if (fin || xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD | XSHIM_SLOT_RESET) ||
+	    atomic_load_explicit(&ch->tcp_err, memory_order_relaxed))
+		r->mask |= POLLIN;
+	switch (l->tx.state) {
+	case XSHIM_TX_RING:
+		space = xshim_tx_space(l, ch->remote.region);
+		if (space < 0)
+			return (int)space;
+		if ((uint64_t)space >= xshim_ready_threshold(ch) ||
+		    xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
+			r->mask |= POLLOUT;
+		break;
+	case XSHIM_TX_HELD:
+		if (l->tx.frame_sent < l->tx.frame_len)
+			r->tcp_events |= POLLOUT;
+		break;
+	case XSHIM_TX_RESEND:
+		r->tcp_events |= POLLOUT;
+		break;
+	default:
+		r->out_from_tcp = true;
+		r->tcp_events |= POLLOUT;
+		break;
+	}
+	return 0;
+}
+
+/* A writable ring needs no ring of the bell for each byte that the peer takes out. */
+static uint64_t wish_for_space(struct xshim_link *l, struct xshim_chan *ch)
+{
+	uint64_t threshold = xshim_ready_threshold(ch);
+
+	if (l->tx.state != XSHIM_TX_RING || xshim_tx_space(l, ch->remote.region) >= (int64_t)threshold)
+		return 0;
+	return threshold;
+}
+
+/* Somebody else waits for what the look has found. */
+static bool others_wait(struct xshim_chan *ch, unsigned int arm, unsigned int mask)
+{
+	uint32_t rx = atomic_load_explicit(&ch->rx_waiters, memory_order_seq_cst);
+	uint32_t tx = atomic_load_explicit(&ch->tx_waiters, memory_order_seq_cst);
+
+	return ((mask & POLLIN) && rx > !!(arm & POLLIN)) ||
+	       ((mask & POLLOUT) && tx > !!(arm & POLLOUT));
+}
+
+int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int arm,
+		     struct xshim_ready *r)
+{
+	struct xshim_slot *s = c->slot;
+	struct xshim_link *l = &s->link;
+	int rc;
+
+	if (!both_locks(s)) {
+		/* a handler that interrupted us: nothing is known, the caller must not sleep */
+		*r = (struct xshim_ready){ .mask = POLLIN | POLLOUT };
+		return 0;
+	}
+	if (xshim_chan_pump_due(c, ch))
+		(void)xshim_chan_pump_locked(c, ch, fd, 0);
+	if (arm) {
+		bool heard = atomic_exchange_explicit(&ch->bell_maybe, 0, memory_order_acq_rel);
+
+		/* Empty the bell /then/ store the wishes /then/ look. */
+		if (heard) {
+			xshim_count(&s->n.bells_got, 1);
+			(void)ch->be->hush(&ch->local);
+		}
+		xshim_rx_want(l, ch->local.region, true);
+		xshim_tx_want(l, ch->local.region, wish_for_space(l, ch));
+		rc = look_locked(c, ch, fd, r);
+		if (heard && rc == 0 && others_wait(ch, arm, r->mask))
+			(void)ch->be->ring_self(&ch->local);
+	} else {
+		rc = look_locked(c, ch, fd, r);
+	}
+	drop_both(s);
+	if (rc < 0) {
+		*r = (struct xshim_ready){ .mask = POLLIN | POLLOUT };
+		return xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
+	}
+	return 0;
+}
+
+unsigned int xshim_ready_result(struct xshim_conn *c, struct xshim_chan *ch, int fd,
+				struct xshim_ready *r, unsigned int kmask)
+{
+	unsigned int mask;
+
+	if ((!r->in_from_tcp && (kmask & POLLIN)) || (!r->out_from_tcp && (kmask & POLLOUT)) ||
+	    (kmask & (POLLRDHUP | POLLHUP | POLLERR))) {
+		(void)xshim_chan_pump(c, ch, fd, kmask);
+		if (xshim_ready_look(c, ch, fd, 0, r) < 0)
+			return POLLIN | POLLOUT | POLLRDHUP | POLLERR | POLLHUP;
+	}
+	mask = r->mask | (kmask & (POLLRDHUP | POLLHUP | POLLERR | POLLPRI));
+	if (r->in_from_tcp)
+		mask |= kmask & POLLIN;
+	if (r->out_from_tcp)
+		mask |= kmask & POLLOUT;
+	if (kmask & (POLLERR | POLLHUP))
+		mask |= POLLOUT | POLLIN;
+	return mask;
+}
+
+int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch)
+{
+	struct xshim_slot *s = c->slot;
+	uint64_t tail, now, since, limit = xshim_opt.stall_ms * 1000000;
+	int left = -1;
+
+	if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)
+		return -1;
+	if (s->link.tx.state == XSHIM_TX_RING &&
+	    xshim_tx_space(&s->link, ch->remote.region) < (int64_t)xshim_ready_threshold(ch)) {
+		now = xshim_clock_ns();
+		tail = s->link.tx.tail;
+		since = atomic_load_explicit(&ch->stall_ns, memory_order_relaxed);
+		if (!since || tail != ch->stall_tail) {
+			since = now;
+			ch->stall_tail = tail;
+			atomic_store_explicit(&ch->stall_ns, now, memory_order_relaxed);
+		}
+		if (!xshim_tx_may_switch(&s->link, ch->remote.region)) {
+			left = -1;
+		} else if (now - since >= limit) {
+			atomic_store_explicit(&ch->consult_seen,
+					      atomic_load_explicit(&ch->remote.region->consult,
+								   memory_order_relaxed),
+					      memory_order_relaxed);
+			xshim_tx_down(&s->link, ch->local.region);
+			xshim_count(&s->n.switches, 1);
+			xshim_chan_ring(c, ch);
+			left = 0;
+		} else {
+			left = (int)((limit - (now - since)) / 1000000) + 1;
+		}
+	} else {
+		atomic_store_explicit(&ch->stall_ns, 0, memory_order_relaxed);
+	}
+	xshim_lock_drop(&s->tx_lock);
+	return left;
+}
+
+/* ---- spinning, then sleeping ---- */
+
+static int processors(void)
+{
+	static int n;
+
+	if (!n)
+		n = (int)sysconf(_SC_NPROCESSORS_ONLN);
+	return n;
+}
+
+static inline void relax(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
+/*
+ * Busy-wait a bounded time while that has paid lately: spin_good goes up by one with each success and
+ * halves with each failure; at 0 only one wait in 64 tries again.
+ */
+static bool spin(struct xshim_conn *c, struct xshim_chan *ch, unsigned int what)
+{
+	struct xshim_link *l = &c->slot->link;
+	const struct xshim_region_hdr *peer = ch->remote.region;
+	uint32_t good = atomic_load_explicit(&ch->spin_good, memory_order_relaxed);
+	uint64_t end, pos = l->rx.pos, tail = l->tx.tail;
+
+	if (!xshim_opt.spin_us || processors() < 2)
+		return false;
+	if (l->rx.state != XSHIM_RX_RING && l->tx.state != XSHIM_TX_RING)
+		return false;
+	if (!good && ++ch->spin_skip % 64)
+		return false;
+	end = xshim_clock_ns() + xshim_opt.spin_us * 1000;
+	do {
+		for (int i = 0; i < 32; i++) {
+			if ((what & POLLIN) &&
+			    atomic_load_explicit(&peer->head, memory_order_acquire) > pos)
+				goto paid;
+			if ((what & POLLOUT) &&
+			    atomic_load_explicit(&peer->tail, memory_order_acquire) > tail)
+				goto paid;
+			relax();
+		}
+	} while (xshim_clock_ns() < end);
+	atomic_store_explicit(&ch->spin_good, good / 2, memory_order_relaxed);
+	return false;
+paid:
+	if (good < 8)
+		atomic_store_explicit(&ch->spin_good, good + 1, memory_order_relaxed);
+	return true;
+}
+
+int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int what,
+	       uint64_t deadline_ns)
+{
+	struct xshim_ready r;
+	struct pollfd p[2];
+	int rc = 0, stall = -1;
+
+	if (spin(c, ch, what))
+		return 0;
+	xshim_wait_enter(ch, what);
+	if (xshim_ready_look(c, ch, fd, what, &r) < 0 || (r.mask & what))
+		goto out;
+	if (atomic_load_explicit(&c->detach_due, memory_order_acquire))
+		goto out;
+	if (what & POLLOUT) {
+		stall = xshim_stall(c, ch);
+		if (!stall)
+			goto out;
+	}
+	p[0] = (struct pollfd){ .fd = fd, .events = (short)r.tcp_events };
+	p[1] = (struct pollfd){ .fd = ch->local.fds[XSHIM_LOCAL_BELL], .events = POLLIN };
+	/* Only what concerns us: the socket's own POLLIN would not sleep while it holds data for later. */
+	if (!(what & POLLIN) && r.in_from_tcp)
+		p[0].events &= ~POLLIN;
+	if (!(what & POLLOUT) && r.out_from_tcp)
+		p[0].events &= ~POLLOUT;
+	xshim_count(&c->slot->n.sleeps, 1);
+	if (deadline_ns == UINT64_MAX && stall < 0) {
+		rc = libc.poll(p, 2, -1);
+	} else {
+		uint64_t now = xshim_clock_ns(), left = 0;
+		struct timespec ts;
+
+		if (deadline_ns > now)
+			left = deadline_ns - now;
+		if (stall >= 0 && left > (uint64_t)stall * 1000000)
+			left = (uint64_t)stall * 1000000;
+		ts.tv_sec = (time_t)(left / 1000000000);
+		ts.tv_nsec = (long)(left % 1000000000);
+		rc = libc.ppoll(p, 2, &ts, NULL);
+	}
+	if (rc < 0) {
+		rc = -errno;
+		goto out;
+	}
+	if (rc == 0) {
+		rc = deadline_ns <= xshim_clock_ns() ? -EAGAIN : 0;
+		goto out;
+	}
+	rc = 0;
+	if (p[1].revents)
+		atomic_store_explicit(&ch->bell_maybe, 1, memory_order_release);
+	if (p[0].revents && !(r.in_from_tcp && (p[0].revents & ~POLLOUT) == POLLIN))
+		(void)xshim_chan_pump(c, ch, fd, (unsigned short)p[0].revents);
+out:
+	xshim_wait_leave(ch, what);
+	return rc;
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ready.h - "readable or writable now?", and how to sleep until it is: the only place that knows.
+ *
+ * Readiness of a connection with a channel is made of its ring and its TCP socket. look() says what the ring gives
+ * and what to ask the kernel about the socket; result() puts both together after the kernel has answered.
+ *
+ * Sleeping. A sleeper enters (rx_waiters or tx_waiters + 1), looks with arm, and if nothing is ready polls the socket
+ * (r.tcp_events) and the bell (POLLIN). Arming empties the bell if it was seen readable. Several calls may wait on one bell,
+ * for different things; poll in the kernel drops a wake-up if the bell has been emptied meanwhile. So
+ * who empties it stores every wish anew, looks at every condition, and if one holds that somebody
+ * else may be waiting for, rings the own bell again.
+ *
+ * Threads: any. Locks: takes rx_lock and tx_lock of the slot. Never blocks.
+ */
+#ifndef XSHIM_READY_H
+#define XSHIM_READY_H
+#include "channel.h"
+
+#include <poll.h>
+
+struct xshim_ready {
+	unsigned int mask;	/* POLLIN and POLLOUT as far as the ring decides */
+	unsigned int tcp_events; /* what to ask the kernel about the socket, besides ERR and HUP */
+	bool in_from_tcp;	/* POLLIN of the socket is the program's */
+	bool out_from_tcp;	/* POLLOUT of the socket is the program's */
+};
+
+/*
+ * arm: POLLIN | POLLOUT that the caller has entered to wait for; 0: only look. 0, or -ECONNRESET when the connection was
+ * broken (then everything is ready).
+ */
+int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int arm,
+		     struct xshim_ready *r);
+/*
+ * kmask: revents of the socket for r->tcp_events. Moves the protocol on if need be. Returns POLL* bits as
+ * the kernel would give them for this connection over plain TCP, not yet cut to what was asked.
+ */
+unsigned int xshim_ready_result(struct xshim_conn *c, struct xshim_chan *ch, int fd,
+				struct xshim_ready *r, unsigned int kmask);
+
+/* Free space that makes a ring writable: a quarter, as the kernel also waits for a third. */
+static inline uint64_t xshim_ready_threshold(const struct xshim_chan *ch)
+{
+	return (1ull << ch->local.order) / 4;
+}
+
+static inline void xshim_wait_enter(struct xshim_chan *ch, unsigned int what)
+{
+	if (what & POLLIN)
+		atomic_fetch_add_explicit(&ch->rx_waiters, 1, memory_order_seq_cst);
+	if (what & POLLOUT)
+		atomic_fetch_add_explicit(&ch->tx_waiters, 1, memory_order_seq_cst);
+}
+
+static inline void xshim_wait_leave(struct xshim_chan *ch, unsigned int what)
+{
+	if (what & POLLIN)
+		atomic_fetch_sub_explicit(&ch->rx_waiters, 1, memory_order_seq_cst);
+	if (what & POLLOUT)
+		atomic_fetch_sub_explicit(&ch->tx_waiters, 1, memory_order_seq_cst);
+}
+
+/*
+ * Sleep until the connection may have become ready for `what` (POLLIN or POLLOUT), or something
+ * happened that the caller should look at. deadline_ns: xshim_clock_ns() time, UINT64_MAX: none.
+ * 0; -EAGAIN: the deadline passed; -EINTR.
+ */
+int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int what, uint64_t deadline_ns);
+/* Monotonic nanoseconds, exact. */
+uint64_t xshim_clock_ns(void);
+/*
+ * The ring has been full without progress for XSHIM_STALL_MS: go on over TCP. Returns milliseconds
+ * until then, 0 if it was done or there is nothing to wait for, -1 if it cannot come to that.
+ */
+int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch);
+
+#endif

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT */
+/* sock.c - the life of a socket, from connect or accept to close, and of its descriptor numbers. */
+#include "channel.h"
+#include "client.h"
+#include "conn.h"
+#include "privfd.h"
+#include "process.h"
+#include "stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+static bool is_inet(const struct sockaddr *sa, socklen_t len)
+{
+	return sa && len >= sizeof(sa_family_t) &&
+	       (sa->sa_family == AF_INET || sa->sa_family == AF_INET6);
+}
+
+XSHIM_EXPORT int socket(int domain, int type, int protocol)
+{
+	int fd = libc.socket(domain, type, protocol);
+
+	/* closed by a way that we do not see, the number names something new now */
+	if (fd >= 0 && xshim_fd_peek(fd))
+		xshim_fd_clear(fd);
+	return fd;
+}
+
+XSHIM_EXPORT int connect(int fd, const struct sockaddr *sa, socklen_t len)
+{
+	struct xshim_conn *c;
+	int rc, saved, flags;
+
+	if (!xshim_active)
+		return libc.connect(fd, sa, len);
+	c = xshim_conn_get(fd);
+	if (c) {
+		/* again on the same socket: the kernel says what that means; AF_UNSPEC ends the old stream */
+		if (sa && len >= sizeof(sa_family_t) && sa->sa_family == AF_UNSPEC) {
+			if (xshim_conn_chan(c))
+				xshim_stream_closing(c, fd);
+			rc = libc.connect(fd, sa, len);
+			saved = errno;
+			if (!rc)
+				xshim_fd_clear(fd);
+		} else {
+			rc = libc.connect(fd, sa, len);
+			saved = errno;
+		}
+		xshim_conn_put(c);
+		errno = saved;
+		return rc;
+	}
+	rc = libc.connect(fd, sa, len);
+	if (!is_inet(sa, len) || (rc < 0 && errno != EINPROGRESS && errno != EINTR))
+		return rc;
+	saved = errno;
+	flags = libc.fcntl(fd, F_GETFL);
+	xshim_conn_track(fd, XSHIM_ROLE_CONNECT,
+			 flags >= 0 && (flags & O_NONBLOCK) ? XSHIM_SLOT_NONBLOCK : 0);
+	errno = saved;
+	return rc;
+}
+
+XSHIM_EXPORT int listen(int fd, int backlog)
+{
+	int rc = libc.listen(fd, backlog);
+
+	/* meet xshimd now, so that the first connection finds the map */
+	if (!rc && xshim_active && xshim_client_try()) {
+		xshim_client_service();
+		xshim_client_drop();
+	}
+	return rc;
+}
+
+static int accepted(int fd, int flags)
+{
+	int saved = errno;
+
+	if (fd >= 0 && xshim_active) {
+		xshim_fd_clear(fd);
+		xshim_conn_track(fd, XSHIM_ROLE_ACCEPT, flags & SOCK_NONBLOCK ? XSHIM_SLOT_NONBLOCK : 0);
+		errno = saved;
+	}
+	return fd;
+}
+
+XSHIM_EXPORT int accept(int fd, struct sockaddr *sa, socklen_t *len)
+{
+	return accepted(libc.accept(fd, sa, len), 0);
+}
+
+XSHIM_EXPORT int accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags)
+{
+	return accepted(libc.accept4(fd, sa, len, flags), flags);
+}
+
+XSHIM_EXPORT int shutdown(int fd, int how)
+{
+	struct xshim_conn *c = xshim_conn_get(fd);
+	int rc;
+
+	if (!c)
+		return libc.shutdown(fd, how);
+	if (xshim_conn_chan(c)) {
+		rc = (int)xshim_ret(xshim_stream_shutdown(c, fd, how));
+	} else {
+		rc = libc.shutdown(fd, how);
+		if (!rc && (how == SHUT_RD || how == SHUT_RDWR))
+			xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_RD, true);
+		if (!rc && (how == SHUT_WR || how == SHUT_RDWR))
+			xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_WR, true);
+	}
+	xshim_conn_put(c);
+	return rc;
+}
+
+/* Before the kernel forgets fd: so that a number that comes back at once finds a clean table. */
+static void forget(int fd)
+{
+	struct xshim_obj *o = xshim_fd_peek(fd);
+	struct xshim_conn *c;
+
+	if (!o)
+		return;
+	c = xshim_conn_get(fd);
+	if (c) {
+		if (xshim_conn_chan(c) && atomic_load_explicit(&c->obj.fds, memory_order_relaxed) == 1)
+			xshim_stream_closing(c, fd);
+		xshim_conn_put(c);
+	}
+	xshim_fd_clear(fd);
+}
+
+XSHIM_EXPORT int close(int fd)
+{
+	if (xshim_privfd_is(fd)) {
+		errno = EBADF;
+		return -1;
+	}
+	forget(fd);
+	return libc.close(fd);
+}
+
+/* fn over each stretch of [first, last] without a private descriptor in it. */
+static int around(unsigned int first, unsigned int last, int flags)
+{
+	int below = last >= XSHIM_PRIVFD_MAX ? XSHIM_PRIVFD_MAX : (int)last + 1;
+	unsigned int end = last;
+	int rc = 0, ours;
+
+	for (;;) {
+		ours = xshim_privfd_prev(below);
+		if (ours < 0 || (unsigned int)ours < first)
+			break;
+		if ((unsigned int)ours < end)
+			rc |= libc.close_range((unsigned int)ours + 1, end, flags);
+		if (!ours)
+			return rc;
+		end = (unsigned int)ours - 1;
+		below = ours;
+	}
+	if (first <= end)
+		rc |= libc.close_range(first, end, flags);
+	return rc;
+}
+
+static void forget_range(unsigned int first, unsigned int last)
+{
+	for (unsigned int chunk = first / XSHIM_FDTAB_CHUNK;
+	     chunk < XSHIM_FDTAB_CHUNKS && chunk <= last / XSHIM_FDTAB_CHUNK; chunk++) {
+		if (!atomic_load_explicit(&xshim_fdtab[chunk], memory_order_acquire))
+			continue;
+		for (unsigned int fd = chunk * XSHIM_FDTAB_CHUNK; fd < (chunk + 1) * XSHIM_FDTAB_CHUNK; fd++)
+			if (fd >= first && fd <= last)
+				forget((int)fd);
+	}
+}
+
+XSHIM_EXPORT int close_range(unsigned int first, unsigned int last, int flags)
+{
+	if (first > last)
+		return libc.close_range(first, last, flags);
+	if (!(flags & CLOSE_RANGE_CLOEXEC))
+		forget_range(first, last);
+	return around(first, last, flags) ? -1 : 0;
+}
+
+XSHIM_EXPORT void closefrom(int first)
+{
+	unsigned int from = first < 0 ? 0 : (unsigned int)first;
+
+	forget_range(from, UINT_MAX);
+	if (around(from, UINT_MAX, 0) && errno == ENOSYS)
+		libc.closefrom(first);
+}
+
+/* ---- dup ---- */
+
+static int named_too(int fd, int fresh)
+{
+	struct xshim_obj *o;
+
+	if (fresh < 0 || fresh == fd)
+		return fresh;
+	o = xshim_fd_get(fd);
+	xshim_fd_set(fresh, o);
+	if (o)
+		xshim_obj_put(o);
+	return fresh;
+}
+
+XSHIM_EXPORT int dup(int fd)
+{
+	if (xshim_privfd_is(fd)) {
+		errno = EBADF;
+		return -1;
+	}
+	return named_too(fd, libc.dup(fd));
+}
+
+static int onto(int fd, int target, int flags, bool three)
+{
+	struct rlimit rl;
+
+	if (xshim_privfd_is(fd)) {
+		errno = EBADF;
+		return -1;
+	}
+	/* The program may not have a number of ours; it is far above what it gets by itself. */
+	if (xshim_privfd_is(target)) {
+		errno = getrlimit(RLIMIT_NOFILE, &rl) == 0 && (rlim_t)target >= rl.rlim_cur ? EBADF : EBUSY;
+		return -1;
+	}
+	if (fd != target && libc.fcntl(fd, F_GETFD) >= 0)
+		forget(target);
+	return named_too(fd, three ? libc.dup3(fd, target, flags) : libc.dup2(fd, target));
+}
+
+XSHIM_EXPORT int dup2(int fd, int target)
+{
+	return onto(fd, target, 0, false);
+}
+
+XSHIM_EXPORT int dup3(int fd, int target, int flags)
+{
+	return onto(fd, target, flags, true);
+}
+
+XSHIM_EXPORT FILE *fdopen(int fd, const char *mode)
+{
+	struct xshim_conn *c = xshim_conn_get(fd);
+
+	/* stdio reads, writes and closes inside the C library, where nobody sees it */
+	if (c) {
+		if (xshim_conn_chan(c))
+			(void)xshim_chan_leave_wait(c, fd, XSHIM_R_STDIO, 1000);
+		xshim_conn_never(c, XSHIM_R_STDIO);
+		xshim_conn_put(c);
+	}
+	return libc.fdopen(fd, mode);
+}
+
+int xshim_sock_dup(int fd, int cmd, int min)
+{
+	return named_too(fd, libc.fcntl(fd, cmd, min));
+}

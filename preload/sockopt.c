@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sockopt.c - fcntl, ioctl, setsockopt. The real socket keeps all options; here is only what changes
+ * how we act: O_NONBLOCK, what is queued, SO_RCVLOWAT, and what a ring cannot be combined with.
+ */
+#include "channel.h"
+#include "conn.h"
+#include "privfd.h"
+#include "process.h"
+#include "stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+static int do_fcntl(int fd, int cmd, long arg)
+{
+	struct xshim_conn *c;
+	int rc;
+
+	if (xshim_privfd_is(fd)) {
+		errno = EBADF;
+		return -1;
+	}
+	if (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC)
+		return xshim_sock_dup(fd, cmd, (int)arg);
+	rc = libc.fcntl(fd, cmd, arg);
+	if (cmd != F_SETFL || rc < 0)
+		return rc;
+	c = xshim_conn_get(fd);
+	if (c) {
+		xshim_conn_set_flag(c, XSHIM_SLOT_NONBLOCK, arg & O_NONBLOCK);
+		xshim_conn_put(c);
+	}
+	return rc;
+}
+
+XSHIM_EXPORT int fcntl(int fd, int cmd, ...)
+{
+	va_list ap;
+	long arg;
+
+	va_start(ap, cmd);
+	arg = va_arg(ap, long);
+	va_end(ap);
+	return do_fcntl(fd, cmd, arg);
+}
+
+XSHIM_EXPORT int fcntl64(int fd, int cmd, ...)
+{
+	va_list ap;
+	long arg;
+
+	va_start(ap, cmd);
+	arg = va_arg(ap, long);
+	va_end(ap);
+	return do_fcntl(fd, cmd, arg);
+}
+
+XSHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
+{
+	struct xshim_conn *c;
+	va_list ap;
+	void *arg;
+	int rc;
+
+	va_start(ap, request);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	if (request != FIONBIO && request != FIONREAD && request != TIOCOUTQ)
+		return libc.ioctl(fd, request, arg);
+	c = xshim_conn_get(fd);
+	if (!c)
+		return libc.ioctl(fd, request, arg);
+	if (request == FIONBIO) {
+		rc = libc.ioctl(fd, request, arg);
+		if (!rc)
+			xshim_conn_set_flag(c, XSHIM_SLOT_NONBLOCK, *(int *)arg != 0);
+	} else if (!xshim_conn_chan(c) || !arg) {
+		rc = libc.ioctl(fd, request, arg);
+	} else if (request == FIONREAD) {
+		rc = (int)xshim_ret(xshim_stream_inq(c, fd, arg));
+	} else {
+		rc = (int)xshim_ret(xshim_stream_outq(c, fd, arg));
+	}
+	xshim_conn_put(c);
+	return rc;
+}
+
+#ifndef TCP_ULP
+#define TCP_ULP 31
+#endif
+
+/* Options that a ring cannot be combined with: leave first. */
+static enum xshim_reason excluded(int level, int name)
+{
+	if (level == IPPROTO_TCP && (name == TCP_ULP || name == TCP_REPAIR))
+		return XSHIM_R_ULP;
+	if (level == SOL_SOCKET && (name == SO_ZEROCOPY || name == SO_OOBINLINE))
+		return XSHIM_R_OOB;
+	return XSHIM_R_RING;
+}
+
+XSHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+	struct xshim_conn *c = xshim_conn_get(fd);
+	enum xshim_reason why;
+	int rc, low;
+
+	if (!c)
+		return libc.setsockopt(fd, level, name, value, len);
+	why = excluded(level, name);
+	if (why != XSHIM_R_RING) {
+		if (xshim_conn_chan(c))
+			(void)xshim_chan_leave_wait(c, fd, why, 1000);
+		xshim_conn_never(c, why);
+	}
+	rc = libc.setsockopt(fd, level, name, value, len);
+	if (!rc && level == SOL_SOCKET && name == SO_RCVLOWAT) {
+		memcpy(&low, value, sizeof(low));
+		c->lowat = low > 0 ? (uint32_t)low : 1;
+	}
+	xshim_conn_put(c);
+	return rc;
+}

@@ -1,0 +1,655 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stream.c - the data path of a connection with a channel (stream.h).
+ *
+ * rx_once and tx_once do what can be done now under one direction's lock; the loops around them add
+ * MSG_WAITALL, blocking, timeouts. A thread never sleeps inside the kernel's own recv or send here: it polls the socket and the
+ * bell (ready.c), so a switch made by anybody wakes it.
+ */
+#include "stream.h"
+#include "channel.h"
+#include "epoll.h"
+#include "options.h"
+#include "ready.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/time.h>
+#include <xshim/ring.h>
+
+#define SLICES 16
+
+static void note_transport(struct xshim_conn *c)
+{
+	struct xshim_link *l = &c->slot->link;
+
+	if (l->tx.state == XSHIM_TX_RING && l->rx.state == XSHIM_RX_RING) {
+		atomic_store_explicit(&c->slot->transport, XSHIM_TRANSPORT_RING, memory_order_relaxed);
+		xshim_conn_reason(c, XSHIM_R_RING);
+	}
+}
+
+/* ---- receiving ---- */
+
+static ssize_t tcp_recv(struct xshim_conn *c, int fd, struct xshim_iov *it, uint64_t limit, int flags)
+{
+	struct iovec v[SLICES];
+	struct msghdr m = { .msg_iov = v };
+	ssize_t n;
+
+	if (limit > SSIZE_MAX)
+		limit = SSIZE_MAX;
+	m.msg_iovlen = xshim_iov_slice(it, (size_t)limit, v, SLICES);
+	n = libc.recvmsg(fd, &m, (flags & (MSG_PEEK | MSG_TRUNC)) | MSG_DONTWAIT);
+	if (n < 0)
+		return -errno;
+	if (!(flags & MSG_PEEK)) {
+		xshim_iov_skip(it, (size_t)n);
+		xshim_count(&c->slot->n.tcp_rx, (uint64_t)n);
+	}
+	return n;
+}
+
+/* The socket has something to say about the end of the stream. */
+static bool end_is_near(const struct xshim_conn *c, struct xshim_chan *ch)
+{
+	return atomic_load_explicit(&ch->fin_seen, memory_order_relaxed) ||
+	       atomic_load_explicit(&ch->tcp_err, memory_order_relaxed) ||
+	       xshim_conn_flag(c, XSHIM_SLOT_RESET | XSHIM_SLOT_SHUT_RD);
+}
+
+/* A peek that reached a boundary: what follows is on the ring. */
+static ssize_t peek_beyond(struct xshim_conn *c, struct xshim_chan *ch, struct xshim_iov it, uint64_t n)
+{
+	struct xshim_link *l = &c->slot->link;
+	uint64_t at = l->rx.pos + n;
+	uint64_t head = atomic_load_explicit(&ch->remote.region->head, memory_order_seq_cst);
+	size_t more;
+
+	xshim_iov_skip(&it, n);
+	more = xshim_iov_left(&it);
+	if (head < at || head - at > (1ull << l->order_peer))
+		return (ssize_t)n;
+	if (more > head - at)
+		more = head - at;
+	xshim_ring_copy_out(xshim_region_cdata(ch->remote.region), l->order_peer, at, &it, more);
+	return (ssize_t)(n + more);
+}
+
+/* Nothing on the ring: what does TCP say? 1: look again; 0: end; -EAGAIN; or -errno. rx_lock held. */
+static ssize_t ring_empty(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	struct xshim_slot *s = c->slot;
+	int err = atomic_exchange_explicit(&ch->tcp_err, 0, memory_order_relaxed);
+	bool frame;
+	uint8_t byte;
+	ssize_t n;
+
+	if (err) {
+		xshim_conn_set_flag(c, XSHIM_SLOT_RESET, false);
+		return -err;
+	}
+	if (xshim_conn_flag(c, XSHIM_SLOT_RESET)) {
+		xshim_conn_set_flag(c, XSHIM_SLOT_RESET, false);
+		return -ECONNRESET;
+	}
+	if (atomic_load_explicit(&ch->fin_seen, memory_order_relaxed))
+		return 0;
+	n = libc.recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	if (n < 0 && errno == EAGAIN)
+		return xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) ? 0 : -EAGAIN;
+	err = errno;
+	if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)
+		return -EAGAIN;
+	if (n == 0 && xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) && !xshim_tcp_peer_closed(fd)) {
+		xshim_lock_drop(&s->tx_lock);
+		return 0;
+	}
+	frame = n > 0;
+	if (frame) {
+		uint32_t got = s->link.rx.frame_got, state = s->link.rx.state;
+		uint32_t seq = atomic_load_explicit(&ch->remote.region->sw_seq, memory_order_seq_cst);
+
+		n = xshim_chan_pump_locked(c, ch, fd, POLLIN);
+		if (n == 0 && got == s->link.rx.frame_got && state == s->link.rx.state &&
+		    seq == s->link.rx.seq)
+			n = -EAGAIN;	/* part of a frame: the rest is on its way */
+		else if (n == 0)
+			n = 1;
+	} else {
+		if (n < 0)
+			atomic_store_explicit(&ch->tcp_err, err, memory_order_relaxed);
+		xshim_chan_peer_gone_locked(c, ch);
+		n = 1;		/* what it published before it went is read first */
+	}
+	xshim_lock_drop(&s->tx_lock);
+	return n;
+}
+
+/* What can be had now. ask_tcp: also find out about the end of the stream when the ring is empty. */
+static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_iov *it,
+		       int flags, bool ask_tcp)
+{
+	struct xshim_region_hdr *own = ch->local.region;
+	const struct xshim_region_hdr *peer = ch->remote.region;
+	struct xshim_slot *s = c->slot;
+	struct xshim_link *l = &s->link;
+	enum xshim_rx_step step, last_step = XSHIM_RX_STEP_POS;
+	uint64_t limit, last_limit = 0, pos;
+	ssize_t n, last_n = 0;
+	bool crossed, ring = false;
+
+	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
+		return -EAGAIN;
+	for (;;) {
+		n = xshim_rx_next(l, own, peer, &step, &limit, &crossed);
+		if (n < 0)
+			goto broken;
+		if (crossed) {
+			xshim_count(&s->n.switches, 1);
+			xshim_chan_ring(c, ch);
+			note_transport(c);
+		}
+		switch (step) {
+		case XSHIM_RX_STEP_POS:
+			if (xshim_tcp_consumed(fd, &pos) < 0)
+				goto broken;
+			xshim_rx_set_pos(l, pos + (uint64_t)s->base_rx);
+			continue;
+		case XSHIM_RX_STEP_RING:
+			if (limit) {
+				n = (ssize_t)xshim_iov_left(it);
+				if ((uint64_t)n > limit)
+					n = (ssize_t)limit;
+				if (!(flags & MSG_TRUNC))
+					xshim_ring_copy_out(xshim_region_cdata(peer), l->order_peer,
+							    l->rx.pos, it, (size_t)n);
+				else
+					xshim_iov_skip(it, (size_t)n);
+				if (!(flags & MSG_PEEK)) {
+					ring = xshim_rx_took_ring(l, own, peer, (uint64_t)n);
+					s->base_rx += n;
+					xshim_count(&s->n.ring_rx, (uint64_t)n);
+				}
+				goto out;
+			}
+			if (!ask_tcp && !end_is_near(c, ch)) {
+				n = -EAGAIN;
+				goto out;
+			}
+			n = ring_empty(c, ch, fd);
+			if (n <= 0)
+				goto out;
+			continue;
+		case XSHIM_RX_STEP_FRAME:
+			n = ring_empty(c, ch, fd);
+			if (n <= 0)
+				goto out;
+			continue;
+		default:
+			break;
+		}
+		/* TCP. Consult, read, and if nothing came consult once more: it may have been switched. */
+		if (step == last_step && limit == last_limit) {
+			n = last_n;
+			if (n == 0 && l->rx.state == XSHIM_RX_RAW) {
+				/* died while sending again: the rest is in its ring */
+				if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)
+					goto out;
+				xshim_chan_peer_gone_locked(c, ch);
+				xshim_lock_drop(&s->tx_lock);
+				continue;
+			}
+			goto out;
+		}
+		n = tcp_recv(c, fd, it, limit, flags);
+		if (n > 0) {
+			atomic_fetch_add_explicit(&own->consult, 1, memory_order_relaxed);
+			if (flags & MSG_PEEK) {
+				if (!(flags & MSG_TRUNC) && (uint64_t)n == limit &&
+				    l->rx.state == XSHIM_RX_TCP)
+					n = peek_beyond(c, ch, *it, (uint64_t)n);
+			} else {
+				xshim_rx_took_tcp(l, (uint64_t)n);
+			}
+			goto out;
+		}
+		if (n < 0 && n != -EAGAIN)
+			goto out;
+		last_step = step;
+		last_limit = limit;
+		last_n = n;
+	}
+broken:
+	n = xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
+	xshim_conn_set_flag(c, XSHIM_SLOT_RESET, false);
+out:
+	if (xshim_link_is_out(l))
+		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
+	xshim_lock_drop(&s->rx_lock);
+	if (ring)
+		xshim_chan_ring(c, ch);
+	return n;
+}
+
+/* SO_RCVTIMEO or SO_SNDTIMEO as a deadline; asked for only when we are about to sleep. */
+static uint64_t socket_deadline(int fd, int option)
+{
+	struct timeval tv;
+	socklen_t len = sizeof(tv);
+
+	if (getsockopt(fd, SOL_SOCKET, option, &tv, &len) < 0 || (!tv.tv_sec && !tv.tv_usec))
+		return UINT64_MAX;
+	return xshim_clock_ns() + (uint64_t)tv.tv_sec * 1000000000ull + (uint64_t)tv.tv_usec * 1000;
+}
+
+ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
+{
+	bool nonblock = (flags & MSG_DONTWAIT) || xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	uint64_t deadline = 0;
+	struct xshim_iov it;
+	size_t want, total = 0;
+	ssize_t rc;
+
+	xshim_iov_init(&it, v, n);
+	want = xshim_iov_left(&it);
+	if (!(flags & MSG_WAITALL)) {
+		size_t low = c->lowat ? c->lowat : 1;
+
+		want = want < low ? want : low;
+	}
+	for (;;) {
+		if (!ch)
+			return total ? (ssize_t)total : XSHIM_PLAIN;
+		rc = rx_once(c, ch, fd, &it, flags, nonblock);
+		if (rc > 0 && (flags & MSG_PEEK)) {
+			xshim_iov_init(&it, v, n);
+			if ((size_t)rc >= want || nonblock)
+				return rc;
+			/* MSG_PEEK | MSG_WAITALL, or below SO_RCVLOWAT: look again when more has come */
+		} else if (rc > 0) {
+			total += (size_t)rc;
+			if (total >= want)
+				return (ssize_t)total;
+			continue;
+		} else if (rc != -EAGAIN) {
+			return total ? (ssize_t)total : rc;
+		}
+		if (nonblock)
+			return total ? (ssize_t)total : -EAGAIN;
+		if (!deadline)
+			deadline = socket_deadline(fd, SO_RCVTIMEO);
+		rc = xshim_wait(c, ch, fd, POLLIN, deadline);
+		if (rc == -EAGAIN || rc == -EINTR)
+			return total ? (ssize_t)total : rc;
+		if (atomic_load_explicit(&c->detach_due, memory_order_acquire))
+			xshim_chan_detach(c);
+		ch = xshim_conn_chan(c);
+	}
+}
+
+/* ---- sending ---- */
+
+static ssize_t tcp_send(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags)
+{
+	struct iovec v[SLICES];
+	struct msghdr m = { .msg_iov = v };
+	ssize_t n;
+
+	m.msg_iovlen = xshim_iov_slice(it, SSIZE_MAX, v, SLICES);
+	n = libc.sendmsg(fd, &m, (flags & (MSG_NOSIGNAL | MSG_MORE)) | MSG_DONTWAIT);
+	if (n < 0)
+		return -errno;
+	xshim_iov_skip(it, (size_t)n);
+	xshim_count(&c->slot->n.tcp_tx, (uint64_t)n);
+	return n;
+}
+
+/* After bytes went into the ring: what the test options ask for. tx_lock held. */
+static void force_switch(struct xshim_conn *c, struct xshim_chan *ch)
+{
+	struct xshim_link *l = &c->slot->link;
+
+	if (xshim_opt.force_leave && ch->sent >= xshim_opt.force_leave && !l->want_leave &&
+	    l->rx.state == XSHIM_RX_RING) {
+		xshim_link_leave_ask(l, ch->local.region);
+		xshim_conn_reason(c, XSHIM_R_FORCED);
+		xshim_chan_ring(c, ch);
+	} else if (xshim_opt.force_spill && ch->sent >= xshim_opt.force_spill &&
+		   xshim_tx_may_switch(l, ch->remote.region)) {
+		ch->sent = 0;
+		xshim_tx_down(l, ch->local.region);
+		xshim_count(&c->slot->n.switches, 1);
+		xshim_chan_ring(c, ch);
+	}
+}
+
+/*
+ * Fill the ring: from the iovec, or, where `it` is NULL, from in_fd (sendfile). tx_lock held, state RING.
+ * *bell: the peer wants to be rung. Bytes, -EAGAIN, or -errno.
+ */
+static ssize_t ring_put(struct xshim_conn *c, struct xshim_chan *ch, struct xshim_iov *it, int in_fd,
+			off64_t *offset, size_t count, bool *bell)
+{
+	struct xshim_region_hdr *own = ch->local.region;
+	struct xshim_link *l = &c->slot->link;
+	int64_t space = xshim_tx_space(l, ch->remote.region);
+	struct iovec v[2];
+	ssize_t n;
+	int stretches;
+
+	if (space < 0)
+		return space;
+	if (!space)
+		return -EAGAIN;
+	if (count > (uint64_t)space)
+		count = (size_t)space;
+	if (it) {
+		xshim_ring_copy_in(xshim_region_data(own), l->order_own, l->tx.pos, it, count);
+		n = (ssize_t)count;
+	} else {
+		stretches = xshim_ring_stretch(xshim_region_data(own), l->order_own, l->tx.pos, count, v);
+		n = offset ? preadv64(in_fd, v, stretches, *offset) : libc.readv(in_fd, v, stretches);
+		if (n <= 0)
+			return n < 0 ? -errno : 0;
+		if (offset)
+			*offset += n;
+	}
+	*bell = xshim_tx_commit(l, own, ch->remote.region, (uint64_t)n);
+	c->slot->base_tx += n;
+	ch->sent += (uint64_t)n;
+	xshim_count(&c->slot->n.ring_tx, (uint64_t)n);
+	if (xshim_opt.force_leave | xshim_opt.force_spill)
+		force_switch(c, ch);
+	return n;
+}
+
+/* XSHIM_PLAIN: this direction is on TCP; tx_lock is then still held. */
+static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_iov *it,
+		       int in_fd, off64_t *offset, size_t count)
+{
+	struct xshim_slot *s = c->slot;
+	struct xshim_link *l = &s->link;
+	bool bell = false, pumped = false;
+	ssize_t n;
+
+	if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)
+		return -EAGAIN;
+	for (;;) {
+		switch (l->tx.state) {
+		case XSHIM_TX_TCP:
+			if (xshim_chan_up_locked(c, ch, fd)) {
+				note_transport(c);
+				continue;
+			}
+			return XSHIM_PLAIN;
+		case XSHIM_TX_RING:
+			if (!pumped && (atomic_load_explicit(&ch->gone, memory_order_relaxed) ||
+					(!l->want_leave &&
+					 atomic_load_explicit(&ch->remote.region->leave,
+							      memory_order_relaxed))))
+				break;
+			if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
+				return XSHIM_PLAIN;	/* the kernel knows what to say */
+			n = ring_put(c, ch, it, in_fd, offset, count, &bell);
+			if (n == -EPROTO)
+				n = xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
+			goto out;
+		case XSHIM_TX_OUT:
+			return XSHIM_PLAIN;
+		default:
+			if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
+				return XSHIM_PLAIN;
+			if (!pumped)
+				break;
+			n = -EAGAIN;
+			goto out;
+		}
+		/* Something is going on with the other direction, too: that lock comes first. */
+		xshim_lock_drop(&s->tx_lock);
+		pumped = true;
+		n = xshim_chan_pump(c, ch, fd, POLLIN | POLLOUT);
+		if (n < 0)
+			return n;
+		if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)
+			return -EAGAIN;
+	}
+out:
+	if (n > 0 && atomic_load_explicit(&ch->stall_ns, memory_order_relaxed))
+		atomic_store_explicit(&ch->stall_ns, 0, memory_order_relaxed);
+	xshim_lock_drop(&s->tx_lock);
+	if (bell)
+		xshim_chan_ring(c, ch);
+	return n;
+}
+
+static ssize_t tx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_iov *it,
+		       int flags)
+{
+	ssize_t n = tx_ring(c, ch, fd, it, -1, NULL, xshim_iov_left(it));
+
+	if (n != XSHIM_PLAIN)
+		return n;
+	n = tcp_send(c, fd, it, flags);
+	if (xshim_link_is_out(&c->slot->link))
+		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
+	xshim_lock_drop(&c->slot->tx_lock);
+	return n;
+}
+
+/*
+ * Nothing could be sent. 0: try again; -EAGAIN: give up. On a full ring a caller that does not block learns
+ * about a stall here, one that blocks in xshim_wait().
+ */
+static ssize_t no_room(struct xshim_conn *c, struct xshim_chan *ch, int fd, bool nonblock,
+		       uint64_t *deadline)
+{
+	if (nonblock) {
+		if (xshim_stall(c, ch) == 0)
+			return 0;
+		xshim_epoll_full(c);
+		return -EAGAIN;
+	}
+	if (!*deadline)
+		*deadline = socket_deadline(fd, SO_SNDTIMEO);
+	return xshim_wait(c, ch, fd, POLLOUT, *deadline);
+}
+
+static struct xshim_chan *still_there(struct xshim_conn *c)
+{
+	if (atomic_load_explicit(&c->detach_due, memory_order_acquire))
+		xshim_chan_detach(c);
+	return xshim_conn_chan(c);
+}
+
+ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
+{
+	bool nonblock = (flags & MSG_DONTWAIT) || xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	uint64_t deadline = 0;
+	struct xshim_iov it;
+	size_t total = 0;
+	ssize_t rc;
+
+	xshim_iov_init(&it, v, n);
+	while (ch) {
+		rc = tx_once(c, ch, fd, &it, flags);
+		if (rc >= 0) {
+			total += (size_t)rc;
+			if (!xshim_iov_left(&it))
+				return (ssize_t)total;
+			continue;
+		}
+		if (rc != -EAGAIN)
+			return total ? (ssize_t)total : rc;
+		rc = no_room(c, ch, fd, nonblock, &deadline);
+		if (rc < 0)
+			return total ? (ssize_t)total : rc;
+		ch = still_there(c);
+	}
+	if (!total)
+		return XSHIM_PLAIN;
+	/* The channel went in the middle of a blocking send: the rest goes the kernel's way. */
+	for (;;) {
+		struct iovec rest[SLICES];
+		struct msghdr m = { .msg_iov = rest };
+
+		m.msg_iovlen = xshim_iov_slice(&it, SSIZE_MAX, rest, SLICES);
+		rc = libc.sendmsg(fd, &m, flags);
+		if (rc < 0)
+			return (ssize_t)total;
+		xshim_conn_plain_tx(c, rc);
+		total += (size_t)rc;
+		xshim_iov_skip(&it, (size_t)rc);
+		if (!xshim_iov_left(&it))
+			return (ssize_t)total;
+	}
+}
+
+ssize_t xshim_stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *offset, size_t count)
+{
+	bool nonblock = xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	uint64_t deadline = 0;
+	size_t total = 0;
+	ssize_t rc;
+
+	while (ch) {
+		rc = tx_ring(c, ch, fd, NULL, in_fd, offset, count - total);
+		if (rc == XSHIM_PLAIN) {
+			/* O_NONBLOCK is the description's, so this could sleep: poll first */
+			struct pollfd p = { .fd = fd, .events = POLLOUT };
+
+			if (!nonblock && libc.poll(&p, 1, 0) == 0) {
+				rc = -EAGAIN;
+			} else {
+				rc = libc.sendfile64(fd, in_fd, offset,
+						     nonblock ? count - total :
+						     count - total > 65536 ? 65536 : count - total);
+				if (rc < 0)
+					rc = -errno;
+				else
+					xshim_count(&c->slot->n.tcp_tx, (uint64_t)rc);
+			}
+			xshim_lock_drop(&c->slot->tx_lock);
+		}
+		if (rc == 0)
+			return (ssize_t)total;
+		if (rc > 0) {
+			total += (size_t)rc;
+			if (total >= count)
+				return (ssize_t)total;
+			continue;
+		}
+		if (rc != -EAGAIN)
+			return total ? (ssize_t)total : rc;
+		rc = no_room(c, ch, fd, nonblock, &deadline);
+		if (rc < 0)
+			return total ? (ssize_t)total : rc;
+		ch = still_there(c);
+	}
+	return total ? (ssize_t)total : XSHIM_PLAIN;
+}
+
+/* ---- the rest ---- */
+
+int xshim_stream_inq(struct xshim_conn *c, int fd, int *bytes)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	struct xshim_slot *s = c->slot;
+	enum xshim_rx_step step;
+	uint64_t limit = 0, sum = 0;
+	bool crossed;
+	int tcp = 0, rc;
+
+	if (!ch || xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
+		return libc.ioctl(fd, FIONREAD, bytes) < 0 ? -errno : 0;
+	rc = xshim_rx_next(&s->link, ch->local.region, ch->remote.region, &step, &limit, &crossed);
+	if (!rc && crossed)
+		xshim_chan_ring(c, ch);
+	if (!rc && step == XSHIM_RX_STEP_RING)
+		sum = limit;
+	else if (!rc && step != XSHIM_RX_STEP_FRAME)
+		rc = libc.ioctl(fd, FIONREAD, &tcp) < 0 ? -errno : 0;
+	xshim_lock_drop(&s->rx_lock);
+	*bytes = tcp + (int)sum;
+	return rc < 0 ? rc : 0;
+}
+
+int xshim_stream_outq(struct xshim_conn *c, int fd, int *bytes)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	struct xshim_slot *s = c->slot;
+	int64_t space;
+	int tcp = 0;
+
+	if (libc.ioctl(fd, TIOCOUTQ, &tcp) < 0)
+		return -errno;
+	if (ch && xshim_lock_take(&s->tx_lock, xshim_tid()) == 0) {
+		if (s->link.tx.state == XSHIM_TX_RING) {
+			space = xshim_tx_space(&s->link, ch->remote.region);
+			if (space >= 0)
+				tcp += (int)((1ll << ch->local.order) - space);
+		} else if (s->link.tx.state == XSHIM_TX_RESEND) {
+			tcp += (int)(s->link.tx.end - s->link.tx.pos);
+		}
+		xshim_lock_drop(&s->tx_lock);
+	}
+	*bytes = tcp;
+	return 0;
+}
+
+int xshim_stream_shutdown(struct xshim_conn *c, int fd, int how)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	struct xshim_slot *s = c->slot;
+	bool wr = how == SHUT_WR || how == SHUT_RDWR, later = false;
+
+	if (ch && wr && xshim_lock_take(&s->tx_lock, xshim_tid()) == 0) {
+		if (s->link.tx.state == XSHIM_TX_HELD || s->link.tx.state == XSHIM_TX_RESEND) {
+			/* what is to be sent again comes before FIN */
+			xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_DUE, true);
+			later = true;
+		} else if (s->link.tx.state != XSHIM_TX_OUT) {
+			xshim_link_fin(&s->link, ch->local.region);
+			xshim_chan_ring(c, ch);
+		}
+		xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_WR, true);
+		xshim_lock_drop(&s->tx_lock);
+	}
+	if (how == SHUT_RD || how == SHUT_RDWR)
+		xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_RD, true);
+	if (later) {
+		(void)xshim_chan_pump(c, ch, fd, POLLOUT);
+		how = how == SHUT_RDWR ? SHUT_RD : -1;
+	}
+	if (how >= 0 && libc.shutdown(fd, how) < 0)
+		return -errno;
+	/* Somebody of ours who sleeps on the connection sees the change. */
+	if (ch)
+		(void)ch->be->ring_self(&ch->local);
+	return 0;
+}
+
+void xshim_stream_closing(struct xshim_conn *c, int fd)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	struct linger now = { .l_onoff = 1, .l_linger = 0 };
+	struct xshim_slot *s = c->slot;
+	struct xshim_link *l = &s->link;
+	bool unread;
+
+	if (!ch || !xshim_slot_is_sole(s, getpid()))
+		return;
+	unread = l->rx.state == XSHIM_RX_RING && !l->error &&
+		 atomic_load_explicit(&ch->remote.region->head, memory_order_seq_cst) != l->rx.pos;
+	/* TCP answers close with unread data by RST; the kernel does not know of ours. */
+	if (unread)
+		(void)libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stream.h - send and receive on a connection with a channel; every call of io.c ends here.
+ *
+ * Threads: any; one send and one receive at a time do work, the others wait for the lock, which is never held while blocking.
+ * Returns bytes, 0 at the end of the stream, or -errno. XSHIM_PLAIN: the channel has gone meanwhile and nothing was moved;
+ * make the kernel's call instead.
+ */
+#ifndef XSHIM_STREAM_H
+#define XSHIM_STREAM_H
+#include "conn.h"
+
+#include <sys/uio.h>
+
+#define XSHIM_PLAIN ((ssize_t)-4096)
+
+ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags);
+ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags);
+/* Like sendfile(2): in_fd is read straight into the ring. */
+ssize_t xshim_stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *offset, size_t count);
+/* FIONREAD and TIOCOUTQ. */
+int xshim_stream_inq(struct xshim_conn *c, int fd, int *bytes);
+int xshim_stream_outq(struct xshim_conn *c, int fd, int *bytes);
+/* shutdown(2) on a connection with a channel. */
+int xshim_stream_shutdown(struct xshim_conn *c, int fd, int how);
+/* The last descriptor of the connection is about to be closed: make close reset if data is unread. */
+void xshim_stream_closing(struct xshim_conn *c, int fd);
+
+#endif

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * backend.c - the transports there are.
+ */
+#include <stddef.h>
+#include <string.h>
+#include <xshim/backend.h>
+
+static const struct xshim_backend *const backends[] = {
+	&xshim_backend_shm,
+};
+
+const struct xshim_backend *xshim_backend_find(const char *name)
+{
+	for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++)
+		if (strcmp(backends[i]->name, name) == 0)
+			return backends[i];
+	return NULL;
+}

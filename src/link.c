@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * link.c - the switch and leave state machines (link.h), pure code.
+ *
+ * Every word of the peer is loaded once per call into a local; what is stored in struct xshim_link has
+ * been checked. A lie is answered with -EPROTO, which sticks: nothing after it is believed.
+ */
+#include <xshim/link.h>
+
+#include <errno.h>
+#include <string.h>
+
+static int broken(struct xshim_link *l)
+{
+	l->error = EPROTO;
+	return -EPROTO;
+}
+
+void xshim_link_init(struct xshim_link *l, unsigned int order_own, uint64_t nonce_own,
+		     unsigned int order_peer, uint64_t nonce_peer)
+{
+	memset(l, 0, sizeof(*l));
+	l->order_own = order_own;
+	l->order_peer = order_peer;
+	l->nonce_own = nonce_own;
+	l->nonce_peer = nonce_peer;
+}
+
+/* ---- sending ---- */
+
+/* The peer has crossed our last switch. An ack of a switch never made is a lie, seen as "not crossed". */
+static bool acked(const struct xshim_link *l, const struct xshim_region_hdr *peer)
+{
+	return atomic_load_explicit(&peer->ack, memory_order_acquire) == l->tx.seq;
+}
+
+bool xshim_tx_may_switch(const struct xshim_link *l, const struct xshim_region_hdr *peer)
+{
+	if (l->error)
+		return false;
+	switch (l->tx.state) {
+	case XSHIM_TX_TCP:
+		/* up: also while the peer waits to leave, it needs us on the ring for that */
+		return atomic_load_explicit(&peer->attached, memory_order_acquire) == 1 &&
+		       acked(l, peer);
+	case XSHIM_TX_RING:
+		/* down: not when somebody is leaving, LEAVE itself brings us back */
+		return !l->want_leave && acked(l, peer) &&
+		       !atomic_load_explicit(&peer->leave, memory_order_acquire);
+	default:
+		return false;
+	}
+}
+
+static void publish_switch(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t at)
+{
+	l->tx.seq++;
+	/* sw_at /then/ sw_seq; pairs with xshim_rx_next(). */
+	atomic_store_explicit(&own->sw_at, at, memory_order_relaxed);
+	atomic_store_explicit(&own->sw_seq, l->tx.seq, memory_order_seq_cst);
+}
+
+void xshim_tx_up(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t at)
+{
+	l->tx.pos = at;
+	l->tx.start = at;
+	l->tx.tail = at;
+	l->tx.state = XSHIM_TX_RING;
+	/* head /then/ the switch: who sees the switch sees an empty ring, not the last segment's head. */
+	atomic_store_explicit(&own->head, at, memory_order_seq_cst);
+	publish_switch(l, own, at);
+}
+
+void xshim_tx_down(struct xshim_link *l, struct xshim_region_hdr *own)
+{
+	l->tx.state = XSHIM_TX_TCP;
+	atomic_store_explicit(&own->want_space, XSHIM_WANT_NOTHING, memory_order_relaxed);
+	publish_switch(l, own, l->tx.pos);
+}
+
+int64_t xshim_tx_space(struct xshim_link *l, const struct xshim_region_hdr *peer)
+{
+	uint64_t size = 1ull << l->order_own;
+	uint64_t tail;
+
+	if (l->error)
+		return -EPROTO;
+	tail = atomic_load_explicit(&peer->tail, memory_order_seq_cst);
+	/* Until the peer crosses our up, its tail still speaks of an earlier segment. */
+	if (tail > l->tx.tail) {
+		if (tail > l->tx.pos)
+			return broken(l);
+		l->tx.tail = tail;
+	} else if (tail < l->tx.tail && l->tx.tail != l->tx.start) {
+		return broken(l);
+	}
+	return (int64_t)(size - (l->tx.pos - l->tx.tail));
+}
+
+bool xshim_tx_commit(struct xshim_link *l, struct xshim_region_hdr *own,
+		     const struct xshim_region_hdr *peer, uint64_t n)
+{
+	uint64_t old = l->tx.pos, want;
+
+	l->tx.pos = old + n;
+	/* Publish /then/ read the wish; pairs with xshim_rx_want() and the re-read after it. */
+	atomic_store_explicit(&own->head, l->tx.pos, memory_order_seq_cst);
+	want = atomic_load_explicit(&peer->want_data, memory_order_seq_cst);
+	return want >= old && want < l->tx.pos;
+}
+
+void xshim_tx_want(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t free_wanted)
+{
+	uint64_t size = 1ull << l->order_own;
+	uint64_t used = l->tx.pos - l->tx.tail;
+	uint64_t at;
+
+	if (l->tx.state != XSHIM_TX_RING || free_wanted == 0) {
+		at = XSHIM_WANT_NOTHING;
+	} else {
+		if (free_wanted > size)
+			free_wanted = size;
+		/* free >= wanted once tail > at: tail >= pos - size + wanted. Ring is on "passes at". */
+		at = used + free_wanted > size ? l->tx.pos - size + free_wanted - 1 : l->tx.tail;
+	}
+	atomic_store_explicit(&own->want_space, at, memory_order_seq_cst);
+}
+
+void xshim_tx_resent(struct xshim_link *l, uint64_t n)
+{
+	l->tx.pos += n;
+	if (l->tx.pos >= l->tx.end)
+		l->tx.state = XSHIM_TX_OUT;
+}
+
+/* ---- receiving ---- */
+
+/* The peer's next switch, if one is announced that we have not crossed: 1, and *at; 0: none; -EPROTO. */
+static int boundary(struct xshim_link *l, const struct xshim_region_hdr *peer, uint64_t *at)
+{
+	uint32_t seq = atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst);
+
+	if (seq == l->rx.seq)
+		return 0;
+	if (seq != l->rx.seq + 1)
+		return broken(l);
+	*at = atomic_load_explicit(&peer->sw_at, memory_order_relaxed);
+	return 1;
+}
+
+static int ring_limit(struct xshim_link *l, const struct xshim_region_hdr *peer, uint64_t *limit)
+{
+	uint64_t size = 1ull << l->order_peer;
+	uint64_t head = atomic_load_explicit(&peer->head, memory_order_seq_cst);
+
+	if (head < l->rx.head || head - l->rx.pos > size)
+		return broken(l);
+	l->rx.head = head;
+	*limit = head - l->rx.pos;
+	return 0;
+}
+
+static void cross(struct xshim_link *l, struct xshim_region_hdr *own)
+{
+	l->rx.seq++;
+	if (l->rx.state == XSHIM_RX_TCP) {
+		l->rx.state = XSHIM_RX_RING;
+		l->rx.head = l->rx.pos;
+		/* tail /then/ ack: who sees the ack sees a tail of this segment. */
+		atomic_store_explicit(&own->tail, l->rx.pos, memory_order_seq_cst);
+	} else {
+		l->rx.state = XSHIM_RX_TCP;
+	}
+	atomic_store_explicit(&own->ack, l->rx.seq, memory_order_seq_cst);
+}
+
+int xshim_rx_next(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer,
+		  enum xshim_rx_step *step, uint64_t *limit, bool *crossed)
+{
+	uint64_t at = 0;
+	int rc;
+
+	*crossed = false;
+	*limit = 0;
+	if (l->error)
+		return -EPROTO;
+again:
+	switch (l->rx.state) {
+	case XSHIM_RX_TCP:
+		*step = XSHIM_RX_STEP_TCP;
+		rc = boundary(l, peer, &at);
+		if (rc < 0)
+			return rc;
+		if (!rc) {
+			*limit = UINT64_MAX;
+			return 0;
+		}
+		if (!l->rx.pos_known) {
+			*step = XSHIM_RX_STEP_POS;
+			return 0;
+		}
+		if (at < l->rx.pos)
+			return broken(l);
+		if (at > l->rx.pos) {
+			*limit = at - l->rx.pos;
+			return 0;
+		}
+		cross(l, own);
+		*crossed = true;
+		goto again;
+	case XSHIM_RX_RING:
+		*step = XSHIM_RX_STEP_RING;
+		/*
+		 * Boundary /then/ head: the peer stores its last head before it announces a down, so a
+		 * boundary that we see comes with a head that is final.
+		 */
+		rc = boundary(l, peer, &at);
+		if (rc < 0)
+			return rc;
+		if (!rc)
+			return ring_limit(l, peer, limit);
+		if (at < l->rx.head || at - l->rx.pos > (1ull << l->order_peer))
+			return broken(l);
+		l->rx.head = at;
+		if (at > l->rx.pos) {
+			*limit = at - l->rx.pos;
+			return 0;
+		}
+		cross(l, own);
+		*crossed = true;
+		goto again;
+	case XSHIM_RX_FRAME:
+		*step = XSHIM_RX_STEP_FRAME;
+		*limit = XSHIM_FRAME_BYTES - l->rx.frame_got;
+		return 0;
+	default:
+		*step = XSHIM_RX_STEP_TCP;
+		*limit = UINT64_MAX;
+		return 0;
+	}
+}
+
+void xshim_rx_set_pos(struct xshim_link *l, uint64_t pos)
+{
+	l->rx.pos = pos;
+	l->rx.pos_known = 1;
+}
+
+int xshim_rx_took_tcp(struct xshim_link *l, uint64_t n)
+{
+	/* Before the first boundary is seen the kernel counts for us. */
+	if (l->rx.state == XSHIM_RX_TCP && !l->rx.pos_known)
+		return 0;
+	l->rx.pos += n;
+	if (l->rx.state == XSHIM_RX_RAW && l->rx.pos >= l->rx.end)
+		l->rx.state = XSHIM_RX_OUT;
+	return 0;
+}
+
+bool xshim_rx_took_ring(struct xshim_link *l, struct xshim_region_hdr *own,
+			const struct xshim_region_hdr *peer, uint64_t n)
+{
+	uint64_t old = l->rx.pos, want;
+
+	l->rx.pos = old + n;
+	/* Publish /then/ read the wish; pairs with xshim_tx_want(). */
+	atomic_store_explicit(&own->tail, l->rx.pos, memory_order_seq_cst);
+	want = atomic_load_explicit(&peer->want_space, memory_order_seq_cst);
+	return want >= old && want < l->rx.pos;
+}
+
+void xshim_rx_want(struct xshim_link *l, struct xshim_region_hdr *own, bool want)
+{
+	uint64_t at = XSHIM_WANT_NOTHING;
+
+	/*
+	 * The last head that we know: whatever comes after what we have looked at rings, also when
+	 * that has not been consumed. On the TCP path there is none; an announcement rings anyway.
+	 */
+	if (want)
+		at = l->rx.state == XSHIM_RX_RING ? l->rx.head : 0;
+	atomic_store_explicit(&own->want_data, at, memory_order_seq_cst);
+}
+
+/* ---- leaving ---- */
+
+void xshim_link_leave_ask(struct xshim_link *l, struct xshim_region_hdr *own)
+{
+	l->want_leave = 1;
+	atomic_store_explicit(&own->leave, 1, memory_order_seq_cst);
+}
+
+bool xshim_link_leave_due(const struct xshim_link *l, const struct xshim_region_hdr *peer)
+{
+	if (l->error || l->fin || l->tx.state != XSHIM_TX_RING || l->rx.state != XSHIM_RX_RING)
+		return false;
+	if (atomic_load_explicit(&peer->fin, memory_order_acquire))
+		return false;
+	/* leave /then/ sw_seq: the peer makes no switch after it has stored leave. */
+	if (!atomic_load_explicit(&peer->leave, memory_order_acquire))
+		return false;
+	/* Our up is crossed, and the peer, who makes no switch after `leave`, has none ahead of us. */
+	return acked(l, peer) &&
+	       atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) == l->rx.seq;
+}
+
+void xshim_link_leave_begin(struct xshim_link *l)
+{
+	struct xshim_frame f = {
+		.type = XSHIM_FRAME_LEAVE,
+		.nonce = l->nonce_peer,
+		.upto = l->rx.pos,
+		.head = l->tx.pos,
+	};
+
+	xshim_frame_encode(&f, l->tx.frame);
+	l->tx.frame_len = XSHIM_FRAME_BYTES;
+	l->tx.frame_sent = 0;
+	l->tx.end = l->tx.pos;
+	l->tx.state = XSHIM_TX_HELD;
+	l->rx.state = XSHIM_RX_FRAME;
+}
+
+int xshim_link_leave_got(struct xshim_link *l)
+{
+	struct xshim_frame f;
+
+	if (xshim_frame_decode(&f, l->rx.frame) < 0 || f.type != XSHIM_FRAME_LEAVE ||
+	    f.nonce != l->nonce_own)
+		return broken(l);
+	if (l->fin && l->rx.state == XSHIM_RX_RING) {
+		l->rx.frame_got = 0;	/* our FIN, on its way, cancels it */
+		return 0;
+	}
+	if (l->rx.state == XSHIM_RX_RING && l->tx.state == XSHIM_TX_RING)
+		xshim_link_leave_begin(l);
+	if (l->rx.state != XSHIM_RX_FRAME || l->tx.state != XSHIM_TX_HELD)
+		return broken(l);
+	/* upto lies in what we have on the ring; head is where the peer's ring really ends. */
+	if (f.upto < l->tx.tail || f.upto > l->tx.end ||
+	    f.head < l->rx.head || f.head - l->rx.pos > (1ull << l->order_peer))
+		return broken(l);
+	l->left = 1;
+	l->tx.pos = f.upto;
+	l->tx.state = l->tx.pos < l->tx.end ? XSHIM_TX_RESEND : XSHIM_TX_OUT;
+	l->rx.end = f.head;
+	l->rx.state = l->rx.pos < l->rx.end ? XSHIM_RX_RAW : XSHIM_RX_OUT;
+	return 0;
+}
+
+void xshim_link_fin(struct xshim_link *l, struct xshim_region_hdr *own)
+{
+	l->fin = 1;
+	atomic_store_explicit(&own->fin, 1, memory_order_seq_cst);
+}
+
+void xshim_link_leave_undo(struct xshim_link *l)
+{
+	if (l->rx.state == XSHIM_RX_FRAME)
+		l->rx.state = XSHIM_RX_RING;
+	if (l->tx.state == XSHIM_TX_HELD)
+		l->tx.state = XSHIM_TX_RING;
+}
+
+bool xshim_link_is_out(const struct xshim_link *l)
+{
+	return l->tx.state == XSHIM_TX_OUT && l->rx.state == XSHIM_RX_OUT &&
+	       l->tx.frame_sent == l->tx.frame_len;
+}

@@ -1,0 +1,56 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# iperf3: one stream, four, both directions at once, and the server as sender.
+. "${srcdir:-$(dirname "$0")/../..}/tests/lib/app.sh"
+need iperf3
+
+APP_CASES="P1 P4 bidir reverse"
+
+# Bytes per run. The one that is interrupted must last long enough to be interrupted.
+amount() {
+	case $MODE in
+	killed) echo 6000000000 ;;
+	*) if full; then echo 8000000000; else echo 1000000000; fi ;;
+	esac
+}
+
+app_server() { ns_start server b "$1" iperf3 -s -p $PORT; wait_listen b $PORT; }
+
+app_client() {
+	local opts
+	case $2 in
+	P1) opts="-P 1" ;;
+	P4) opts="-P 4" ;;
+	bidir) opts="--bidir" ;;
+	reverse) opts="-R" ;;
+	esac
+	# shellcheck disable=SC2086
+	ns_run a "$1" iperf3 -c "$IP_B" -p $PORT -n "$(amount)" $opts -J
+}
+
+app_check() {
+	local sent received
+	jq -e '.error == null' "$WORK/client.out" >/dev/null ||
+		fail "$RUN: iperf3 says $(jq .error "$WORK/client.out")"
+	sent=$(jq .end.sum_sent.bytes "$WORK/client.out")
+	received=$(jq .end.sum_received.bytes "$WORK/client.out")
+	check_ge "$RUN: bytes sent" "$sent" "$(amount)"
+	# the receiver stops to count when the sender says that it is done: up to what the buffers hold
+	check_ge "$RUN: bytes received" "$received" "$((sent - 64000000))"
+	check_ge "$RUN: bytes sent, against those received" "$sent" "$received"
+	APP_VALUE=$(jq '.end.sum_received.bits_per_second / 1e9 * 100 | floor | . / 100' "$WORK/client.out")
+	APP_UNIT=Gbit/s
+}
+
+app_label() {
+	case $1 in
+	P1) echo "one stream" ;;
+	P4) echo "four streams" ;;
+	bidir) echo "both ways, one of them" ;;
+	reverse) echo "server sends" ;;
+	esac
+}
+
+app_half() { echo 500000000; }
+
+app_main "$@"

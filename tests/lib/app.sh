@@ -1,0 +1,220 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# app.sh - runs a real program's server and client in two namespaces, once over plain TCP and then in
+# each of these modes, and wants the same results, exit status and stderr:
+#
+#   both      daemon up, both ends preloaded: the bytes must have gone by ring
+#   nodaemon  both preloaded, nobody at the daemon's socket
+#   oneend    daemon up, only the client preloaded, then only the server
+#   killed    both preloaded, the daemon is killed with SIGKILL while the client is at work
+#   version   both preloaded, a daemon that refuses, one that is newer, one that never answers
+#
+# To be sourced by tests/apps/NAME.sh, which defines
+#
+#   APP_CASES               words, each a way to use the program
+#   app_prepare             data and configuration, in $WORK
+#   app_server P CASE       start job "server" in namespace b; P is `shim` or `env`
+#   app_client P CASE       be the client in namespace a; prints its results; its status is compared
+#   app_check CASE          are the results in $WORK/client.out right?
+#   app_share CASE          least ring share in per cent in mode `both`; 0: any bytes at all
+#   app_half CASE           bytes by ring after which `killed` kills
+#   app_normalise           a filter that makes what may differ on stderr equal (default: none)
+#   app_server_end          default: SIGTERM
+#
+#   app_plays MODE CASE     false: not in this mode (default: always)
+#   app_label CASE          what is measured, for the table (default: the case's name; empty: no line there)
+#
+# app_check may set APP_VALUE to a number and APP_UNIT to its unit; else APP_BYTES gives MB/s.
+# XSHIM_TEST_SIZE=full makes the transfers large. XSHIM_TABLE: a file to which mode `both` adds a line per
+# case: program, measure, unit, plain, xshim, ring share (with tabs).
+
+. "${srcdir:-$(dirname "$0")/../..}/tests/lib/netns.sh"
+
+SIZE=${XSHIM_TEST_SIZE:-small}
+TESTS_DIR=${srcdir:-$(dirname "$0")/../..}/tests
+PORT=7300
+declare -A PLAIN_VALUE=()
+
+full() { [ "$SIZE" = full ]; }
+app_normalise() { cat; }
+app_server_end() { job_stop server; }
+app_share() { echo 99; }
+app_half() { echo 1; }
+app_prepare() { :; }
+app_plays() { :; }
+app_label() { echo "$1"; }
+
+# random_file NAME MEGABYTES: in $WORK, with its sum in NAME.sha256
+random_file() {
+	head -c "${2}M" /dev/urandom >"$WORK/$1" || fail "cannot write $WORK/$1"
+	sha256sum <"$WORK/$1" | cut -d' ' -f1 >"$WORK/$1.sha256"
+}
+
+# What is compared with the plain run, in files $1.*
+keep() {
+	echo "$CLIENT_STATUS" >"$WORK/$1.client.status"
+	echo "$STATUS" >"$WORK/$1.server.status"
+	app_normalise <"$WORK/client.err" >"$WORK/$1.client.err"
+	app_normalise <"$WORK/server.err" >"$WORK/$1.server.err"
+}
+
+compare() {
+	local f
+	keep now
+	for f in client.status server.status client.err server.err; do
+		cmp -s "$WORK/plain.$CASE.$f" "$WORK/now.$f" && continue
+		diff -u "$WORK/plain.$CASE.$f" "$WORK/now.$f" | head -n 20 >&2
+		fail "$RUN: $f is not as over plain TCP"
+	done
+}
+
+client_begin() {
+	BEGAN=${EPOCHREALTIME/./}
+	start client app_client "$1" "$CASE"
+}
+
+client_end() {
+	job_wait client 120
+	CLIENT_STATUS=$STATUS
+	[ "$CLIENT_STATUS" = 0 ] || { cat "$WORK/client.err" >&2; fail "$RUN: the client ended with status $CLIENT_STATUS"; }
+	local took=$((${EPOCHREALTIME/./} - BEGAN))
+	APP_VALUE= APP_UNIT= APP_BYTES=
+	app_check "$CASE"
+	[ -z "$APP_BYTES" ] || { APP_VALUE=$((APP_BYTES / took)) APP_UNIT=MB/s; }
+}
+
+# transfer SERVER-PREFIX CLIENT-PREFIX: a whole run
+transfer() {
+	app_server "$1" "$CASE"
+	client_begin "$2"
+	client_end
+	app_server_end
+	PORT=$((PORT + 1))
+}
+
+said() { note "ok $RUN${APP_VALUE:+: $APP_VALUE $APP_UNIT}${1:+, $1}"; }
+
+plain() {
+	local MODE=plain
+	RUN="$APP $CASE plain"
+	transfer env env
+	keep "plain.$CASE"
+	PLAIN_VALUE[$CASE]=$APP_VALUE
+	said
+}
+
+mode_both() {
+	local ring share least
+	snapshot "$WORK/before.json"
+	transfer shim shim
+	compare
+	ring=$(since "$WORK/before.json" .bytes.ring_tx)
+	check_gt "$RUN: bytes by ring" "$ring" 0
+	share=$(ring_share_since "$WORK/before.json")
+	least=$(app_share "$CASE")
+	check_ge "$RUN: ring share in per cent" "$share" "$least"
+	said "ring share $share %"
+	[ -z "${XSHIM_TABLE:-}" ] || [ -z "$(app_label "$CASE")" ] ||
+		printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$APP" "$(app_label "$CASE")" "$APP_UNIT" "${PLAIN_VALUE[$CASE]}" \
+			"$APP_VALUE" "$share" >>"$XSHIM_TABLE"
+}
+
+mode_nodaemon() {
+	transfer shim shim
+	compare
+	said
+}
+
+mode_oneend() {
+	local ends seen
+	for ends in "env shim" "shim env"; do
+		RUN="$APP $CASE oneend ($([ "$ends" = "env shim" ] && echo client || echo server))"
+		snapshot "$WORK/before.json"
+		# shellcheck disable=SC2086
+		transfer $ends
+		compare
+		check_eq "$RUN: bytes by ring" "$(since "$WORK/before.json" .bytes.ring_tx .bytes.ring_rx)" 0
+		seen=$(since "$WORK/before.json" .bytes.tcp_tx .bytes.tcp_rx)
+		check_gt "$RUN: bytes over TCP that the preloaded end counted" "$seen" 0
+		said
+	done
+}
+
+half_done() {
+	local n
+	job_alive client || return 0
+	n=$(since "$WORK/before.json" .bytes.ring_tx)
+	[ "$n" -ge "$(app_half "$CASE")" ]
+}
+
+mode_killed() {
+	snapshot "$WORK/before.json"
+	app_server shim "$CASE"
+	client_begin shim
+	wait_for 30 "$(app_half "$CASE") bytes to go by ring" half_done
+	job_alive client || fail "$RUN: the client had ended before the daemon could be killed; make it longer"
+	daemon_kill
+	client_end
+	app_server_end
+	compare
+	PORT=$((PORT + 1))
+	said
+	RUN="$RUN, afterwards"
+	transfer shim shim
+	compare
+	said
+}
+
+mode_version() {
+	local how
+	for how in refuse newer silent close; do
+		RUN="$APP $CASE version ($how)"
+		start fake "$PYTHON" "$TESTS_DIR/lib/fake_daemon.py" "$XSHIM_SOCKET" $how
+		wait_for 10 "the fake daemon" grep -q ready "$WORK/fake.out"
+		chmod 666 "$XSHIM_SOCKET"
+		transfer shim shim
+		compare
+		grep -q hello "$WORK/fake.out" || fail "$RUN: nobody has spoken to the daemon"
+		kill "${JOB_PID[fake]}"
+		job_wait fake 10
+		rm -f "$XSHIM_SOCKET"
+		said
+	done
+}
+
+# app_main MODE...
+app_main() {
+	local mode
+	APP=$(basename "$0" .sh)
+	[ $# -gt 0 ] || set -- both nodaemon oneend killed version
+	ns_up
+	[ "$*" = plain ] || need_product
+	app_prepare
+	for CASE in $APP_CASES; do
+		for mode in "$@"; do
+			if [ "$mode" = plain ] || app_plays "$mode" "$CASE"; then
+				plain
+				break
+			fi
+		done
+	done
+	for mode in "$@"; do
+		MODE=$mode
+		case $mode in
+		plain) continue ;;
+		both | oneend | killed | nodaemon | version) ;;
+		*) fail "no mode is called $mode (plain both nodaemon oneend killed version)" ;;
+		esac
+		for CASE in $APP_CASES; do
+			app_plays "$mode" "$CASE" || continue
+			case $mode in
+			both | oneend) [ -n "${JOB_PID[daemon]:-}" ] || daemon_start ;;
+			killed) [ -n "${JOB_PID[daemon]:-}" ] && daemon_stop; daemon_start ;;
+			*) [ -n "${JOB_PID[daemon]:-}" ] && daemon_stop; rm -f "$XSHIM_SOCKET" ;;
+			esac
+			RUN="$APP $CASE $mode"
+			"mode_$mode"
+		done
+	done
+}

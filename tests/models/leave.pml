@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * leave.pml - a full channel goes up, spills, leaves to TCP by LEAVE frames, and joins again (link.h).
+ *
+ * Two ends, both directions, TCP as two FIFOs that carry raw bytes, LEAVE and FIN. Either end, or both at
+ * once, may ask to leave at any time at which link.h allows it, also while the other spills or half-closes. A byte's
+ * value is its offset. Single accesses that one decision rests on are separate steps, so the other end can move
+ * in between; what switch.pml has shown to be one announcement (sw_at, sw_seq) is one step here. An end that
+ * can do nothing sleeps, and wakes whenever that changes (ring_sleep.pml).
+ *
+ * Checked: each stream exact; a frame met only where one is expected, raw bytes only where they are;
+ * nothing sent after FIN; what is sent again is still in the ring; no state in which an end waits for ever.
+ * Bounds: N ring size, T TCP's buffer, MA and MB bytes from A and B, U times up and D times down a
+ * channel (one up more for a peer that asks to leave), ASKS asks of an end, G channels.
+ * Variants: (none); MUST_LEAVE: who asked goes on with nothing else until it is out (or the peer has closed), as before an exec.
+ *
+ * MUTANT(base): ASKER_BEGINS LEAVE_WITHOUT_ACK LEAVE_WITH_BOUNDARY_AHEAD LEAVE_WORD_LAST DOWN_AFTER_ASK
+ * MUTANT(base): CONSULT_BEFORE_LOOK NOTHING_RESENT RESEND_FROM_TAIL_SEEN RESEND_FROM_START NEW_BEFORE_RESENT READ_AFTER_BEGIN
+ * MUTANT(base): WRITE_AFTER_BEGIN FIN_NOT_DEFERRED NO_UNDO ANSWER_AFTER_FIN HOLD_AFTER_FIN UP_UNATTACHED
+ * MUTANT(MUST_LEAVE): NO_UP_FOR_LEAVE
+ */
+#ifndef N
+#define N 2
+#endif
+#ifndef T
+#define T 2
+#endif
+#ifndef MA
+#define MA 3
+#endif
+#ifndef MB
+#define MB 2
+#endif
+#ifndef U
+#define U 1
+#endif
+#ifndef D
+#define D 1
+#endif
+#ifndef ASKS
+#define ASKS 1
+#endif
+#ifndef G
+#define G 2
+#endif
+
+mtype = { DATA, LEAVE, FIN };
+mtype = { TX_TCP, TX_RING, TX_HELD, TX_RESEND, TX_OUT };
+mtype = { RX_TCP, RX_RING, RX_FRAME, RX_RAW, RX_OUT };
+
+chan tcp[2] = [T] of { mtype, byte, byte, byte };	/* by sender */
+
+/* Regions, by owner and channel: e * G + g. */
+byte ring[2 * G * N];
+byte head[2 * G], sw_at[2 * G], sw_seq[2 * G], tail[2 * G], ack[2 * G];
+bool fin[2 * G], leave[2 * G], attached[2 * G], made[2 * G];
+
+#define OWN (e * G + g)
+#define PEER ((1 - e) * G + g)
+#define MINE (e == 0 -> MA : MB)
+#define YOURS (e == 0 -> MB : MA)
+#define OUT tcp[e]
+#define IN tcp[1 - e]
+#define ROOM (len(tcp[e]) < T)
+#define INLEN (len(tcp[1 - e]))
+
+#ifdef LEAVE_WITHOUT_ACK
+#define LEAVE_ACK 1
+#else
+#define LEAVE_ACK (ack[PEER] == txseq)
+#endif
+#ifdef LEAVE_WITH_BOUNDARY_AHEAD
+#define LEAVE_CROSSED 1
+#else
+#define LEAVE_CROSSED (sw_seq[PEER] == rxseq)
+#endif
+#ifdef ASKER_BEGINS
+#define LEAVE_WANTED (leave[PEER] || asked)
+#else
+#define LEAVE_WANTED leave[PEER]
+#endif
+/* The peer's `leave` /then/ its sw_seq: who asked makes no down any more. */
+#ifdef LEAVE_WORD_LAST
+#define LEAVE_FIRST 1
+#define LEAVE_SECOND LEAVE_WANTED
+#else
+#define LEAVE_FIRST LEAVE_WANTED
+#define LEAVE_SECOND LEAVE_CROSSED
+#endif
+/* See that TCP has something /then/ that no switch was announced: then it is a frame. */
+#ifdef CONSULT_BEFORE_LOOK
+#define FRAME_FIRST 1
+#define FRAME_SECOND (INLEN > 0)
+#else
+#define FRAME_FIRST (INLEN > 0)
+#define FRAME_SECOND (sw_seq[PEER] == rxseq)
+#endif
+#ifdef ANSWER_AFTER_FIN
+#define LEAVE_OPEN 1
+#else
+#define LEAVE_OPEN (!shut && !finseen && !fin[PEER])
+#endif
+#ifdef UP_UNATTACHED
+#define PEER_THERE 1
+#else
+#define PEER_THERE attached[PEER]
+#endif
+#ifdef DOWN_AFTER_ASK
+#define MAY_DOWN (ack[PEER] == txseq)
+#else
+#define MAY_DOWN (!asked && ack[PEER] == txseq && !leave[PEER])
+#endif
+#ifdef NO_UP_FOR_LEAVE
+#define MAY_UP (PEER_THERE && ack[PEER] == txseq && ups < U && !leave[PEER])
+#else
+#define MAY_UP (PEER_THERE && ack[PEER] == txseq && (ups < U || leave[PEER]))
+#endif
+#ifdef FIN_NOT_DEFERRED
+#define MAY_FIN (txs != TX_RESEND)
+#else
+#define MAY_FIN (txs == TX_TCP || txs == TX_RING || txs == TX_OUT)
+#endif
+#ifdef MUST_LEAVE
+#define FREE (!asked || finseen)
+#else
+#define FREE 1
+#endif
+#ifdef READ_AFTER_BEGIN
+#define READS_RING (rxs == RX_RING || rxs == RX_FRAME)
+#else
+#define READS_RING (rxs == RX_RING)
+#endif
+#ifdef WRITE_AFTER_BEGIN
+#define WRITES_RING (txs == TX_RING || txs == TX_HELD)
+#else
+#define WRITES_RING (txs == TX_RING)
+#endif
+#define SPACE (N - (txpos - (tail[PEER] > txstart -> tail[PEER] : txstart)))
+
+/* Both locks held; the frame always fits, TCP is empty this way (see the assertion). */
+inline begin()
+{
+	txs = TX_HELD;
+	rxs = RX_FRAME;
+	txend = txpos;
+	upto = rxpos;
+	assert(!finsent);
+	assert(ROOM);
+	OUT!LEAVE(upto, txend, g)
+}
+
+inline got(u, h, nonce)
+{
+	assert(nonce == g);
+	if
+#ifndef HOLD_AFTER_FIN
+	:: shut && rxs == RX_RING	/* our FIN is the answer: thrown away */
+#endif
+	:: else ->
+		if
+		:: rxs == RX_RING && shut -> rxs = RX_FRAME; txs = TX_HELD	/* only a mutant comes here */
+		:: rxs == RX_RING && !shut -> assert(txs == TX_RING); begin()
+		:: else
+		fi;
+		assert(rxs == RX_FRAME && txs == TX_HELD || shut);
+		if
+		:: !shut ->
+			assert(u >= txstart && u <= txpos);
+#ifdef NOTHING_RESENT
+			txpos = txend;
+#else
+#ifdef RESEND_FROM_TAIL_SEEN
+			txpos = tailseen;
+#else
+#ifdef RESEND_FROM_START
+			txpos = txstart;
+#else
+			txpos = u;
+#endif
+#endif
+#endif
+			if
+			:: txpos < txend -> txs = TX_RESEND
+			:: else -> txs = TX_OUT
+			fi;
+			rxend = h;
+			if
+			:: rxpos < h -> rxs = RX_RAW
+			:: else -> rxs = RX_OUT
+			fi
+		:: else
+		fi
+	fi
+}
+
+/* The next thing on TCP, wherever it is met. */
+inline take()
+{
+	atomic {
+		IN?what(a, b, c);
+		if
+		:: what == DATA ->
+			assert(rxs == RX_TCP || rxs == RX_RAW || rxs == RX_OUT);
+			assert(a == rxpos);
+			rxpos++;
+			if
+			:: rxs == RX_RAW && rxpos == rxend -> rxs = RX_OUT
+			:: else
+			fi
+		:: what == LEAVE ->
+			assert(rxs == RX_RING || rxs == RX_FRAME);
+			got(a, b, c)
+		:: what == FIN ->
+			finseen = 1;
+			if
+#ifndef NO_UNDO
+			:: rxs == RX_FRAME -> rxs = RX_RING; txs = TX_RING
+#endif
+			:: else
+			fi
+		fi;
+		what = 0; a = 0; b = 0; c = 0
+	}
+}
+
+proctype End(byte e)
+{
+	mtype txs = TX_TCP, rxs = RX_TCP, what;
+	byte g, txseq, txpos, txstart, txend, tailseen, ups, downs, asks, accepted;
+	byte rxseq, rxpos, rxend, upto, a, b, c;
+	bool asked, shut, finsent, finseen;
+
+	do
+	/* ---- sending ---- */
+	:: atomic {
+		(txs == TX_TCP || txs == TX_OUT) && txpos < MINE && FREE && ROOM ->
+		assert(!finsent);
+		assert(txpos == accepted);	/* nothing that the program has handed over is left out */
+		OUT!DATA(txpos, 0, 0);
+		txpos++;
+		accepted = txpos
+	   }
+	:: atomic {
+		WRITES_RING && txpos < MINE && FREE && SPACE > 0 ->
+		tailseen = (tail[PEER] > txstart -> tail[PEER] : txstart);
+		ring[OWN * N + txpos % N] = txpos;
+		txpos++;
+		accepted = txpos;
+		head[OWN] = txpos
+	   }
+	:: atomic {
+		txs == TX_TCP && !shut && MAY_UP ->
+		txs = TX_RING;
+		if
+		:: ups < U -> ups++
+		:: else
+		fi;
+		txstart = txpos;
+		tailseen = txpos;
+		txseq++;
+		head[OWN] = txpos;
+		sw_at[OWN] = txpos;
+		sw_seq[OWN] = txseq
+	   }
+	:: txs == TX_RING && !shut && downs < D && MAY_DOWN ->
+		/* The peer may ask to leave right here. */
+		atomic {
+			txs = TX_TCP;
+			downs++;
+			txseq++;
+			sw_at[OWN] = txpos;
+			sw_seq[OWN] = txseq
+		}
+	:: atomic {
+#ifdef NEW_BEFORE_RESENT
+		txs == TX_RESEND && txend < MINE && ROOM ->
+		OUT!DATA(txend, 0, 0);
+		txend++
+	   }
+	:: atomic {
+#endif
+		txs == TX_RESEND && ROOM ->
+		assert(!finsent);
+		assert(ring[OWN * N + txpos % N] == txpos);
+		OUT!DATA(ring[OWN * N + txpos % N], 0, 0);
+		txpos++;
+		if
+		:: txpos == txend -> txs = TX_OUT
+		:: else
+		fi
+	   }
+	:: atomic { accepted == MINE && !shut && FREE && MAY_FIN -> shut = 1; fin[OWN] = 1 }
+	:: atomic { shut && !finsent && ROOM -> OUT!FIN(0, 0, 0); finsent = 1 }
+
+	/* ---- leaving ---- */
+	:: atomic {
+		!asked && asks < ASKS && txs == TX_RING && !shut && !finseen ->
+		asked = 1;
+		asks++;
+		leave[OWN] = 1
+	   }
+	:: txs == TX_RING && rxs == RX_RING && LEAVE_OPEN && LEAVE_ACK && LEAVE_CROSSED && LEAVE_FIRST ->
+		atomic {
+			if
+			:: LEAVE_SECOND -> begin()
+			:: else
+			fi
+		}
+	:: atomic {
+		txs == TX_OUT && rxs == RX_OUT && g + 1 < G && !shut && !finseen ->
+		g++;
+		txs = TX_TCP;
+		rxs = RX_TCP;
+		txseq = 0;
+		rxseq = 0;
+		ups = 0;
+		downs = 0;
+		asked = 0;
+		txend = 0;
+		rxend = 0;
+		upto = 0;
+		made[OWN] = 1
+	   }
+	:: atomic { !attached[OWN] && made[PEER] && made[OWN] -> attached[OWN] = 1 }
+
+	/* ---- receiving ---- */
+	:: atomic {
+		(rxs == RX_TCP || rxs == RX_RING) && attached[OWN] && sw_seq[PEER] != rxseq &&
+		sw_at[PEER] == rxpos ->
+		assert(sw_seq[PEER] == rxseq + 1);
+		rxseq++;
+		if
+		:: rxs == RX_TCP -> rxs = RX_RING; tail[OWN] = rxpos
+		:: else -> rxs = RX_TCP
+		fi;
+		ack[OWN] = rxseq
+	   }
+	:: atomic {
+		READS_RING && head[PEER] > rxpos ->
+		assert(head[PEER] - rxpos <= N);
+		assert(ring[PEER * N + rxpos % N] == rxpos);
+		rxpos++;
+		tail[OWN] = rxpos
+	   }
+	:: (rxs == RX_TCP || rxs == RX_FRAME || rxs == RX_RAW || rxs == RX_OUT) && INLEN > 0 && !finseen ->
+		take()
+	:: rxs == RX_RING && sw_seq[PEER] == rxseq && !finseen && FRAME_FIRST ->
+		if
+		:: FRAME_SECOND -> take()
+		:: else		/* raw bytes behind a down */
+		fi
+	:: rxpos == YOURS && finseen && finsent -> break
+	od
+}
+
+init {
+	atomic {
+		made[0] = 1;
+		made[G] = 1;
+		attached[0] = 1;
+		attached[G] = 1;
+		run End(0);
+		run End(1)
+	}
+}

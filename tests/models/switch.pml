@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * switch.pml - one direction goes up to the ring and down to TCP again and again (region.h, "Switches").
+ *
+ * TCP is a FIFO of bytes that says nothing of the switches; they are announced out of band, in words that
+ * can be seen before or after the bytes. A byte's value is its offset, so a byte on the wrong path, lost,
+ * doubled or out of order fails an assertion. A TCP read takes one or two bytes at once, and what was
+ * consulted before it may be stale by then. The writer's words pass a store buffer. Each end sleeps on its bell
+ * (and on TCP where it is on TCP), having emptied the bell before it looked. Bytes on the ring ring only by the
+ * reader's wish, and there is none while it is on TCP: who crosses onto an empty ring has to arm again.
+ *
+ * Checked: bytes in order and complete; positions never go back (what -EPROTO would be); both ends finish.
+ * Bounds: N ring size, T TCP's buffer, M bytes, U times up.
+ *
+ * MUTANT(base): UP_WITHOUT_ACK DOWN_WITHOUT_ACK ACK_WHEN_ANNOUNCED CROSS_WHEN_ANNOUNCED SEQ_BEFORE_AT LOAD_AT_FIRST
+ * MUTANT(base): SWITCH_BEFORE_HEAD UP_UNATTACHED UP_SILENT DOWN_SILENT RING_THEN_SWITCH NOFENCE_SWITCH
+ * MUTANT(base): NO_CONSULT_BEFORE_SLEEP SLEEP_AFTER_CROSSING
+ */
+#ifndef N
+#define N 2
+#endif
+#ifndef T
+#define T 3
+#endif
+#ifndef M
+#define M 7
+#endif
+#ifndef U
+#define U 2
+#endif
+#define NONE 255
+
+chan tcp = [T] of { byte };
+byte ring[N];
+byte head, sw_at, sw_seq;		/* the writer's words */
+byte tail, ack, want_data = NONE;	/* the reader's words */
+bool attached;
+bool bell_w, bell_r;
+
+#define W_HEAD 1
+#define W_AT 2
+#define W_SEQ 3
+chan stores = [3] of { byte, byte };	/* the writer's store buffer */
+
+active proctype Drain()
+{
+	byte v;
+
+end:	do
+	:: atomic { stores?W_HEAD(v) -> head = v }
+	:: atomic { stores?W_AT(v) -> sw_at = v }
+	:: atomic { stores?W_SEQ(v) -> sw_seq = v }
+	od
+}
+
+inline announce(silent)
+{
+	seq++;
+#ifdef RING_THEN_SWITCH
+	bell_r = 1;
+#endif
+#ifdef SEQ_BEFORE_AT
+	stores!W_SEQ(seq);
+	stores!W_AT(pos);
+#else
+	stores!W_AT(pos);
+	stores!W_SEQ(seq);
+#endif
+#ifndef NOFENCE_SWITCH
+	empty(stores);
+#endif
+#ifndef RING_THEN_SWITCH
+	if
+	:: !(silent) -> bell_r = 1
+	:: else
+	fi
+#endif
+}
+
+#ifdef UP_WITHOUT_ACK
+#define MAY_UP 1
+#else
+#define MAY_UP (ack == seq)
+#endif
+#ifdef DOWN_WITHOUT_ACK
+#define MAY_DOWN 1
+#else
+#define MAY_DOWN (ack == seq)
+#endif
+#ifdef UP_UNATTACHED
+#define PEER_THERE 1
+#else
+#define PEER_THERE attached
+#endif
+#ifdef UP_SILENT
+#define SILENT_UP 1
+#else
+#define SILENT_UP 0
+#endif
+#ifdef DOWN_SILENT
+#define SILENT_DOWN 1
+#else
+#define SILENT_DOWN 0
+#endif
+/* Until the reader crosses, its tail still speaks of an earlier segment. */
+#define SPACE (N - (pos - (tail > start -> tail : start)))
+
+active proctype Writer()
+{
+	byte pos, seq, start, ups;
+	bool on_ring;
+
+	do
+	:: pos == M -> break
+	:: else ->
+		bell_w = 0;
+		if
+		:: !on_ring && nfull(tcp) -> atomic { tcp!pos; pos++ }
+		:: !on_ring && ups < U && PEER_THERE && MAY_UP ->
+			on_ring = 1;
+			ups++;
+			start = pos;
+#ifndef SWITCH_BEFORE_HEAD
+			stores!W_HEAD(pos);
+#endif
+			announce(SILENT_UP);
+#ifdef SWITCH_BEFORE_HEAD
+			stores!W_HEAD(pos);
+			empty(stores)
+#endif
+		:: on_ring && SPACE > 0 ->
+			atomic { ring[pos % N] = pos; pos++ }
+			stores!W_HEAD(pos);
+			empty(stores);
+			if
+			:: want_data == pos - 1 -> bell_r = 1
+			:: else
+			fi
+		:: on_ring && MAY_DOWN ->
+			on_ring = 0;
+			announce(SILENT_DOWN)
+		:: else ->
+			if
+			:: bell_w
+			:: !on_ring && nfull(tcp)
+			fi
+		fi
+	od
+}
+
+inline take_tcp()
+{
+	atomic { tcp?b; assert(b == pos); pos++ }
+}
+
+active proctype Reader()
+{
+	byte pos, seq, s, at, lim, known, b, h;
+	bool on_ring, aloof;
+
+	/* Not attached: plain reads, nothing is consulted. It may stay so for good. */
+	if
+	:: aloof = 1
+	:: skip
+	fi;
+	do
+	:: pos < M && nempty(tcp) -> take_tcp()
+	:: pos == M -> goto done
+	:: pos < M && !aloof -> attached = 1; bell_w = 1; break
+	od;
+
+again:	if
+	:: pos == M -> goto done
+	:: else
+	fi;
+	bell_r = 0;
+	want_data = (on_ring -> pos : NONE);
+#ifdef NO_CONSULT_BEFORE_SLEEP
+	if
+	:: !on_ring -> lim = NONE; goto read
+	:: else
+	fi;
+#endif
+consult:
+#ifdef LOAD_AT_FIRST
+	at = sw_at;
+	s = sw_seq;
+#else
+	s = sw_seq;
+	at = sw_at;
+#endif
+	if
+	:: s == seq -> lim = NONE
+	:: else ->
+		assert(s == seq + 1);
+		lim = at;
+#ifdef ACK_WHEN_ANNOUNCED
+		ack = s;
+		bell_w = 1;
+#endif
+#ifdef CROSS_WHEN_ANNOUNCED
+		lim = pos;
+#endif
+		assert(lim >= pos);
+		if
+		:: lim == pos ->
+			seq = s;
+			on_ring = !on_ring;
+			if
+			:: on_ring -> known = pos; tail = pos
+			:: else
+			fi;
+			ack = seq;
+			bell_w = 1;
+#ifdef SLEEP_AFTER_CROSSING
+			goto consult
+#else
+			goto again
+#endif
+		:: else
+		fi
+	fi;
+#ifdef NO_CONSULT_BEFORE_SLEEP
+read:
+#endif
+	if
+	:: on_ring ->
+		h = (lim == NONE -> head : lim);
+		assert(h >= known && h - pos <= N);
+		known = h;
+		if
+		:: h > pos ->
+			assert(ring[pos % N] == pos);
+			pos++;
+			tail = pos;
+			bell_w = 1
+		:: else -> bell_r
+		fi
+	:: else ->
+		if
+		:: nempty(tcp) && (lim == NONE || lim > pos) -> take_tcp()
+		:: len(tcp) > 1 && (lim == NONE || lim > pos + 1) -> atomic { take_tcp(); take_tcp() }
+		:: empty(tcp) ->
+			if
+			:: bell_r
+			:: nempty(tcp)
+			fi
+		fi
+	fi;
+	goto again;
+
+done:	skip
+}

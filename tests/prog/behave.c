@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * behave.c - small scenes on a TCP connection, printed; see behave.h.
+ *
+ *   behave server|client CASE ADDRESS PORT STEP-SOCKET GO-FILE
+ *   behave list end|io|fd|fork
+ *
+ * Each end warms a connection up by exchanging single bytes until GO-FILE exists, then plays CASE. When the
+ * client makes a connection it removes GO-FILE and says in GO-FILE.want how many ends are open then.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "behave.h"
+
+static const char *go_file;
+
+_Noreturn void die(const char *what)
+{
+	fprintf(stderr, "behave: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+/* Unbuffered: what was printed before a kill must be seen. */
+void say(const char *fmt, ...)
+{
+	char line[400];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(line, sizeof(line) - 1, fmt, ap);
+	va_end(ap);
+	line[n++] = '\n';
+	if (write(1, line, (size_t)n) != n)
+		exit(1);
+}
+
+const char *errno_name(int err)
+{
+	const char *name = strerrorname_np(err);
+
+	return name ? name : "?";
+}
+
+int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+bool barrier(struct scene *s)
+{
+	char c = 'b';
+
+	if (send(s->step, &c, 1, MSG_NOSIGNAL) != 1)
+		return false;
+	return recv(s->step, &c, 1, 0) == 1;
+}
+
+uint8_t pattern(size_t offset)
+{
+	return (uint8_t)((offset * 2654435761u) >> 13);
+}
+
+void send_exactly(int fd, size_t len)
+{
+	uint8_t buf[65536];
+	size_t done = 0, i, n;
+	ssize_t rc;
+
+	while (done < len) {
+		n = len - done < sizeof(buf) ? len - done : sizeof(buf);
+		for (i = 0; i < n; i++)
+			buf[i] = pattern(done + i);
+		rc = send(fd, buf, n, MSG_NOSIGNAL);
+		if (rc <= 0)
+			die("send");
+		done += (size_t)rc;
+	}
+}
+
+void recv_exactly(int fd, size_t len)
+{
+	uint8_t buf[65536];
+	size_t done = 0, n;
+	ssize_t rc, i;
+
+	while (done < len) {
+		n = len - done < sizeof(buf) ? len - done : sizeof(buf);
+		rc = recv(fd, buf, n, 0);
+		if (rc <= 0) {
+			fprintf(stderr, "behave: %zu bytes of %zu came, then recv returned %zd\n", done, len, rc);
+			exit(1);
+		}
+		for (i = 0; i < rc; i++) {
+			if (buf[i] != pattern(done + (size_t)i)) {
+				fprintf(stderr, "behave: byte %zu of %zu is wrong\n", done + (size_t)i, len);
+				exit(1);
+			}
+		}
+		done += (size_t)rc;
+	}
+}
+
+static void poll_words(short bits, char *out, size_t room)
+{
+	static const struct { short bit; const char *word; } words[] = {
+		{ POLLIN, "IN " }, { POLLPRI, "PRI " }, { POLLOUT, "OUT " }, { POLLRDHUP, "RDHUP " },
+		{ POLLERR, "ERR " }, { POLLHUP, "HUP " }, { POLLNVAL, "NVAL " },
+	};
+	size_t i;
+
+	out[0] = 0;
+	for (i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		if (bits & words[i].bit)
+			strncat(out, words[i].word, room - strlen(out) - 1);
+	}
+}
+
+void say_poll(const char *when, int fd, short until)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN | POLLPRI | POLLOUT | POLLRDHUP };
+	struct pollfd only = { .fd = fd, .events = until & (POLLIN | POLLRDHUP | POLLPRI | POLLOUT) };
+	int64_t deadline = now_ms() + 10000;
+	char text[80];
+
+	while (until) {
+		if (poll(&only, 1, 100) < 0)
+			die("poll");
+		if ((only.revents & until) || now_ms() > deadline)
+			break;
+	}
+	if (poll(&p, 1, 0) < 0)
+		die("poll");
+	poll_words(p.revents, text, sizeof(text));
+	say("%s: poll: %s", when, text[0] ? text : "nothing");
+}
+
+void say_recv_all(const char *when, int fd)
+{
+	char buf[65536];
+	size_t sum = 0;
+	ssize_t n;
+	int i;
+
+	while ((n = recv(fd, buf, sizeof(buf), 0)) > 0)
+		sum += (size_t)n;
+	say("%s: recv: %zu bytes, then %s", when, sum, n ? errno_name(errno) : "0");
+	for (i = 0; i < 2; i++) {
+		n = recv(fd, buf, sizeof(buf), 0);
+		say("%s: recv again: %zd %s", when, n, n < 0 ? errno_name(errno) : "");
+	}
+}
+
+void say_send(const char *when, int fd, size_t len)
+{
+	char buf[4096] = { 0 };
+	ssize_t n = send(fd, buf, len < sizeof(buf) ? len : sizeof(buf), MSG_NOSIGNAL);
+
+	say("%s: send: %zd %s", when, n, n < 0 ? errno_name(errno) : "");
+}
+
+void say_so_error(const char *when, int fd)
+{
+	int err = 0;
+	socklen_t len = sizeof(err);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) < 0)
+		die("getsockopt(SO_ERROR)");
+	say("%s: SO_ERROR: %s", when, err ? errno_name(err) : "0");
+}
+
+static void ask_to_wait(unsigned int ends)
+{
+	char name[256];
+	FILE *f;
+
+	snprintf(name, sizeof(name), "%s.want", go_file);
+	f = fopen(name, "w");
+	if (!f || fprintf(f, "%u\n", ends) < 0 || fclose(f))
+		die(name);
+	unlink(go_file);
+}
+
+/* Byte by byte, because a ring is only offered to connections that live. */
+void warm_up(struct scene *s, int fd)
+{
+	struct timespec pause = { .tv_nsec = 1000000 };
+	char c = 'w';
+
+	if (s->is_server) {
+		do {
+			if (recv(fd, &c, 1, 0) != 1 || send(fd, &c, 1, MSG_NOSIGNAL) != 1)
+				die("warming up");
+		} while (c != 'x');
+		return;
+	}
+	ask_to_wait(2 * s->connections);
+	while (c != 'x') {
+		nanosleep(&pause, NULL);
+		c = access(go_file, F_OK) == 0 ? 'x' : 'w';
+		if (send(fd, &c, 1, MSG_NOSIGNAL) != 1 || recv(fd, &c, 1, 0) != 1)
+			die("warming up");
+	}
+}
+
+static void resolve(const char *address, const char *port, struct sockaddr_storage *ss, socklen_t *len)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV };
+	struct addrinfo *ai;
+
+	if (getaddrinfo(address, port, &hints, &ai))
+		die("getaddrinfo");
+	memcpy(ss, ai->ai_addr, ai->ai_addrlen);
+	*len = ai->ai_addrlen;
+	freeaddrinfo(ai);
+}
+
+static int listen_at(const char *address, const char *port)
+{
+	struct sockaddr_storage ss;
+	socklen_t len;
+	int fd, one = 1;
+
+	resolve(address, port, &ss, &len);
+	fd = socket(ss.ss_family, SOCK_STREAM, 0);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (fd < 0 || bind(fd, (struct sockaddr *)&ss, len) < 0 || listen(fd, 16) < 0)
+		die("listen");
+	return fd;
+}
+
+int another_connection(struct scene *s)
+{
+	struct sockaddr_storage ss;
+	socklen_t len;
+	int fd, one = 1;
+
+	if (s->is_server) {
+		fd = accept(s->listener, NULL, NULL);
+	} else {
+		resolve(s->address, s->port, &ss, &len);
+		fd = socket(ss.ss_family, SOCK_STREAM, 0);
+		if (fd < 0 || connect(fd, (struct sockaddr *)&ss, len) < 0)
+			die("connect");
+	}
+	if (fd < 0)
+		die("accept");
+	/* no small message waits for an acknowledgement */
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	s->connections++;
+	warm_up(s, fd);
+	return fd;
+}
+
+static int step_socket(const char *path, bool is_server)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0), conn;
+
+	strncpy(un.sun_path, path, sizeof(un.sun_path) - 1);
+	if (!is_server) {
+		if (connect(fd, (struct sockaddr *)&un, sizeof(un)) < 0)
+			die("connecting the step socket");
+		return fd;
+	}
+	if (bind(fd, (struct sockaddr *)&un, sizeof(un)) < 0 || listen(fd, 1) < 0)
+		die("the step socket");
+	conn = accept(fd, NULL, NULL);
+	close(fd);
+	unlink(path);
+	return conn;
+}
+
+static const struct {
+	const char *name;
+	const struct scene_case *cases;
+} groups[] = {
+	{ "end", scenes_end }, { "io", scenes_io }, { "fd", scenes_fd }, { "fork", scenes_fork },
+};
+#define GROUPS (sizeof(groups) / sizeof(groups[0]))
+
+static const struct scene_case *find_case(const char *name)
+{
+	const struct scene_case *c;
+	size_t i;
+
+	for (i = 0; i < GROUPS; i++) {
+		for (c = groups[i].cases; c->name; c++) {
+			if (!strcmp(c->name, name))
+				return c;
+		}
+	}
+	return NULL;
+}
+
+static int list(const char *group)
+{
+	const struct scene_case *c;
+	size_t i;
+
+	for (i = 0; i < GROUPS; i++) {
+		if (strcmp(groups[i].name, group))
+			continue;
+		for (c = groups[i].cases; c->name; c++)
+			printf("%s\n", c->name);
+		return 0;
+	}
+	fprintf(stderr, "behave: there is no group %s\n", group);
+	return 2;
+}
+
+int main(int argc, char **argv)
+{
+	struct scene s = { .listener = -1 };
+	const struct scene_case *c;
+
+	if (argc == 3 && !strcmp(argv[1], "list"))
+		return list(argv[2]);
+	c = argc == 7 ? find_case(argv[2]) : NULL;
+	if (!c) {
+		fprintf(stderr, "usage: behave server|client CASE ADDRESS PORT STEP-SOCKET GO-FILE\n       behave list GROUP\n");
+		return 2;
+	}
+	alarm(40);
+	s.is_server = !strcmp(argv[1], "server");
+	s.address = argv[3];
+	s.port = argv[4];
+	go_file = argv[6];
+	if (s.is_server)
+		s.listener = listen_at(s.address, s.port);
+	s.step = step_socket(argv[5], s.is_server);
+	s.fd = another_connection(&s);
+	barrier(&s);
+	c->run(&s);
+	say("end of %s", c->name);
+	return 0;
+}

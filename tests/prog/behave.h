@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * behave.h - parts of "behave": two processes act out small scenes on one TCP connection and print what
+ * the socket calls return. The prints of a run over plain TCP are what every other run must print.
+ *
+ * The two processes keep step by a unix socket ("barrier"), which is no part of what is tested.
+ */
+#ifndef BEHAVE_H
+#define BEHAVE_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct scene {
+	int fd;			/* the connection; warmed up, so that it is on a ring if it ever will be */
+	int step;		/* the unix socket */
+	bool is_server;
+	int listener;		/* server only */
+	const char *address, *port;
+	unsigned int connections;
+};
+
+/* A case is one function, run by both ends at the same time; is_server tells which one it is. */
+struct scene_case {
+	const char *name;
+	void (*run)(struct scene *s);
+};
+extern const struct scene_case scenes_end[], scenes_io[], scenes_fd[], scenes_fork[];
+
+_Noreturn void die(const char *what);
+void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* Wait until the other process is here too. False: it is gone. */
+bool barrier(struct scene *s);
+/* Another connection between the two, warmed up. */
+int another_connection(struct scene *s);
+/* Exchange single bytes until the script says that the connection is where it should be. */
+void warm_up(struct scene *s, int fd);
+
+/* Blocking: all of it, or die. Bytes follow from their offset. */
+void send_exactly(int fd, size_t len);
+void recv_exactly(int fd, size_t len);
+uint8_t pattern(size_t offset);
+
+/* Print poll's answer as words once one of `until` has come, or after 10 s whatever there is then. */
+void say_poll(const char *when, int fd, short until);
+/* recv until it no longer gives data; print the sum, and how it ended, and what two more calls say. */
+void say_recv_all(const char *when, int fd);
+void say_send(const char *when, int fd, size_t len);
+void say_so_error(const char *when, int fd);
+const char *errno_name(int err);
+int64_t now_ms(void);
+
+#endif

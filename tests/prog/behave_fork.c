@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/* behave_fork.c - a connection that a fork has given to two processes. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "behave.h"
+
+#define RECORD 100
+#define RECORDS 150	/* of two writers, fits into the send buffer: TCP splits a send that has to wait */
+
+static pid_t fork_or_die(void)
+{
+	pid_t pid = fork();
+
+	if (pid < 0)
+		die("fork");
+	return pid;
+}
+
+static void reap(pid_t pid)
+{
+	int status;
+
+	if (waitpid(pid, &status, 0) != pid)
+		die("waitpid");
+	say("child: status 0x%x", status);
+}
+
+static void echo(struct scene *s, size_t len)
+{
+	if (s->is_server) {
+		recv_exactly(s->fd, len);
+		send_exactly(s->fd, len);
+	} else {
+		send_exactly(s->fd, len);
+		recv_exactly(s->fd, len);
+	}
+}
+
+/* As a forking server does it. */
+static void child_serves(struct scene *s)
+{
+	pid_t pid;
+
+	if (!s->is_server) {
+		echo(s, 2000000);
+		shutdown(s->fd, SHUT_WR);
+		say_recv_all("after the echo", s->fd);
+		barrier(s);
+		return;
+	}
+	pid = fork_or_die();
+	if (pid == 0) {
+		echo(s, 2000000);
+		say_recv_all("child", s->fd);
+		_exit(0);
+	}
+	close(s->fd);
+	reap(pid);
+	barrier(s);
+}
+
+/* The parent goes on, the child only inherits and ends; its end must not close the connection. */
+static void child_ends(struct scene *s, bool by_kill)
+{
+	pid_t pid;
+
+	if (s->is_server) {
+		pid = fork_or_die();
+		if (pid == 0) {
+			if (by_kill)
+				raise(SIGKILL);
+			_exit(0);
+		}
+		reap(pid);
+	}
+	echo(s, 500000);
+	barrier(s);
+}
+
+static void child_exits(struct scene *s) { child_ends(s, false); }
+static void child_is_killed(struct scene *s) { child_ends(s, true); }
+
+/* The client forks, with data unread and under way. */
+static void client_forks(struct scene *s)
+{
+	pid_t pid;
+
+	if (s->is_server) {
+		send_exactly(s->fd, 30000);
+		barrier(s);
+		recv_exactly(s->fd, 30000);
+		send_exactly(s->fd, 40000);
+		say_recv_all("server", s->fd);
+		barrier(s);
+		return;
+	}
+	barrier(s);
+	pid = fork_or_die();
+	if (pid == 0) {
+		recv_exactly(s->fd, 30000);	/* sent before the fork */
+		send_exactly(s->fd, 30000);
+		_exit(0);
+	}
+	reap(pid);
+	recv_exactly(s->fd, 40000);
+	shutdown(s->fd, SHUT_WR);
+	barrier(s);
+}
+
+/* One process reads, the other writes. */
+static void reader_and_writer(struct scene *s)
+{
+	pid_t pid;
+
+	if (s->is_server) {
+		pid = fork_or_die();
+		if (pid == 0) {
+			send_exactly(s->fd, 3000000);
+			_exit(0);
+		}
+		recv_exactly(s->fd, 3000000);
+		reap(pid);
+	} else {
+		pid = fork_or_die();
+		if (pid == 0) {
+			recv_exactly(s->fd, 3000000);
+			_exit(0);
+		}
+		send_exactly(s->fd, 3000000);
+		reap(pid);
+	}
+	say("3000000 bytes each way");
+	barrier(s);
+}
+
+static void write_records(int fd, char who)
+{
+	char record[RECORD];
+	int i;
+
+	for (i = 0; i < RECORDS; i++) {
+		memset(record, who, sizeof(record));
+		memcpy(record, &i, sizeof(i));
+		if (send(fd, record, sizeof(record), MSG_NOSIGNAL) != RECORD)
+			die("send of a record");
+	}
+}
+
+/* Both write: sends stay whole, each one's in its order. */
+static void both_write(struct scene *s)
+{
+	char record[RECORD];
+	int next[2] = { 0, 0 }, n, i, who;
+	pid_t pid;
+
+	if (s->is_server) {
+		pid = fork_or_die();
+		write_records(s->fd, pid == 0 ? 'c' : 'p');
+		if (pid == 0)
+			_exit(0);
+		reap(pid);
+		barrier(s);
+		return;
+	}
+	for (i = 0; i < 2 * RECORDS; i++) {
+		if (recv(s->fd, record, sizeof(record), MSG_WAITALL) != RECORD)
+			die("recv of a record");
+		memcpy(&n, record, sizeof(n));
+		who = record[RECORD - 1] == 'c';
+		if (n != next[who]++ || record[4] != record[RECORD - 1]) {
+			say("record %d is number %d of %c, or mixed", i, n, record[4]);
+			exit(1);
+		}
+	}
+	say("%d records of each", RECORDS);
+	barrier(s);
+}
+
+/* A daemon: the parent ends, the child goes on. */
+static void parent_exits(struct scene *s)
+{
+	if (s->is_server && fork_or_die() > 0) {
+		/* the step socket and output are the child's as well */
+		_exit(0);
+	}
+	echo(s, 1000000);
+	barrier(s);
+}
+
+const struct scene_case scenes_fork[] = {
+	{ "child_serves", child_serves },
+	{ "child_exits", child_exits },
+	{ "child_is_killed", child_is_killed },
+	{ "client_forks", client_forks },
+	{ "reader_and_writer", reader_and_writer },
+	{ "both_write", both_write },
+	{ "parent_exits", parent_exits },
+	{ NULL, NULL },
+};

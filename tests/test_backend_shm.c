@@ -1,0 +1,585 @@
+/* SPDX-License-Identifier: MIT */
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <xshim/backend.h>
+#include <xshim/ring.h>
+#include "unit.h"
+
+#define ORDER 16
+#define NONCE 0x123456789abcdefull
+#define ALL_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
+
+static const struct xshim_backend *be = &xshim_backend_shm;
+static struct xshim_local local;
+static int fds_before;
+
+static void setup(void)
+{
+	fds_before = unit_open_fds();
+	ck_assert_int_eq(be->create(&local, ORDER, NONCE), 0);
+}
+
+static void teardown(void)
+{
+	be->destroy(&local);
+	be->destroy(&local);		/* twice does no harm */
+	ck_assert_int_eq(unit_open_fds(), fds_before);
+}
+
+/* The peer's copies of what it is given, as SCM_RIGHTS makes them: the same open files. */
+static void give(int fds[2])
+{
+	fds[0] = dup(local.fds[XSHIM_LOCAL_MEMORY]);
+	fds[1] = dup(local.fds[XSHIM_LOCAL_BELL_OUT]);
+	ck_assert(fds[0] >= 0 && fds[1] >= 0);
+}
+
+static bool is_readable(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1;
+}
+
+START_TEST(it_is_found_by_name)
+{
+	ck_assert_ptr_eq(xshim_backend_find("shm"), be);
+	ck_assert_ptr_null(xshim_backend_find("shmem"));
+	ck_assert_ptr_null(xshim_backend_find(""));
+}
+END_TEST
+
+START_TEST(orders_out_of_range_are_refused)
+{
+	static const unsigned int bad[] = { 0, 11, 25, 32, 64, 0xffffffff };
+	struct xshim_local l;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		ck_assert_int_eq(be->create(&l, bad[i], 1), -EINVAL);
+		be->destroy(&l);	/* after a failure too */
+	}
+	ck_assert_int_eq(be->create(&l, XSHIM_RING_ORDER_MIN, 1), 0);
+	be->destroy(&l);
+}
+END_TEST
+
+START_TEST(all_pages_are_there_at_once)
+{
+	struct stat st;
+
+	ck_assert_int_eq(fstat(local.fds[XSHIM_LOCAL_MEMORY], &st), 0);
+	ck_assert_uint_eq((size_t)st.st_size, xshim_region_bytes(ORDER));
+	ck_assert_uint_ge((size_t)st.st_blocks * 512, xshim_region_bytes(ORDER));
+	ck_assert_int_eq(fcntl(local.fds[XSHIM_LOCAL_MEMORY], F_GET_SEALS) & ALL_SEALS, ALL_SEALS);
+	for (int i = 0; i < XSHIM_LOCAL_FDS; i++)
+		ck_assert_int_eq(fcntl(local.fds[i], F_GETFD), FD_CLOEXEC);
+	ck_assert_int_eq(fcntl(local.fds[XSHIM_LOCAL_BELL], F_GETFL) & O_NONBLOCK, O_NONBLOCK);
+}
+END_TEST
+
+START_TEST(the_peer_reads_what_the_owner_writes)
+{
+	struct iovec in = { (char[]){ "hello" }, 5 }, out = { (char[8]){ "" }, 5 };
+	struct xshim_remote r;
+	struct xshim_iov it;
+	int fds[2];
+
+	give(fds);
+	ck_assert_int_eq(be->attach(&r, fds, ORDER, NONCE), 0);
+	ck_assert(r.order == ORDER && r.nonce == NONCE && r.bell == fds[1]);
+	ck_assert_int_lt(fcntl(fds[0], F_GETFD), 0);	/* closed */
+	xshim_iov_init(&it, &in, 1);
+	xshim_ring_copy_in(xshim_region_data(local.region), ORDER, 3, &it, 5);
+	atomic_store(&local.region->head, 8);
+	ck_assert(atomic_load(&r.region->head) == 8);
+	xshim_iov_init(&it, &out, 1);
+	xshim_ring_copy_out(xshim_region_cdata(r.region), ORDER, 3, &it, 5);
+	ck_assert_str_eq(out.iov_base, "hello");
+	be->detach(&r);
+	be->detach(&r);
+}
+END_TEST
+
+/* ---- somebody who gives bad memory ---- */
+
+struct memory {
+	const char *what;
+	unsigned int order;	/* in its header */
+	uint64_t nonce;
+	uint32_t magic;
+	uint16_t version;
+	off_t extra;		/* more (or fewer) bytes than the order says */
+	int seals;
+	bool sparse;
+	int rc;
+};
+#define GOOD .order = ORDER, .nonce = NONCE, .magic = XSHIM_REGION_MAGIC, .version = XSHIM_REGION_VERSION, .seals = ALL_SEALS
+#define BAD .rc = -EPROTO
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Woverride-init"
+#ifdef __clang__
+#pragma GCC diagnostic ignored "-Winitializer-overrides"
+#endif
+static const struct memory memories[] = {
+	{ "a good one", GOOD },
+	{ "no SHRINK seal", GOOD, BAD, .seals = ALL_SEALS & ~F_SEAL_SHRINK },
+	{ "no GROW seal", GOOD, BAD, .seals = ALL_SEALS & ~F_SEAL_GROW },
+	{ "no FUTURE_WRITE seal", GOOD, BAD, .seals = ALL_SEALS & ~F_SEAL_FUTURE_WRITE },
+	{ "no SEAL seal", GOOD, BAD, .seals = ALL_SEALS & ~F_SEAL_SEAL },
+	{ "no seal at all", GOOD, BAD, .seals = 0 },
+	{ "a page too long", GOOD, BAD, .extra = 4096 },
+	{ "a byte too long", GOOD, BAD, .extra = 1 },
+	{ "a page too short", GOOD, BAD, .extra = -4096 },
+	{ "a byte too short", GOOD, BAD, .extra = -1 },
+	{ "twice the ring", GOOD, BAD, .extra = 1 << ORDER },
+	{ "empty", GOOD, BAD, .extra = -(off_t)(XSHIM_REGION_HDR + (1 << ORDER)) },
+	{ "another magic", GOOD, BAD, .magic = 0 },
+	{ "another version", GOOD, BAD, .version = XSHIM_REGION_VERSION + 1 },
+	{ "a greater order in the header", GOOD, BAD, .order = ORDER + 1 },
+	{ "a smaller order in the header", GOOD, BAD, .order = ORDER - 1 },
+	{ "order 0 in the header", GOOD, BAD, .order = 0 },
+	{ "order 65535 in the header", GOOD, BAD, .order = 65535 },
+	{ "another nonce", GOOD, BAD, .nonce = NONCE + 1 },
+	{ "pages that are not there", GOOD, BAD, .sparse = true },
+};
+#pragma GCC diagnostic pop
+
+static int make_memory(const struct memory *m)
+{
+	size_t bytes = (size_t)((off_t)xshim_region_bytes(ORDER) + m->extra);
+	int fd = memfd_create("hostile", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct xshim_region_hdr hdr;
+
+	memset(&hdr, 0, sizeof(hdr));
+	hdr.magic = m->magic;
+	hdr.version = m->version;
+	hdr.order = (uint16_t)m->order;
+	hdr.nonce = m->nonce;
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(ftruncate(fd, (off_t)bytes), 0);
+	if (!m->sparse && bytes)
+		ck_assert_int_eq(fallocate(fd, 0, 0, (off_t)bytes), 0);
+	if (bytes)
+		ck_assert_int_eq(pwrite(fd, &hdr, sizeof(hdr), 0), sizeof(hdr));
+	if (m->seals)
+		ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, m->seals), 0);
+	return fd;
+}
+
+/* Refused: the descriptors still are the caller's, and nothing stays mapped or open. */
+static void expect_refusal(int fds[2], unsigned int order, uint64_t nonce, int rc, const char *what)
+{
+	struct xshim_remote r = { .bell = -1 };
+	int got, before = unit_open_fds();
+
+	errno = 44;
+	got = be->attach(&r, fds, order, nonce);
+	ck_assert_msg(got == rc, "%s: %d", what, got);
+	ck_assert_int_eq(errno, 44);
+	ck_assert_int_eq(unit_open_fds(), before);
+	ck_assert_ptr_null(r.region);
+}
+
+START_TEST(memory_is_checked)
+{
+	const struct memory *m = &memories[_i];
+	struct xshim_remote r;
+	int fds[2];
+
+	give(fds);
+	close(fds[0]);
+	fds[0] = make_memory(m);
+	if (m->rc == 0) {
+		ck_assert_int_eq(be->attach(&r, fds, ORDER, NONCE), 0);
+		be->detach(&r);
+		return;
+	}
+	expect_refusal(fds, ORDER, NONCE, m->rc, m->what);
+	close(fds[0]);
+	close(fds[1]);
+}
+END_TEST
+
+START_TEST(what_was_announced_must_be_there)
+{
+	int fds[2];
+
+	give(fds);
+	expect_refusal(fds, ORDER + 1, NONCE, -EPROTO, "order");
+	expect_refusal(fds, ORDER - 1, NONCE, -EPROTO, "order");
+	expect_refusal(fds, 0, NONCE, -EPROTO, "order 0");
+	expect_refusal(fds, 0xffffffff, NONCE, -EPROTO, "order 2^32-1");
+	expect_refusal(fds, ORDER, NONCE ^ 1, -EPROTO, "nonce");
+	close(fds[0]);
+	close(fds[1]);
+}
+END_TEST
+
+START_TEST(other_descriptors_are_no_memory)
+{
+	int fds[2], p[2], keep[5], n = 0;
+	char path[] = "/tmp/xshim-test-XXXXXX";
+
+	give(fds);
+	close(fds[0]);
+	ck_assert_int_eq(pipe2(p, O_CLOEXEC), 0);
+	keep[n++] = p[0];
+	keep[n++] = p[1];
+	keep[n++] = open("/dev/zero", O_RDWR | O_CLOEXEC);
+	keep[n++] = mkstemp(path);
+	unlink(path);
+	ck_assert_int_eq(ftruncate(keep[3], (off_t)xshim_region_bytes(ORDER)), 0);
+	keep[n++] = dup(fds[1]);
+	for (int i = 0; i < n; i++) {
+		fds[0] = keep[i];
+		expect_refusal(fds, ORDER, NONCE, -EPROTO, "not a memfd");
+		close(keep[i]);
+	}
+	fds[0] = -1;
+	expect_refusal(fds, ORDER, NONCE, -EPROTO, "no descriptor");
+	close(fds[1]);
+}
+END_TEST
+
+START_TEST(huge_pages_are_refused)
+{
+	int fd = memfd_create("hostile", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
+	const unsigned int order = 21;
+	int fds[2];
+
+	if (fd < 0)
+		return;		/* no hugetlbfs in this kernel */
+	give(fds);
+	close(fds[0]);
+	fds[0] = fd;
+	/* No size of one fits a region exactly; seals alone must not be enough either. */
+	ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, ALL_SEALS), 0);
+	expect_refusal(fds, order, NONCE, -EPROTO, "hugetlb");
+	close(fds[0]);
+	close(fds[1]);
+}
+END_TEST
+
+static int connected_to_a_service(int type)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	int l = socket(AF_UNIX, type | SOCK_CLOEXEC, 0), c = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+	socklen_t len = sizeof(un);
+
+	ck_assert_int_eq(bind(l, (struct sockaddr *)&un, sizeof(sa_family_t)), 0);	/* an abstract name */
+	ck_assert_int_eq(listen(l, 1), 0);
+	ck_assert_int_eq(getsockname(l, (struct sockaddr *)&un, &len), 0);
+	ck_assert_int_eq(connect(c, (struct sockaddr *)&un, len), 0);
+	close(l);
+	return c;
+}
+
+START_TEST(other_descriptors_are_no_bell)
+{
+	int fds[2], bell[7], spare[4], n = 0;
+
+	give(fds);
+	close(fds[1]);
+	ck_assert_int_eq(pipe2(spare, O_CLOEXEC), 0);
+	bell[n++] = spare[1];
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, spare + 2), 0);
+	bell[n++] = spare[2];
+	bell[n++] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);	/* not connected */
+	bell[n++] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bell[n++] = connected_to_a_service(SOCK_STREAM);
+	bell[n++] = dup(fds[0]);
+	for (int i = 0; i < n; i++) {
+		fds[1] = bell[i];
+		expect_refusal(fds, ORDER, NONCE, -EPROTO, "not a bell");
+		close(bell[i]);
+	}
+	fds[1] = -1;
+	expect_refusal(fds, ORDER, NONCE, -EPROTO, "no descriptor");
+	close(fds[0]);
+	close(spare[0]);
+	close(spare[3]);
+}
+END_TEST
+
+/* ---- a peer who tries to write what it may only read ---- */
+
+START_TEST(the_peer_cannot_write_the_region)
+{
+	size_t bytes = xshim_region_bytes(ORDER);
+	struct xshim_region_hdr before;
+	struct stat st;
+	char path[64];
+	int fds[2];
+	void *at;
+
+	memcpy(&before, local.region, sizeof(before));
+	give(fds);
+	ck_assert_ptr_eq(mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0), MAP_FAILED);
+	ck_assert_int_eq(errno, EPERM);
+	ck_assert_ptr_eq(mmap(NULL, bytes, PROT_WRITE, MAP_SHARED, fds[0], 0), MAP_FAILED);
+	at = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fds[0], 0);
+	ck_assert_ptr_ne(at, MAP_FAILED);
+	ck_assert_int_lt(mprotect(at, bytes, PROT_READ | PROT_WRITE), 0);
+	ck_assert_int_eq(errno, EACCES);
+	ck_assert_int_lt(madvise(at, bytes, MADV_REMOVE), 0);
+	munmap(at, bytes);
+	ck_assert_int_lt(pwrite(fds[0], "x", 1, 0), 0);
+	ck_assert_int_lt(pwrite(fds[0], "x", 1, (off_t)bytes), 0);
+	ck_assert_int_lt(fallocate(fds[0], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096), 0);
+	ck_assert_int_lt(fallocate(fds[0], 0, 0, (off_t)bytes * 2), 0);
+	ck_assert_int_lt(ftruncate(fds[0], 0), 0);
+	ck_assert_int_lt(ftruncate(fds[0], (off_t)bytes * 2), 0);
+	ck_assert_int_lt(fcntl(fds[0], F_ADD_SEALS, F_SEAL_WRITE), 0);
+	/* Once more through a fresh open file. */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fds[0]);
+	close(fds[1]);
+	fds[1] = open(path, O_RDWR | O_CLOEXEC);
+	if (fds[1] >= 0) {
+		ck_assert_ptr_eq(mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fds[1], 0), MAP_FAILED);
+		ck_assert_int_lt(pwrite(fds[1], "x", 1, 0), 0);
+		ck_assert_int_lt(ftruncate(fds[1], 0), 0);
+		close(fds[1]);
+	}
+	ck_assert_int_lt(open(path, O_RDWR | O_TRUNC | O_CLOEXEC), 0);
+	ck_assert_int_eq(fstat(fds[0], &st), 0);
+	ck_assert_uint_eq((size_t)st.st_size, bytes);
+	ck_assert_mem_eq(&before, local.region, sizeof(before));
+	close(fds[0]);
+	/* The owner still can. */
+	atomic_store(&local.region->head, 1);
+	xshim_region_data(local.region)[(1 << ORDER) - 1] = 1;
+}
+END_TEST
+
+/* A reader's mapping is not bent by the other's private, copy-on-write one. */
+START_TEST(a_private_mapping_changes_nothing)
+{
+	size_t bytes = xshim_region_bytes(ORDER);
+	struct xshim_region_hdr *at;
+	int fds[2];
+
+	give(fds);
+	at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, fds[0], 0);
+	if (at != MAP_FAILED) {
+		atomic_store(&at->head, 99);
+		ck_assert(atomic_load(&local.region->head) == 0);
+		munmap(at, bytes);
+	}
+	close(fds[0]);
+	close(fds[1]);
+}
+END_TEST
+
+/* ---- limits ---- */
+
+START_TEST(a_file_size_limit_is_an_error_and_no_signal)
+{
+	struct rlimit lim = { 20000, 20000 };
+	struct xshim_local l;
+	int before = unit_open_fds();
+
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &lim), 0);
+	ck_assert_int_eq(be->create(&l, ORDER, 1), -EFBIG);
+	ck_assert_int_eq(be->create(&l, XSHIM_RING_ORDER_MIN, 1), 0);
+	be->destroy(&l);
+	ck_assert_int_eq(unit_open_fds(), before);
+}
+END_TEST
+
+/* With room for 0, 1 and 2 more descriptors: an error each time, and all of them back. */
+START_TEST(a_lack_of_descriptors_is_an_error)
+{
+	struct rlimit lim;
+	struct xshim_local l;
+	int before, top = dup(0);
+
+	ck_assert_int_ge(top, 0);
+	close(top);
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &lim), 0);
+	lim.rlim_cur = (rlim_t)(top + _i);
+	before = unit_open_fds();
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &lim), 0);
+	ck_assert_int_eq(be->create(&l, ORDER, 1), -EMFILE);
+	lim.rlim_cur = lim.rlim_max;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &lim), 0);
+	ck_assert_ptr_null(l.region);
+	ck_assert_int_eq(unit_open_fds(), before);
+}
+END_TEST
+
+/* ---- doorbell ---- */
+
+static struct xshim_remote remote;
+
+static void attach_remote(void)
+{
+	int fds[2];
+
+	setup();
+	give(fds);
+	ck_assert_int_eq(be->attach(&remote, fds, ORDER, NONCE), 0);
+}
+
+static void detach_remote(void)
+{
+	be->detach(&remote);
+	teardown();
+}
+
+START_TEST(ringing_makes_it_readable_until_hushed)
+{
+	ck_assert(!is_readable(local.fds[XSHIM_LOCAL_BELL]));
+	ck_assert_int_eq(be->hush(&local), 0);
+	ck_assert_int_eq(be->ring(&remote), 0);
+	ck_assert(is_readable(local.fds[XSHIM_LOCAL_BELL]));
+	ck_assert_int_eq(be->ring(&remote), 0);
+	ck_assert_int_eq(be->hush(&local), 0);
+	ck_assert(!is_readable(local.fds[XSHIM_LOCAL_BELL]));
+	ck_assert_int_eq(be->ring_self(&local), 0);
+	ck_assert(is_readable(local.fds[XSHIM_LOCAL_BELL]));
+	ck_assert_int_eq(be->hush(&local), 0);
+	ck_assert(!is_readable(local.fds[XSHIM_LOCAL_BELL]));
+}
+END_TEST
+
+/* The peer has the very same open file: with O_NONBLOCK off and a full socket nobody may hang. */
+START_TEST(a_full_blocking_bell_does_not_block)
+{
+	int fl = fcntl(remote.bell, F_GETFL);
+	char block[4096] = "";
+	int rounds = 0;
+
+	while (send(remote.bell, block, sizeof(block), MSG_DONTWAIT) > 0)
+		ck_assert_int_lt(rounds++, 100000);
+	ck_assert_int_eq(fcntl(remote.bell, F_SETFL, fl & ~O_NONBLOCK), 0);
+	ck_assert_int_eq(fcntl(local.fds[XSHIM_LOCAL_BELL], F_SETFL, 0), 0);
+	alarm(10);
+	for (int i = 0; i < 100; i++) {
+		ck_assert_int_eq(be->ring(&remote), 0);
+		ck_assert_int_eq(be->ring_self(&local), 0);
+	}
+	/* One hush takes a bounded amount, some of them all. */
+	ck_assert_int_eq(be->hush(&local), 0);
+	ck_assert(is_readable(local.fds[XSHIM_LOCAL_BELL]));
+	for (rounds = 0; is_readable(local.fds[XSHIM_LOCAL_BELL]); rounds++) {
+		ck_assert_int_lt(rounds, 10000);
+		ck_assert_int_eq(be->hush(&local), 0);
+	}
+	alarm(0);
+}
+END_TEST
+
+START_TEST(descriptors_sent_to_the_bell_are_dropped)
+{
+	union {
+		struct cmsghdr align;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = { (char[]){ "x" }, 1 };
+	struct msghdr mh = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *c;
+	int before = unit_open_fds(), fd = local.fds[XSHIM_LOCAL_MEMORY];
+
+	memset(&control, 0, sizeof(control));
+	c = CMSG_FIRSTHDR(&mh);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+	for (int i = 0; i < 8; i++)
+		ck_assert_int_eq(sendmsg(remote.bell, &mh, 0), 1);
+	ck_assert_int_eq(be->hush(&local), 0);
+	ck_assert(!is_readable(local.fds[XSHIM_LOCAL_BELL]));
+	ck_assert_int_eq(unit_open_fds(), before);
+}
+END_TEST
+
+START_TEST(the_peer_cannot_eat_what_rings_us)
+{
+	char c;
+
+	ck_assert_int_eq(be->ring(&remote), 0);
+	ck_assert_int_lt(recv(remote.bell, &c, 1, MSG_DONTWAIT), 0);
+	ck_assert(is_readable(local.fds[XSHIM_LOCAL_BELL]));
+}
+END_TEST
+
+START_TEST(a_peer_that_is_gone_is_epipe_and_no_signal)
+{
+	errno = 31;
+	close(local.fds[XSHIM_LOCAL_BELL]);
+	local.fds[XSHIM_LOCAL_BELL] = -1;
+	ck_assert_int_eq(be->ring(&remote), -EPIPE);
+	ck_assert_int_eq(be->ring(&remote), -EPIPE);
+	ck_assert_int_eq(be->ring_self(&local), -EPIPE);
+	ck_assert_int_eq(errno, 31);
+}
+END_TEST
+
+START_TEST(nobody_left_to_ring_is_epipe)
+{
+	be->ring(&remote);
+	be->detach(&remote);
+	ck_assert_int_eq(be->hush(&local), 0);
+	close(local.fds[XSHIM_LOCAL_BELL_OUT]);
+	local.fds[XSHIM_LOCAL_BELL_OUT] = -1;
+	ck_assert_int_eq(be->hush(&local), -EPIPE);
+	ck_assert_int_eq(be->hush(&local), -EPIPE);
+}
+END_TEST
+
+/* Shutting its half down is the one way to make our end readable for ever: it must be told. */
+START_TEST(a_half_that_was_shut_down_is_epipe)
+{
+	ck_assert_int_eq(shutdown(remote.bell, SHUT_WR), 0);
+	ck_assert_int_eq(be->hush(&local), -EPIPE);
+	ck_assert_int_eq(be->ring_self(&local), -EPIPE);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("backend_shm");
+	TCase *tc = tcase_create("create and attach"), *th = tcase_create("hostile peer");
+	TCase *tl = tcase_create("limits"), *tb = tcase_create("doorbell");
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, it_is_found_by_name);
+	tcase_add_test(tc, orders_out_of_range_are_refused);
+	tcase_add_test(tc, all_pages_are_there_at_once);
+	tcase_add_test(tc, the_peer_reads_what_the_owner_writes);
+	suite_add_tcase(s, tc);
+	tcase_add_checked_fixture(th, setup, teardown);
+	tcase_add_loop_test(th, memory_is_checked, 0, (int)(sizeof(memories) / sizeof(memories[0])));
+	tcase_add_test(th, what_was_announced_must_be_there);
+	tcase_add_test(th, other_descriptors_are_no_memory);
+	tcase_add_test(th, huge_pages_are_refused);
+	tcase_add_test(th, other_descriptors_are_no_bell);
+	tcase_add_test(th, the_peer_cannot_write_the_region);
+	tcase_add_test(th, a_private_mapping_changes_nothing);
+	suite_add_tcase(s, th);
+	tcase_add_test(tl, a_file_size_limit_is_an_error_and_no_signal);
+	tcase_add_loop_test(tl, a_lack_of_descriptors_is_an_error, 0, 3);
+	suite_add_tcase(s, tl);
+	tcase_add_checked_fixture(tb, attach_remote, detach_remote);
+	tcase_add_test(tb, ringing_makes_it_readable_until_hushed);
+	tcase_add_test(tb, a_full_blocking_bell_does_not_block);
+	tcase_add_test(tb, descriptors_sent_to_the_bell_are_dropped);
+	tcase_add_test(tb, the_peer_cannot_eat_what_rings_us);
+	tcase_add_test(tb, a_peer_that_is_gone_is_epipe_and_no_signal);
+	tcase_add_test(tb, nobody_left_to_ring_is_epipe);
+	tcase_add_test(tb, a_half_that_was_shut_down_is_epipe);
+	suite_add_tcase(s, tb);
+	return s;
+}
+
+UNIT_MAIN(suite)
