@@ -165,7 +165,7 @@ static void on_endpoint(struct xshimd_conn *c, const union xshim_msg *m, int fd)
 	uint32_t limit;
 	int rc;
 
-	if (xshimd_verify_tcp(fd, 0, c->cred.uid, NULL, true, &tcp, &v) != XSHIMD_OK) {
+	if (xshimd_verify_tcp(fd, 0, c->cred.uid, NULL, &tcp, &v) != XSHIMD_OK) {
 		/* There is no answer to ENDPOINT. */
 		if (v.answer == XSHIMD_NO)
 			xshimd_conn_note(c, v.ordinary ? XSHIM_LOG_DEBUG : XSHIM_LOG_WARN, v.cause,

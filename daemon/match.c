@@ -254,7 +254,7 @@ void xshimd_match_channel(struct xshimd_conn *c, const union xshim_msg *m, int *
 		d->stats.offers++;
 	else
 		d->stats.claims++;
-	a = xshimd_verify_tcp(fds[FD_TCP], FD_TCP, c->cred.uid, &m->channel.cookie, false, &tcp, &v);
+	a = xshimd_verify_tcp(fds[FD_TCP], FD_TCP, c->cred.uid, &m->channel.cookie, &tcp, &v);
 	/* At once: while it is open here the connection cannot end. */
 	close(fds[FD_TCP]);
 	fds[FD_TCP] = -1;

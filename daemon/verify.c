@@ -138,14 +138,16 @@ static enum xshimd_answer check_rest(int fd, unsigned int n, uid_t uid, struct x
 	return XSHIMD_OK;
 }
 
-static enum xshimd_answer check_state(int fd, unsigned int n, bool half_open, struct xshimd_verdict *v)
+static enum xshimd_answer check_state(int fd, unsigned int n, struct xshimd_verdict *v)
 {
 	struct tcp_info info = { 0 };
 	socklen_t len = sizeof(info);
 
 	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
 		return say(v, XSHIMD_BAD, 0, "tcp-kind", "fd %u: no TCP_INFO: %s", n, strerror(errno));
-	if (info.tcpi_state == TCP_ESTABLISHED || (half_open && info.tcpi_state == TCP_CLOSE_WAIT))
+	/* half-closed either way will do: the other direction is worth a ring, too */
+	if (info.tcpi_state == TCP_ESTABLISHED || info.tcpi_state == TCP_CLOSE_WAIT ||
+	    info.tcpi_state == TCP_FIN_WAIT1 || info.tcpi_state == TCP_FIN_WAIT2)
 		return XSHIMD_OK;
 	if (info.tcpi_state == TCP_LISTEN)
 		return say(v, XSHIMD_BAD, 0, "tcp-state", "fd %u: not an established TCP socket (state LISTEN)", n);
@@ -156,14 +158,14 @@ static enum xshimd_answer check_state(int fd, unsigned int n, bool half_open, st
 	return XSHIMD_NO;
 }
 
-enum xshimd_answer xshimd_verify_tcp(int fd, unsigned int n, uid_t uid, const uint64_t *cookie, bool half_open,
+enum xshimd_answer xshimd_verify_tcp(int fd, unsigned int n, uid_t uid, const uint64_t *cookie,
 				     struct xshimd_tcp *out, struct xshimd_verdict *v)
 {
 	enum xshimd_answer a;
 
 	a = check_kind(fd, n, v);
 	if (a == XSHIMD_OK)
-		a = check_state(fd, n, half_open, v);
+		a = check_state(fd, n, v);
 	if (a == XSHIMD_OK)
 		a = check_rest(fd, n, uid, v);
 	if (a != XSHIMD_OK)

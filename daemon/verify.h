@@ -32,9 +32,9 @@ struct xshimd_tcp {
 
 /*
  * fd number `n` of a message must be a connected TCP socket of `uid` (any, for root). cookie: the one it must have, NULL: any.
- * half_open: CLOSE_WAIT will do, as its addresses are still proven.
+ * Half-closed in either direction will do.
  */
-enum xshimd_answer xshimd_verify_tcp(int fd, unsigned int n, uid_t uid, const uint64_t *cookie, bool half_open,
+enum xshimd_answer xshimd_verify_tcp(int fd, unsigned int n, uid_t uid, const uint64_t *cookie,
 				     struct xshimd_tcp *out, struct xshimd_verdict *v);
 /* A memfd with all of a region's seals and exactly its size, all of it allocated. */
 enum xshimd_answer xshimd_verify_region(int fd, unsigned int n, uint32_t order, uint32_t max_bytes,

@@ -130,6 +130,8 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 	c->pending = NULL;
 	c->intro = XSHIM_INTRO_PLAIN;
 	xshim_link_init(&s->link, ch->local.order, ch->local.nonce, ch->remote.order, ch->remote.nonce);
+	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
+		xshim_link_fin(&s->link, ch->local.region);	/* only the other direction will switch */
 	atomic_store_explicit(&s->transport, XSHIM_TRANSPORT_SWITCHING, memory_order_relaxed);
 	xshim_conn_reason(c, XSHIM_R_SWITCHING);
 	xshim_count(&s->n.attaches, 1);

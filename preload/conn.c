@@ -245,8 +245,6 @@ static enum xshim_reason obstacle(struct xshim_conn *c, int fd)
 		return XSHIM_R_SHARED;
 	if (getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len) == 0 && ulp[0])
 		return XSHIM_R_ULP;
-	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD | XSHIM_SLOT_SHUT_WR))
-		return XSHIM_R_NEW;
 	return XSHIM_R_RING;
 }
 

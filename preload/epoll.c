@@ -141,6 +141,8 @@ static void sort(struct wait *w, int k)
 		if (low & XSHIM_TAG_BELL)
 			atomic_store_explicit(&xshim_conn_chan(r->conn)->bell_maybe, 1,
 					      memory_order_release);
+		else if (low & XSHIM_TAG_PEER)
+			xshim_ready_peer_hup(r->conn, xshim_conn_chan(r->conn), r->fd);
 		else
 			r->tcp_dirty = true;
 		r->quiet = false;

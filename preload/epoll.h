@@ -36,7 +36,7 @@ struct xshim_reg {			/* a connection in a set */
 	bool tcp_dirty;			/* ask the kernel about the socket at the next look */
 	bool rx_wait, tx_wait;		/* counted in the channel's waiters */
 	uint32_t kmask;			/* lasting bits the kernel gave last: RDHUP HUP ERR PRI */
-	int bell;			/* the number that was added */
+	int bell, peer_bell;		/* the numbers that were added */
 	struct xshim_reg *next_listed;
 };
 

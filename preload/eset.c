@@ -148,12 +148,22 @@ static void put_bell_in(struct xshim_reg *r, struct xshim_chan *ch)
 	ev.data.u64 = datum(r, XSHIM_TAG_BELL);
 	r->bell = ch->local.fds[XSHIM_LOCAL_BELL];
 	libc.epoll_ctl(set->epfd, EPOLL_CTL_ADD, r->bell, &ev);
+	ev.events = EPOLLET;			/* POLLHUP only */
+	ev.data.u64 = datum(r, XSHIM_TAG_PEER);
+	r->peer_bell = ch->remote.bell;
+	libc.epoll_ctl(set->epfd, EPOLL_CTL_ADD, r->peer_bell, &ev);
 	r->attached = true;
 	r->tcp_dirty = true;
 	r->kmask = 0;
 	r->quiet = false;
 	xshim_eset_list(set, r);
 	kick(set);
+}
+
+static void take_bell_out(struct xshim_reg *r)
+{
+	libc.epoll_ctl(r->set->epfd, EPOLL_CTL_DEL, r->bell, NULL);
+	libc.epoll_ctl(r->set->epfd, EPOLL_CTL_DEL, r->peer_bell, NULL);
 }
 
 static void restore(struct xshim_reg *r)
@@ -202,7 +212,7 @@ void xshim_epoll_detached(struct xshim_conn *c)
 	for (r = c->regs; r; r = r->next_of_conn) {
 		xshim_eset_lock(&r->set->lock);
 		if (r->attached) {
-			libc.epoll_ctl(r->set->epfd, EPOLL_CTL_DEL, r->bell, NULL);
+			take_bell_out(r);
 			xshim_eset_count_waiters(r, ch, false, false);
 			r->attached = false;
 			unlist(r->set, r);
@@ -223,7 +233,7 @@ static void drop_reg(struct xshim_reg *r, bool in_kernel)
 	xshim_eset_lock(&set->lock);
 	unlist(set, r);
 	if (r->attached && in_kernel)
-		libc.epoll_ctl(set->epfd, EPOLL_CTL_DEL, r->bell, NULL);
+		take_bell_out(r);
 	if (ch)
 		xshim_eset_count_waiters(r, ch, false, false);
 	if (r->tagged)

@@ -7,6 +7,7 @@
 /* Lower half of a tagged datum: kind of event, life and index of the entry. */
 #define XSHIM_TAG_BELL 0x80000000u
 #define XSHIM_TAG_KICK 0x40000000u
+#define XSHIM_TAG_PEER 0x20000000u
 #define XSHIM_TAG_ENTRY 0x0fffffffu
 
 uint32_t xshim_eset_magic(void);

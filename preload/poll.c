@@ -28,7 +28,7 @@ struct watched {
 
 struct work {
 	struct watched *w;
-	struct pollfd *p;		/* n of the program, then bells */
+	struct pollfd *p;		/* n of the program, then bell and peer's bell of each ring */
 	size_t bytes;			/* mapped, 0: on the stack */
 };
 
@@ -102,6 +102,7 @@ static int one_round(struct pollfd *fds, nfds_t n, struct work *k, const struct 
 		w->bell = (int)total;
 		k->p[total++] = (struct pollfd){ .fd = w->ch->local.fds[XSHIM_LOCAL_BELL],
 						 .events = POLLIN };
+		k->p[total++] = (struct pollfd){ .fd = xshim_ready_peer_fd(w->ch) };
 		if ((w->what & POLLOUT) && !(w->ready.mask & POLLOUT)) {
 			stall = xshim_stall(w->conn, w->ch);
 			if (stall == 0)
@@ -131,6 +132,11 @@ static int one_round(struct pollfd *fds, nfds_t n, struct work *k, const struct 
 
 			if (w->bell >= 0 && k->p[w->bell].revents) {
 				atomic_store_explicit(&w->ch->bell_maybe, 1, memory_order_release);
+				if (xshim_ready_look(w->conn, w->ch, fds[i].fd, 0, &w->ready) < 0)
+					moved = true;
+			}
+			if (w->bell >= 0 && k->p[w->bell + 1].revents) {
+				xshim_ready_peer_hup(w->conn, w->ch, fds[i].fd);
 				if (xshim_ready_look(w->conn, w->ch, fds[i].fd, 0, &w->ready) < 0)
 					moved = true;
 			}
@@ -186,7 +192,7 @@ static int poll_rings(struct pollfd *fds, nfds_t n, struct work *k, const struct
 int xshim_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
 	struct watched few[ON_STACK];
-	struct pollfd few_p[2 * ON_STACK];
+	struct pollfd few_p[3 * ON_STACK];
 	struct work k = { .w = few, .p = few_p };
 	bool conns = false, rings = false;
 	int rc;
@@ -200,7 +206,7 @@ int xshim_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, con
 		xshim_client_drop();
 	}
 	if (n > ON_STACK) {
-		k.bytes = n * (sizeof(struct watched) + 2 * sizeof(struct pollfd));
+		k.bytes = n * (sizeof(struct watched) + 3 * sizeof(struct pollfd));
 		k.w = mmap(NULL, k.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (k.w == MAP_FAILED)
 			return -ENOMEM;

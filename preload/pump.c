@@ -37,6 +37,23 @@ bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	return true;
 }
 
+/* Nobody will read what we send by ring any more. Both locks. */
+static void peer_dead(struct xshim_conn *c, struct xshim_chan *ch)
+{
+	struct xshim_link *l = &c->slot->link;
+
+	/* What the peer had on its ring is still there for us, whether it was leaving or not. */
+	if (l->rx.state == XSHIM_RX_FRAME || l->rx.state == XSHIM_RX_RAW)
+		l->rx.state = XSHIM_RX_RING;
+	if (l->tx.state == XSHIM_TX_RING &&
+	    atomic_load_explicit(&ch->remote.region->tail, memory_order_seq_cst) < l->tx.pos)
+		xshim_conn_set_flag(c, XSHIM_SLOT_RESET, true);
+	if (l->tx.state != XSHIM_TX_OUT && l->tx.state != XSHIM_TX_TCP) {
+		l->tx.state = XSHIM_TX_OUT;	/* the kernel answers sends from now on */
+		xshim_conn_reason(c, XSHIM_R_PEER_DIED);
+	}
+}
+
 void xshim_chan_peer_gone_locked(struct xshim_conn *c, struct xshim_chan *ch)
 {
 	struct xshim_link *l = &c->slot->link;
@@ -47,16 +64,7 @@ void xshim_chan_peer_gone_locked(struct xshim_conn *c, struct xshim_chan *ch)
 		xshim_link_leave_undo(l);
 		return;		/* it only closed its own direction and goes on reading */
 	}
-	/* What the peer had on its ring is still there for us, whether it was leaving or not. */
-	if (l->rx.state == XSHIM_RX_FRAME || l->rx.state == XSHIM_RX_RAW)
-		l->rx.state = XSHIM_RX_RING;
-	if (l->tx.state == XSHIM_TX_RING &&
-	    atomic_load_explicit(&ch->remote.region->tail, memory_order_seq_cst) < l->tx.pos)
-		xshim_conn_set_flag(c, XSHIM_SLOT_RESET, true);
-	if (l->tx.state != XSHIM_TX_OUT) {
-		l->tx.state = XSHIM_TX_OUT;	/* the kernel answers sends from now on */
-		xshim_conn_reason(c, XSHIM_R_PEER_DIED);
-	}
+	peer_dead(c, ch);
 }
 
 /* Read what there is of the peer's LEAVE. 1: it is complete and taken in; 0: not; or -errno. */
@@ -130,6 +138,20 @@ static int send_pending(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	return 0;
 }
 
+/* The peer's end of the channel has gone. Both locks. */
+static void peer_hung_up(struct xshim_conn *c, struct xshim_chan *ch)
+{
+	struct xshim_link *l = &c->slot->link;
+
+	/* Abandoned before anything was switched: the peer never attached and never will. */
+	if (!l->tx.seq && !l->rx.seq &&
+	    !atomic_load_explicit(&ch->remote.region->attached, memory_order_acquire))
+		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
+	/* A peer that returned to TCP in order has had our LEAVE before; one that had not is dead. */
+	else if (l->tx.state == XSHIM_TX_RING || (l->tx.state == XSHIM_TX_HELD && !l->left))
+		peer_dead(c, ch);
+}
+
 int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int kmask)
 {
 	const struct xshim_region_hdr *peer = ch->remote.region;
@@ -170,10 +192,8 @@ int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 	}
 	if (xshim_link_is_out(l))
 		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
-	/* Abandoned before anything was switched: the peer never attached and never will. */
-	else if (atomic_load_explicit(&ch->gone, memory_order_relaxed) && l->tx.seq == 0 && l->rx.seq == 0 &&
-		 !atomic_load_explicit(&peer->attached, memory_order_acquire))
-		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
+	else if (atomic_load_explicit(&ch->gone, memory_order_relaxed))
+		peer_hung_up(c, ch);
 	return 0;
 }
 

@@ -183,6 +183,12 @@ unsigned int xshim_ready_result(struct xshim_conn *c, struct xshim_chan *ch, int
 	return mask;
 }
 
+void xshim_ready_peer_hup(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	atomic_store_explicit(&ch->gone, 1, memory_order_relaxed);
+	(void)xshim_chan_pump(c, ch, fd, POLLIN);
+}
+
 int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch)
 {
 	struct xshim_slot *s = c->slot;
@@ -283,7 +289,7 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 	       uint64_t deadline_ns)
 {
 	struct xshim_ready r;
-	struct pollfd p[2];
+	struct pollfd p[3];
 	int rc = 0, stall = -1;
 
 	if (spin(c, ch, what))
@@ -300,6 +306,8 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 	}
 	p[0] = (struct pollfd){ .fd = fd, .events = (short)r.tcp_events };
 	p[1] = (struct pollfd){ .fd = ch->local.fds[XSHIM_LOCAL_BELL], .events = POLLIN };
+	/* no events: only POLLHUP, when the peer's process has gone or dropped the channel */
+	p[2] = (struct pollfd){ .fd = xshim_ready_peer_fd(ch) };
 	/* Only what concerns us: the socket's own POLLIN would not sleep while it holds data for later. */
 	if (!(what & POLLIN) && r.in_from_tcp)
 		p[0].events &= ~POLLIN;
@@ -307,7 +315,7 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 		p[0].events &= ~POLLOUT;
 	xshim_count(&c->slot->n.sleeps, 1);
 	if (deadline_ns == UINT64_MAX && stall < 0) {
-		rc = libc.poll(p, 2, -1);
+		rc = libc.poll(p, 3, -1);
 	} else {
 		uint64_t now = xshim_clock_ns(), left = 0;
 		struct timespec ts;
@@ -318,7 +326,7 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 			left = (uint64_t)stall * 1000000;
 		ts.tv_sec = (time_t)(left / 1000000000);
 		ts.tv_nsec = (long)(left % 1000000000);
-		rc = libc.ppoll(p, 2, &ts, NULL);
+		rc = libc.ppoll(p, 3, &ts, NULL);
 	}
 	if (rc < 0) {
 		rc = -errno;
@@ -331,6 +339,8 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 	rc = 0;
 	if (p[1].revents)
 		atomic_store_explicit(&ch->bell_maybe, 1, memory_order_release);
+	if (p[2].revents)
+		xshim_ready_peer_hup(c, ch, fd);
 	if (p[0].revents && !(r.in_from_tcp && (p[0].revents & ~POLLOUT) == POLLIN))
 		(void)xshim_chan_pump(c, ch, fd, (unsigned short)p[0].revents);
 out:

@@ -6,7 +6,8 @@
  * and what to ask the kernel about the socket; result() puts both together after the kernel has answered.
  *
  * Sleeping. A sleeper enters (rx_waiters or tx_waiters + 1), looks with arm, and if nothing is ready polls the socket
- * (r.tcp_events) and the bell (POLLIN). Arming empties the bell if it was seen readable. Several calls may wait on one bell,
+ * (r.tcp_events), the bell (POLLIN), and the peer's bell, which hangs up when its process is gone: TCP does not always
+ * tell, because the kernel does not know of what lies unread in a ring. Arming empties the bell if it was seen readable. Several calls may wait on one bell,
  * for different things; poll in the kernel drops a wake-up if the bell has been emptied meanwhile. So
  * who empties it stores every wish anew, looks at every condition, and if one holds that somebody
  * else may be waiting for, rings the own bell again.
@@ -60,6 +61,14 @@ static inline void xshim_wait_leave(struct xshim_chan *ch, unsigned int what)
 	if (what & POLLOUT)
 		atomic_fetch_sub_explicit(&ch->tx_waiters, 1, memory_order_seq_cst);
 }
+
+/* The descriptor whose POLLHUP tells that the peer's end of the channel has gone; -1 once that is known. */
+static inline int xshim_ready_peer_fd(const struct xshim_chan *ch)
+{
+	return atomic_load_explicit(&ch->gone, memory_order_relaxed) ? -1 : ch->remote.bell;
+}
+
+void xshim_ready_peer_hup(struct xshim_conn *c, struct xshim_chan *ch, int fd);
 
 /*
  * Sleep until the connection may have become ready for `what` (POLLIN or POLLOUT), or something

@@ -24,11 +24,14 @@
 
 #define SLICES 16
 
-static void note_transport(struct xshim_conn *c)
+/* A direction that is closed needs no ring. */
+static void note_transport(struct xshim_conn *c, struct xshim_chan *ch)
 {
 	struct xshim_link *l = &c->slot->link;
 
-	if (l->tx.state == XSHIM_TX_RING && l->rx.state == XSHIM_RX_RING) {
+	if ((l->tx.state == XSHIM_TX_RING || l->fin) &&
+	    (l->rx.state == XSHIM_RX_RING ||
+	     atomic_load_explicit(&ch->remote.region->fin, memory_order_relaxed))) {
 		atomic_store_explicit(&c->slot->transport, XSHIM_TRANSPORT_RING, memory_order_relaxed);
 		xshim_conn_reason(c, XSHIM_R_RING);
 	}
@@ -153,7 +156,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 		if (crossed) {
 			xshim_count(&s->n.switches, 1);
 			xshim_chan_ring(c, ch);
-			note_transport(c);
+			note_transport(c, ch);
 		}
 		switch (step) {
 		case XSHIM_RX_STEP_POS:
@@ -385,7 +388,7 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 		switch (l->tx.state) {
 		case XSHIM_TX_TCP:
 			if (xshim_chan_up_locked(c, ch, fd)) {
-				note_transport(c);
+				note_transport(c, ch);
 				continue;
 			}
 			return XSHIM_PLAIN;

@@ -246,6 +246,20 @@ START_TEST(a_slow_holder_is_not_robbed)
 }
 END_TEST
 
+/* Who slept cannot know whether others still do, and must wake one of them when it is done. */
+START_TEST(who_slept_takes_it_as_having_waiters)
+{
+	ck_assert_int_eq(xshim_lock_take(&sh->lock, tid()), 0);
+	start_child(take_and_wait);
+	unit_wait_for(atomic_load(&sh->lock.word) & XSHIM_LOCK_WAITERS);
+	xshim_lock_drop(&sh->lock);
+	unit_wait_for(atomic_load(&sh->ready));
+	ck_assert_uint_eq(atomic_load(&sh->lock.word), (uint32_t)child[0] | XSHIM_LOCK_WAITERS);
+	atomic_store(&sh->go, 1);
+	ck_assert_int_eq(finish(0), 0);
+}
+END_TEST
+
 /* The wake-up meant for a waiter who is killed must not be the last one. */
 START_TEST(killed_waiters_take_nothing_with_them)
 {
@@ -321,6 +335,7 @@ static Suite *suite(void)
 	tcase_add_test(td, a_killed_holder_nobody_has_waited_for_loses_it);
 	tcase_add_test(td, a_killed_thread_that_held_it_loses_it);
 	tcase_add_test(td, a_slow_holder_is_not_robbed);
+	tcase_add_test(td, who_slept_takes_it_as_having_waiters);
 	tcase_add_test(td, killed_waiters_take_nothing_with_them);
 	tcase_add_test(td, it_survives_processes_killed_at_random);
 	suite_add_tcase(s, td);

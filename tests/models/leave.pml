@@ -3,30 +3,39 @@
  * leave.pml - a full channel goes up, spills, leaves to TCP by LEAVE frames, and joins again (link.h).
  *
  * Two ends, both directions, TCP as two FIFOs that carry raw bytes, LEAVE and FIN. Either end, or both at
- * once, may ask to leave at any time at which link.h allows it, also while the other spills or half-closes. A byte's
- * value is its offset. Single accesses that one decision rests on are separate steps, so the other end can move
- * in between; what switch.pml has shown to be one announcement (sw_at, sw_seq) is one step here. An end that
- * can do nothing sleeps, and wakes whenever that changes (ring_sleep.pml).
+ * once, may ask to leave at any time at which it has not closed, also while its own stream is on TCP (it then
+ * goes up for it), and while the other spills or half-closes. A byte's value is its offset. Accesses that
+ * one decision rests on are separate steps, so the other end can move in between; what switch.pml has
+ * shown to be one announcement (sw_at, sw_seq) is one step here. An end that can do nothing sleeps, and wakes
+ * whenever that changes (ring_sleep.pml).
  *
  * Checked: each stream exact; a frame met only where one is expected, raw bytes only where they are;
  * nothing sent after FIN; what is sent again is still in the ring; no state in which an end waits for ever.
  * Bounds: N ring size, T TCP's buffer, MA and MB bytes from A and B, U times up and D times down a
  * channel (one up more for a peer that asks to leave), ASKS asks of an end, G channels.
- * Variants: (none); MUST_LEAVE: who asked goes on with nothing else until it is out (or the peer has closed), as before an exec.
+ * Variants: (none); MUST_LEAVE: who asked sends nothing more until it is out, as before an exec, and an end closes
+ * only when it has read everything: so a leave that does not come about is a deadlock.
  *
- * MUTANT(base): ASKER_BEGINS LEAVE_WITHOUT_ACK LEAVE_WITH_BOUNDARY_AHEAD LEAVE_WORD_LAST DOWN_AFTER_ASK
- * MUTANT(base): CONSULT_BEFORE_LOOK NOTHING_RESENT RESEND_FROM_TAIL_SEEN RESEND_FROM_START NEW_BEFORE_RESENT READ_AFTER_BEGIN
- * MUTANT(base): WRITE_AFTER_BEGIN FIN_NOT_DEFERRED NO_UNDO ANSWER_AFTER_FIN HOLD_AFTER_FIN UP_UNATTACHED
- * MUTANT(MUST_LEAVE): NO_UP_FOR_LEAVE
+ * RUN: -DN=1 -DMA=2 -DMB=1
+ * RUN: -DN=2 -DMA=2 -DMB=1
+ * RUN: -DN=1 -DMA=2 -DMB=2 -DMUST_LEAVE
+ * LONG: -DN=1 -DMA=2 -DMB=2
+ * LONG: -DN=1 -DMA=2 -DMB=1 -DASKS=2 -DG=3
+ * LONG: -DN=2 -DMA=3 -DMB=1
+ *
+ * MUTANT: ASKER_BEGINS LEAVE_WITHOUT_ACK LEAVE_WITH_BOUNDARY_AHEAD LEAVE_WORD_LAST DOWN_AFTER_ASK
+ * MUTANT: CONSULT_BEFORE_LOOK NOTHING_RESENT RESEND_FROM_TAIL_SEEN RESEND_FROM_START NEW_BEFORE_RESENT READ_AFTER_BEGIN
+ * MUTANT: WRITE_AFTER_BEGIN FIN_NOT_DEFERRED NO_UNDO ANSWER_AFTER_FIN HOLD_AFTER_FIN UP_UNATTACHED
+ * MUTANT -DMUST_LEAVE: NO_UP_FOR_LEAVE
  */
 #ifndef N
-#define N 2
+#define N 1
 #endif
 #ifndef T
 #define T 2
 #endif
 #ifndef MA
-#define MA 3
+#define MA 2
 #endif
 #ifndef MB
 #define MB 2
@@ -113,17 +122,19 @@ bool fin[2 * G], leave[2 * G], attached[2 * G], made[2 * G];
 #ifdef NO_UP_FOR_LEAVE
 #define MAY_UP (PEER_THERE && ack[PEER] == txseq && ups < U && !leave[PEER])
 #else
-#define MAY_UP (PEER_THERE && ack[PEER] == txseq && (ups < U || leave[PEER]))
+#define MAY_UP (PEER_THERE && ack[PEER] == txseq && (ups < U || leave[PEER] || asked))
 #endif
 #ifdef FIN_NOT_DEFERRED
 #define MAY_FIN (txs != TX_RESEND)
 #else
-#define MAY_FIN (txs == TX_TCP || txs == TX_RING || txs == TX_OUT)
+#define MAY_FIN (LAST && (txs == TX_TCP || txs == TX_RING || txs == TX_OUT))
 #endif
 #ifdef MUST_LEAVE
-#define FREE (!asked || finseen)
+#define FREE (!asked || finseen || txs == TX_OUT && rxs != RX_FRAME)
+#define LAST (rxpos == YOURS)
 #else
 #define FREE 1
+#define LAST 1
 #endif
 #ifdef READ_AFTER_BEGIN
 #define READS_RING (rxs == RX_RING || rxs == RX_FRAME)
@@ -294,7 +305,7 @@ proctype End(byte e)
 
 	/* ---- leaving ---- */
 	:: atomic {
-		!asked && asks < ASKS && txs == TX_RING && !shut && !finseen ->
+		!asked && asks < ASKS && (txs == TX_RING || txs == TX_TCP) && !shut && !finseen ->
 		asked = 1;
 		asks++;
 		leave[OWN] = 1

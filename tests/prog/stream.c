@@ -314,6 +314,7 @@ int main(int argc, char **argv)
 	clock_gettime(CLOCK_REALTIME, &now);
 	cfg.seed = (uint64_t)now.tv_sec * 1000000007ull ^ (uint64_t)now.tv_nsec ^ (uint64_t)getpid() << 40;
 	parse(&cfg, argc, argv);
+	signal(SIGPIPE, SIG_IGN);
 	signal(SIGALRM, on_alarm);
 	alarm(cfg.deadline_s);
 	if (cfg.forks)
