@@ -257,7 +257,7 @@ int xshimd_options_read(struct xshimd_options *o, const char *path, bool must_ex
 {
 	struct xshimd_options copy = *o;
 	struct parse p = { .path = path, .log = log, .o = &copy, .fixed = fixed };
-	char *text;
+	char *text = NULL;
 	int rc;
 
 	rc = load(path, log, &text, &p.len);

@@ -49,6 +49,9 @@ void xshim_chan_peer_gone_locked(struct xshim_conn *c, struct xshim_chan *ch);
  */
 int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, int wait_ms);
 
+/* After a switch or a crossing: what is shown. */
+void xshim_chan_note(struct xshim_conn *c, struct xshim_chan *ch);
+
 /* Our switch to the ring is worth making now: the peer reads. tx_lock held. */
 bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd);
 

@@ -13,6 +13,19 @@
 #include <sys/uio.h>
 #include <xshim/ring.h>
 
+/* A direction that is closed needs no ring. */
+void xshim_chan_note(struct xshim_conn *c, struct xshim_chan *ch)
+{
+	struct xshim_link *l = &c->slot->link;
+
+	if ((l->tx.state == XSHIM_TX_RING || l->fin) &&
+	    (l->rx.state == XSHIM_RX_RING ||
+	     atomic_load_explicit(&ch->remote.region->fin, memory_order_relaxed))) {
+		atomic_store_explicit(&c->slot->transport, XSHIM_TRANSPORT_RING, memory_order_relaxed);
+		xshim_conn_reason(c, XSHIM_R_RING);
+	}
+}
+
 bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
 	const struct xshim_region_hdr *peer = ch->remote.region;
@@ -33,6 +46,7 @@ bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	atomic_store_explicit(&ch->consult_seen, consult, memory_order_relaxed);
 	xshim_tx_up(l, ch->local.region, written + (uint64_t)c->slot->base_tx);
 	xshim_count(&c->slot->n.switches, 1);
+	xshim_chan_note(c, ch);
 	xshim_chan_ring(c, ch);
 	return true;
 }

@@ -34,7 +34,7 @@ static void drop_both(struct xshim_slot *s)
 	xshim_lock_drop(&s->rx_lock);
 }
 
-/* What the ring decides. 0 or -EPROTO. */
+/* What the ring decides. 0, 1 if a boundary was crossed on the way, or -EPROTO. */
 static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_ready *r)
 {
 	struct xshim_link *l = &c->slot->link;
@@ -42,7 +42,7 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 	uint64_t limit, pos;
 	bool crossed, fin = atomic_load_explicit(&ch->fin_seen, memory_order_relaxed);
 	int64_t space;
-	int rc;
+	int rc, moved = 0;
 
 	*r = (struct xshim_ready){ 0 };
 	do {
@@ -50,8 +50,10 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 		if (rc < 0)
 			return rc;
 		if (crossed) {
+			moved = 1;
 			xshim_count(&c->slot->n.switches, 1);
 			xshim_chan_ring(c, ch);
+			xshim_chan_note(c, ch);
 		}
 		if (step == XSHIM_RX_STEP_POS) {
 			if (xshim_tcp_consumed(fd, &pos) < 0)
@@ -101,7 +103,7 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 		r->tcp_events |= POLLOUT;
 		break;
 	}
-	return 0;
+	return moved;
 }
 
 /* A writable ring needs no ring of the bell for each byte that the peer takes out. */
@@ -146,9 +148,12 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 			xshim_count(&s->n.bells_got, 1);
 			(void)ch->be->hush(&ch->local);
 		}
-		xshim_rx_want(l, ch->local.region, true);
-		xshim_tx_want(l, ch->local.region, wish_for_space(l, ch));
-		rc = look_locked(c, ch, fd, r);
+		/* A wish is a place on one path: whoever crosses to the other has to store it anew. */
+		do {
+			xshim_rx_want(l, ch->local.region, true);
+			xshim_tx_want(l, ch->local.region, wish_for_space(l, ch));
+			rc = look_locked(c, ch, fd, r);
+		} while (rc > 0);
 		if (heard && rc == 0 && others_wait(ch, arm, r->mask))
 			(void)ch->be->ring_self(&ch->local);
 	} else {

@@ -24,19 +24,6 @@
 
 #define SLICES 16
 
-/* A direction that is closed needs no ring. */
-static void note_transport(struct xshim_conn *c, struct xshim_chan *ch)
-{
-	struct xshim_link *l = &c->slot->link;
-
-	if ((l->tx.state == XSHIM_TX_RING || l->fin) &&
-	    (l->rx.state == XSHIM_RX_RING ||
-	     atomic_load_explicit(&ch->remote.region->fin, memory_order_relaxed))) {
-		atomic_store_explicit(&c->slot->transport, XSHIM_TRANSPORT_RING, memory_order_relaxed);
-		xshim_conn_reason(c, XSHIM_R_RING);
-	}
-}
-
 /* ---- receiving ---- */
 
 static ssize_t tcp_recv(struct xshim_conn *c, int fd, struct xshim_iov *it, uint64_t limit, int flags)
@@ -156,7 +143,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 		if (crossed) {
 			xshim_count(&s->n.switches, 1);
 			xshim_chan_ring(c, ch);
-			note_transport(c, ch);
+			xshim_chan_note(c, ch);
 		}
 		switch (step) {
 		case XSHIM_RX_STEP_POS:
@@ -387,10 +374,8 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 	for (;;) {
 		switch (l->tx.state) {
 		case XSHIM_TX_TCP:
-			if (xshim_chan_up_locked(c, ch, fd)) {
-				note_transport(c, ch);
+			if (xshim_chan_up_locked(c, ch, fd))
 				continue;
-			}
 			return XSHIM_PLAIN;
 		case XSHIM_TX_RING:
 			if (!pumped && (atomic_load_explicit(&ch->gone, memory_order_relaxed) ||

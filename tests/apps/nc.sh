@@ -15,7 +15,7 @@ NC=$(command -v nc.openbsd)
 times() {
 	case $MODE in
 	killed) echo 10 ;;
-	*) full && echo 4 || echo 1 ;;
+	*) full && echo 4 || echo 2 ;;
 	esac
 }
 

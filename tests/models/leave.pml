@@ -17,9 +17,11 @@
  * only when it has read everything: so a leave that does not come about is a deadlock.
  *
  * RUN: -DN=1 -DMA=2 -DMB=1
- * RUN: -DN=2 -DMA=2 -DMB=1
- * RUN: -DN=1 -DMA=2 -DMB=2 -DMUST_LEAVE
+ * RUN: -DN=2 -DMA=2 -DMB=1 -DD=0
+ * RUN: -DN=1 -DMA=2 -DMB=1 -DMUST_LEAVE
  * LONG: -DN=1 -DMA=2 -DMB=2
+ * LONG: -DN=1 -DMA=2 -DMB=2 -DMUST_LEAVE
+ * LONG: -DN=2 -DMA=2 -DMB=1
  * LONG: -DN=1 -DMA=2 -DMB=1 -DASKS=2 -DG=3
  * LONG: -DN=2 -DMA=3 -DMB=1
  *

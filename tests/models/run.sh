@@ -102,7 +102,7 @@ for m in $models; do
 	while IFS=: read -r flags names; do
 		for name in $names; do
 			# shellcheck disable=SC2086
-			search "$m" -O1 $flags "-D$name" </dev/null
+			search "$m" -O0 $flags "-D$name" </dev/null
 			mutants=$((mutants + 1))
 			if [ -n "$errors" ] && [ "$errors" != 0 ]; then
 				verdict="caught: $why"

@@ -65,7 +65,7 @@ static void echo(struct scene *s, int fd, size_t len)
 
 static void duplicates(struct scene *s)
 {
-	int copy = dup(s->fd), third;
+	int copy = dup(s->fd), third, rc;
 
 	if (copy < 0 || close(s->fd) < 0)
 		die("dup");
@@ -81,7 +81,8 @@ static void duplicates(struct scene *s)
 		close(copy);
 		say_poll("one copy is left", third, 0);
 		close(third);
-		say("close again: %d %s", close(third), errno_name(errno));
+		rc = close(third);
+		say("close again: %d %s", rc, errno_name(errno));
 		barrier(s);
 	} else {
 		barrier(s);
