@@ -183,10 +183,10 @@ int xshim_chan_break(struct xshim_conn *c, int fd, enum xshim_reason why)
 	struct linger now = { .l_onoff = 1, .l_linger = 0 };
 	struct sockaddr unspec = { .sa_family = AF_UNSPEC };
 
-	if (atomic_load_explicit(&c->slot->reason, memory_order_relaxed) != why) {
-		xshim_conn_reason(c, why);
-		xlog(ERROR, "connection %u: %s; it is reset", c->id, xshim_reason_text(why));
-	}
+	c->slot->link.error = EPROTO;
+	if (atomic_exchange_explicit(&c->slot->reason, why, memory_order_relaxed) == why)
+		return -ECONNRESET;	/* done before */
+	xlog(ERROR, "connection %u: %s; it is reset", c->id, xshim_reason_text(why));
 	/* Disconnecting aborts: the peer gets RST, our own socket is unconnected. */
 	(void)libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 	(void)libc.connect(fd, &unspec, sizeof(unspec));

@@ -36,6 +36,8 @@ void xshim_chan_ring(struct xshim_conn *c, struct xshim_chan *ch);
 int xshim_chan_pump(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int kmask);
 /* The same for one who holds the locks. */
 int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int kmask);
+/* The state changed by a call of ours: wake the others of ours who sleep on the channel. */
+void xshim_chan_wake_own(struct xshim_chan *ch);
 /* The peer asks to leave, or there is something else that pump would do; a cheap look. */
 bool xshim_chan_pump_due(struct xshim_conn *c, struct xshim_chan *ch);
 
@@ -51,6 +53,9 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 
 /* After a switch or a crossing: what is shown. */
 void xshim_chan_note(struct xshim_conn *c, struct xshim_chan *ch);
+
+/* XSHIM_RX_STEP_POS: ask the kernel where the program stands. rx_lock held. 0 or -EPROTO. */
+int xshim_chan_learn_pos(struct xshim_conn *c, struct xshim_chan *ch, int fd);
 
 /* Our switch to the ring is worth making now: the peer reads. tx_lock held. */
 bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd);

@@ -225,10 +225,63 @@ XSHIM_EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t room, in
 
 /* ---- send ---- */
 
+/*
+ * One call with very much in it would be inside the kernel for all of its bytes, and nothing can be attached
+ * meanwhile. In pieces it is the same to the program: a blocking send takes all or stops where a signal came.
+ */
+#define PIECE ((size_t)262144)
+
+static bool in_pieces(int fd, size_t n, int flags, struct xshim_conn **c)
+{
+	if (n <= PIECE || (flags & (MSG_DONTWAIT | ~TX_RING_FLAGS)))
+		return false;
+	*c = xshim_conn_get(fd);
+	if (!*c)
+		return false;
+	if ((*c)->slot && !xshim_conn_flag(*c, XSHIM_SLOT_NONBLOCK | XSHIM_SLOT_CROWDED))
+		return true;
+	xshim_conn_put(*c);
+	return false;
+}
+
+static ssize_t send_pieces(struct xshim_conn *c, int fd, const char *buf, size_t n, int flags, bool is_write)
+{
+	struct iovec v;
+	size_t done = 0, piece;
+	ssize_t rc = 0;
+
+	while (done < n) {
+		if (xshim_conn_on_ring(c, fd)) {
+			v = (struct iovec){ (void *)(uintptr_t)(buf + done), n - done };
+			rc = xshim_stream_send(c, fd, &v, 1, flags);
+			if (rc != XSHIM_PLAIN) {
+				rc = rc < 0 && done ? (ssize_t)done : rc < 0 ? rc : rc + (ssize_t)done;
+				return xshim_ret(rc);
+			}
+		}
+		piece = n - done > PIECE ? PIECE : n - done;
+		rc = is_write ? libc.write(fd, buf + done, piece) : libc.send(fd, buf + done, piece, flags);
+		if (rc < 0)
+			return done ? (ssize_t)done : rc;
+		xshim_conn_plain_tx(c, rc);
+		done += (size_t)rc;
+		if ((size_t)rc < piece)
+			break;
+	}
+	return (ssize_t)done;
+}
+
 XSHIM_EXPORT ssize_t write(int fd, const void *buf, size_t n)
 {
 	struct iovec v = { (void *)(uintptr_t)buf, n };
+	struct xshim_conn *c;
 
+	if (in_pieces(fd, n, 0, &c)) {
+		ssize_t rc = send_pieces(c, fd, buf, n, 0, true);
+
+		xshim_conn_put(c);
+		return rc;
+	}
 	SEND(fd, &v, 1, 0, libc.write(fd, buf, n));
 }
 
@@ -256,7 +309,14 @@ XSHIM_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *v, int n, off64_t o
 XSHIM_EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
 {
 	struct iovec v = { (void *)(uintptr_t)buf, n };
+	struct xshim_conn *c;
 
+	if (in_pieces(fd, n, flags, &c)) {
+		ssize_t rc = send_pieces(c, fd, buf, n, flags, false);
+
+		xshim_conn_put(c);
+		return rc;
+	}
 	SEND(fd, &v, 1, flags, libc.send(fd, buf, n, flags));
 }
 

@@ -26,6 +26,20 @@ void xshim_chan_note(struct xshim_conn *c, struct xshim_chan *ch)
 	}
 }
 
+int xshim_chan_learn_pos(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	uint64_t at = atomic_load_explicit(&ch->remote.region->sw_at, memory_order_acquire), pos;
+
+	if (xshim_tcp_consumed(fd, &pos) < 0)
+		return -EPROTO;
+	pos += (uint64_t)c->slot->base_rx;
+	/* a FIN of a connection that is closed by now may have been counted */
+	if (pos == at + 1 && xshim_tcp_peer_closed(fd))
+		pos = at;
+	xshim_rx_set_pos(&c->slot->link, pos);
+	return 0;
+}
+
 bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
 	const struct xshim_region_hdr *peer = ch->remote.region;
@@ -208,7 +222,17 @@ int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
 	else if (atomic_load_explicit(&ch->gone, memory_order_relaxed))
 		peer_hung_up(c, ch);
+	/* Who sleeps here chose what to wait for by the state that was. */
+	if (l->tx.state != tx_was || l->rx.state != rx_was)
+		xshim_chan_wake_own(ch);
 	return 0;
+}
+
+void xshim_chan_wake_own(struct xshim_chan *ch)
+{
+	if (atomic_load_explicit(&ch->rx_waiters, memory_order_seq_cst) ||
+	    atomic_load_explicit(&ch->tx_waiters, memory_order_seq_cst))
+		(void)ch->be->ring_self(&ch->local);
 }
 
 int xshim_chan_pump(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int kmask)

@@ -39,7 +39,7 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 {
 	struct xshim_link *l = &c->slot->link;
 	enum xshim_rx_step step;
-	uint64_t limit, pos;
+	uint64_t limit;
 	bool crossed, fin = atomic_load_explicit(&ch->fin_seen, memory_order_relaxed);
 	int64_t space;
 	int rc, moved = 0;
@@ -56,9 +56,8 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			xshim_chan_note(c, ch);
 		}
 		if (step == XSHIM_RX_STEP_POS) {
-			if (xshim_tcp_consumed(fd, &pos) < 0)
+			if (xshim_chan_learn_pos(c, ch, fd) < 0)
 				return -EPROTO;
-			xshim_rx_set_pos(l, pos + (uint64_t)c->slot->base_rx);
 		}
 	} while (step == XSHIM_RX_STEP_POS);
 	switch (step) {
@@ -222,6 +221,7 @@ int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch)
 			xshim_tx_down(&s->link, ch->local.region);
 			xshim_count(&s->n.switches, 1);
 			xshim_chan_ring(c, ch);
+			xshim_chan_wake_own(ch);
 			left = 0;
 		} else {
 			left = (int)((limit - (now - since)) / 1000000) + 1;
@@ -302,7 +302,7 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 	xshim_wait_enter(ch, what);
 	if (xshim_ready_look(c, ch, fd, what, &r) < 0 || (r.mask & what))
 		goto out;
-	if (atomic_load_explicit(&c->detach_due, memory_order_acquire))
+	if (atomic_load_explicit(&c->detach_due, memory_order_acquire) || xshim_conn_chan(c) != ch)
 		goto out;
 	if (what & POLLOUT) {
 		stall = xshim_stall(c, ch);

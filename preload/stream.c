@@ -130,7 +130,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 	struct xshim_slot *s = c->slot;
 	struct xshim_link *l = &s->link;
 	enum xshim_rx_step step, last_step = XSHIM_RX_STEP_POS;
-	uint64_t limit, last_limit = 0, pos;
+	uint64_t limit, last_limit = 0;
 	ssize_t n, last_n = 0;
 	bool crossed, ring = false;
 
@@ -147,9 +147,8 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 		}
 		switch (step) {
 		case XSHIM_RX_STEP_POS:
-			if (xshim_tcp_consumed(fd, &pos) < 0)
+			if (xshim_chan_learn_pos(c, ch, fd) < 0)
 				goto broken;
-			xshim_rx_set_pos(l, pos + (uint64_t)s->base_rx);
 			continue;
 		case XSHIM_RX_STEP_RING:
 			if (limit) {

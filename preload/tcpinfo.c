@@ -4,7 +4,7 @@
  *
  * Written by the program: bytes_sent - bytes_retrans + notsent_bytes; bytes_acked would be one off on the
  * connecting side. Read by the program: bytes_received - SIOCINQ; the two come from two calls, so it is
- * done again until nothing arrived in between.
+ * done again until nothing arrived in between. bytes_received counts a FIN as an octet, SIOCINQ does not.
  */
 #include "channel.h"
 
@@ -39,6 +39,12 @@ int xshim_tcp_written(int fd, uint64_t *n)
 	return 0;
 }
 
+/* TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING: a FIN has come. In TCP_CLOSE nobody can tell. */
+static uint64_t has_fin(const struct tcp_info *ti)
+{
+	return ti->tcpi_state == 8 || ti->tcpi_state == 9 || ti->tcpi_state == 11;
+}
+
 int xshim_tcp_consumed(int fd, uint64_t *n)
 {
 	struct tcp_info before, after;
@@ -49,7 +55,7 @@ int xshim_tcp_consumed(int fd, uint64_t *n)
 			return -errno;
 		rc = get_info(fd, &after);
 		if (!rc && after.tcpi_bytes_received == before.tcpi_bytes_received) {
-			*n = after.tcpi_bytes_received - (uint64_t)queued;
+			*n = after.tcpi_bytes_received - (uint64_t)queued - has_fin(&after);
 			return 0;
 		}
 		before = after;

@@ -497,7 +497,9 @@ START_TEST(descriptors_sent_to_the_bell_are_dropped)
 	memcpy(CMSG_DATA(c), &fd, sizeof(fd));
 	for (int i = 0; i < 8; i++)
 		ck_assert_int_eq(sendmsg(remote.bell, &mh, 0), 1);
-	ck_assert_int_eq(be->hush(&local), 0);
+	/* The kernel hands such bytes out one at a time. */
+	for (int i = 0; i < 8 && is_readable(local.fds[XSHIM_LOCAL_BELL]); i++)
+		ck_assert_int_eq(be->hush(&local), 0);
 	ck_assert(!is_readable(local.fds[XSHIM_LOCAL_BELL]));
 	ck_assert_int_eq(unit_open_fds(), before);
 }
