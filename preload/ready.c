@@ -130,6 +130,7 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 {
 	struct xshim_slot *s = c->slot;
 	struct xshim_link *l = &s->link;
+	uint64_t head;
 	int rc;
 
 	if (!both_locks(s)) {
@@ -147,12 +148,17 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 			xshim_count(&s->n.bells_got, 1);
 			(void)ch->be->hush(&ch->local);
 		}
-		/* A wish is a place on one path: whoever crosses to the other has to store it anew. */
+		/*
+		 * A wish is a place on one path: who crosses to the other has to store it anew; so has
+		 * who finds that more has come, because who waits for edges may leave it unread, and
+		 * what comes next has to ring. The ring's size ends this.
+		 */
 		do {
+			head = l->rx.head;
 			xshim_rx_want(l, ch->local.region, true);
 			xshim_tx_want(l, ch->local.region, wish_for_space(l, ch));
 			rc = look_locked(c, ch, fd, r);
-		} while (rc > 0);
+		} while (rc > 0 || (rc == 0 && l->rx.head != head));
 		if (heard && rc == 0 && others_wait(ch, arm, r->mask))
 			(void)ch->be->ring_self(&ch->local);
 	} else {

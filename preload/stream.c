@@ -237,6 +237,27 @@ static uint64_t socket_deadline(int fd, int option)
 	return xshim_clock_ns() + (uint64_t)tv.tv_sec * 1000000000ull + (uint64_t)tv.tv_usec * 1000;
 }
 
+/* The channel went in the middle of a receive that is to have more: the kernel goes on with it. */
+static ssize_t recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags, size_t total)
+{
+	struct iovec v[SLICES];
+	struct msghdr m = { .msg_iov = v };
+	ssize_t n;
+
+	while (xshim_iov_left(it)) {
+		m.msg_iovlen = xshim_iov_slice(it, SSIZE_MAX, v, SLICES);
+		n = libc.recvmsg(fd, &m, flags);
+		if (n <= 0)
+			break;
+		xshim_conn_plain_rx(c, n);
+		xshim_iov_skip(it, (size_t)n);
+		total += (size_t)n;
+		if (!(flags & MSG_WAITALL))
+			break;
+	}
+	return (ssize_t)total;
+}
+
 ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
 {
 	bool nonblock = (flags & MSG_DONTWAIT) || xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
@@ -255,7 +276,7 @@ ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, s
 	}
 	for (;;) {
 		if (!ch)
-			return total ? (ssize_t)total : XSHIM_PLAIN;
+			return total ? recv_rest(c, fd, &it, flags, total) : XSHIM_PLAIN;
 		rc = rx_once(c, ch, fd, &it, flags, nonblock);
 		if (rc > 0 && (flags & MSG_PEEK)) {
 			xshim_iov_init(&it, v, n);

@@ -26,16 +26,16 @@ ns_up
 SHIM=shim
 [ -n "$PLAIN" ] && SHIM=env
 
-# pair NAME ROLE STYLE ADDRESS-TO-LISTEN ADDRESS-TO-CONNECT LEAVE SPILL MAX-MESSAGE MEGABYTES
+# pair NAME ROLE STYLE ADDRESS-TO-LISTEN ADDRESS-TO-CONNECT LEAVE SPILL MAX-MESSAGE MEGABYTES [-x]
 pair() {
 	local name=$1 role=$2 style=$3 at=$4 to=$5 client switches ring limit=$((60 * SLOW))
 	export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1 XSHIM_FORCE_LEAVE=$6 XSHIM_FORCE_SPILL=$7
 
 	[ -n "$PLAIN" ] || snapshot "$WORK/before.json"
-	ns_start server b $SHIM "$XSHIM_PROG/stream" "$role" -s "$style" -n $CONNS -t $limit "$at" $PORT
+	ns_start server b $SHIM "$XSHIM_PROG/stream" "$role" -s "$style" -n $CONNS -t $limit ${10:-} "$at" $PORT
 	wait_listen b $PORT
 	ns_start client a $SHIM "$XSHIM_PROG/stream" client -s "$style" -n $CONNS -m "$8" -b $(($9 * SCALE * 1000000)) \
-		-t $limit "$to" $PORT
+		-t $limit ${10:-} "$to" $PORT
 	job_wait client 70
 	client=$STATUS
 	job_wait server 70
@@ -64,6 +64,8 @@ for style in "${STYLES[@]}"; do
 	pair "$style, spill, large" server "$style" :: "$IP6_B" 0 3000 4194304 40
 	pair "$style, both, v4-mapped" server "$style" :: "::ffff:$IP_B" 16384 5000 20000 8
 	pair "$style, forking server" fork "$style" "$IP_B" "$IP_B" 8192 3000 200000 8
+	# nothing forced: each readiness that is told must be true, as many programs rely on
+	pair "$style, steady" server "$style" "$IP_B" "$IP_B" 0 0 100000 60 -x
 	for ((round = 1; round <= ROUNDS && (round == 1 || OF_STYLE < EACH * SCALE); round++)); do
 		pair "$style, spill ($round)" server "$style" "$IP_B" "$IP_B" 0 3000 4000 15
 		[ -n "$PLAIN" ] && break

@@ -379,6 +379,22 @@ START_TEST(each_lie_is_told_from_the_truth)
 }
 END_TEST
 
+START_TEST(an_up_below_what_was_read_is_refused)
+{
+	enum xshim_rx_step step;
+	uint64_t limit;
+	bool crossed;
+
+	on_the_ring();
+	xshim_link_init(&l, ORDER_OWN, 1, ORDER_PEER, 2);
+	peer.sw_at = 999 + (uint64_t)_i;
+	ck_assert_int_eq(xshim_rx_next(&l, &own, &peer, &step, &limit, &crossed), 0);
+	ck_assert_int_eq(step, XSHIM_RX_STEP_POS);
+	xshim_rx_set_pos(&l, 1000);
+	ck_assert_int_eq(xshim_rx_next(&l, &own, &peer, &step, &limit, &crossed), _i ? 0 : -EPROTO);
+}
+END_TEST
+
 START_TEST(a_tail_that_goes_back_is_refused)
 {
 	on_the_ring();
@@ -428,6 +444,7 @@ static Suite *suite(void)
 	TCase *tc = tcase_create("hostile");
 
 	tcase_add_loop_test(tc, each_lie_is_told_from_the_truth, 0, sizeof(lies) / sizeof(lies[0]));
+	tcase_add_loop_test(tc, an_up_below_what_was_read_is_refused, 0, 2);
 	tcase_add_test(tc, a_tail_that_goes_back_is_refused);
 	tcase_add_loop_test(tc, a_leave_is_checked, 0, sizeof(bad_leaves) / sizeof(bad_leaves[0]));
 	tcase_add_test(tc, a_lie_is_refused_or_harmless);

@@ -2,10 +2,10 @@
 /*
  * test_link_sim.c - two ends of link.c over simulated TCP, memory and doorbells, in a seeded random order.
  *
- * Each end has a sending and a receiving task. A step of a task is what a thread does between two points at which
- * the other end can be seen to move; a task that finds nothing to do arms and sleeps, and only its doorbell
- * or TCP wakes it, so a lost wake-up ends in "everybody sleeps". Streams are functions of the offset: every byte is
- * compared. A failure prints its seed.
+ * Each end has a sending and a receiving task. A step of a task is what a thread does between two
+ * points at which the other end can be seen to move; a task that finds nothing to do arms and sleeps, and
+ * only its doorbell or TCP wakes it, so a lost wake-up ends in "everybody sleeps". Streams are functions of
+ * the offset: every byte is compared. A failure prints its seed.
  *
  *   XSHIM_SIM_SEEDS=n  number of seeds (default 20000)      XSHIM_SIM_SEED=n  this one alone
  */
@@ -56,7 +56,8 @@ static struct end ends[2];
 static uint64_t rnd, seed_now, chunk;
 static unsigned int ask_one_in, down_one_in;
 static struct {
-	uint64_t bytes_ring, bytes_tcp, ups, downs, leaves, joins, undone, resent, discarded, half_frames, sleeps;
+	uint64_t bytes_ring, bytes_tcp, resent;
+	uint64_t ups, downs, joins, leaves, undone, discarded, half_frames, sleeps;
 } seen;
 
 #define must(cond, ...)									\
@@ -482,7 +483,7 @@ static bool rx_wakes(const struct end *e)
 
 static void start(uint64_t seed)
 {
-	static const uint64_t first[] = { 0, 4090, 0x7ffffff9, 0xfffffffb, 0x7ffffffffffffffd };
+	static const uint64_t first[] = { 0, 4090, 0x7ffffff9, 0xfffffffb, 0x3ffffffffffffffd };
 
 	seed_now = seed;
 	rnd = seed * 0x2545f4914f6cdd1du + 1;
@@ -569,9 +570,9 @@ START_TEST(every_byte_arrives_once_and_in_order_for_all_seeds)
 	}
 	for (uint64_t s = 1; s <= seeds; s++)
 		run(s);
-	printf("sim: %llu seeds: bytes by ring %llu by TCP %llu resent %llu; ups %llu downs %llu joins %llu leaves %llu "
-	       "undone %llu discarded %llu half frames %llu sleeps %llu\n", (unsigned long long)seeds,
-	       (unsigned long long)seen.bytes_ring, (unsigned long long)seen.bytes_tcp,
+	printf("sim: %llu seeds: bytes by ring %llu by TCP %llu resent %llu; ups %llu downs %llu joins %llu "
+	       "leaves %llu undone %llu discarded %llu half frames %llu sleeps %llu\n",
+	       (unsigned long long)seeds, (unsigned long long)seen.bytes_ring, (unsigned long long)seen.bytes_tcp,
 	       (unsigned long long)seen.resent, (unsigned long long)seen.ups, (unsigned long long)seen.downs,
 	       (unsigned long long)seen.joins, (unsigned long long)seen.leaves, (unsigned long long)seen.undone,
 	       (unsigned long long)seen.discarded, (unsigned long long)seen.half_frames,

@@ -35,7 +35,7 @@ app_check() {
 	nginx_check_log
 }
 
-app_label() { echo "a file of $1"; }
+app_label() { [ "$1" = 400MB ] || echo "a file of $1"; }
 app_share() { [ "$1" = 1GiB ] && echo 99 || echo 98; }
 app_half() { echo 50000000; }
 

@@ -3,9 +3,9 @@
 #
 # run.sh [long] [MODEL...] - check the models of the ring protocol with spin, and that each of their mutants is caught.
 #
-# The head of each model lists what is run: "RUN: flags" always, "LONG: flags" with the argument `long`, and
-# "MUTANT flags: NAME..." the faults that -DNAME puts in. A run must be complete and without an error, a
-# mutant must end in one. Exit status: 0, 1, or 77 when spin or a C compiler is missing.
+# The head of each model lists what is run: "RUN: flags" always, "LONG: flags" with the argument `long`,
+# and "MUTANT flags: NAME..." the faults that -DNAME puts in. A run must be complete and without an error,
+# a mutant must end in one. Exit status: 0, 1, 2 for wrong usage, or 77 when spin or the compiler is missing.
 
 set -u
 

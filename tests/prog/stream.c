@@ -3,11 +3,12 @@
  * stream.c - byte-exact stress program for stream sockets.
  *
  *   stream server|fork|client [-s STYLE] [-n CONNECTIONS] [-b BYTES] [-m MAX_MESSAGE] [-S SEED]
- *          [-t SECONDS] [-p LOCAL_PORT] ADDRESS PORT
+ *          [-t SECONDS] [-p LOCAL_PORT] [-x] ADDRESS PORT
  *
  * The client's -n, -b, -m and -S hold for both ends but for -n, which the server needs as well to know
- * when it has served all. `fork` is a server with a child process per connection. Prints one line with the
- * verdict. Status 0: every byte right; 1: a wrong byte, count or call; 2: usage; 3: the deadline passed.
+ * when it has served all. `fork` is a server with a child process per connection. -x: a connection that
+ * poll, select or epoll calls ready and that is not is a failure, too. Prints one line with the verdict.
+ * Status 0: every byte right; 1: a wrong byte, count or call; 2: usage; 3: the deadline passed.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -66,6 +67,8 @@ static void on_alarm(int sig)
 	_exit(3);
 }
 
+static bool exact;	/* -x */
+
 static void set_nonblocking(int fd)
 {
 	int fl = fcntl(fd, F_GETFL);
@@ -84,6 +87,7 @@ void server_greet(struct conn *c, int fd, bool nonblocking)
 		exit(1);
 	}
 	conn_open(c, fd, &h, true, nonblocking);
+	c->exact = exact;
 	if (nonblocking)
 		set_nonblocking(fd);
 }
@@ -115,6 +119,7 @@ static void client_greet(struct conn *c, const struct config *cfg, unsigned int 
 	if (send(fd, &h, sizeof(h), MSG_NOSIGNAL) != (ssize_t)sizeof(h))
 		die("sending the greeting");
 	conn_open(c, fd, &h, false, nonblocking);
+	c->exact = exact;
 	if (nonblocking)
 		set_nonblocking(fd);
 }
@@ -252,7 +257,7 @@ static _Noreturn void usage(const char *why)
 {
 	fprintf(stderr, "stream: %s\nusage: stream server|fork|client [-s threads|lockstep|poll|select|"
 		"epoll-lt|epoll-et] [-n CONNECTIONS] [-b BYTES]\n"
-		"       [-m MAX_MESSAGE] [-S SEED] [-t SECONDS] [-p LOCAL_PORT] ADDRESS PORT\n", why);
+		"       [-m MAX_MESSAGE] [-S SEED] [-t SECONDS] [-p LOCAL_PORT] [-x] ADDRESS PORT\n", why);
 	exit(2);
 }
 
@@ -279,7 +284,7 @@ static void parse(struct config *cfg, int argc, char **argv)
 	if (!cfg->is_server && strcmp(role, "client"))
 		usage("the first argument must be server, fork or client");
 	optind = 2;
-	while ((opt = getopt(argc, argv, "s:n:b:m:S:t:p:")) != -1) {
+	while ((opt = getopt(argc, argv, "s:n:b:m:S:t:p:x")) != -1) {
 		switch (opt) {
 		case 's': cfg->style = parse_style(optarg); break;
 		case 'n': cfg->conns = (unsigned int)strtoul(optarg, NULL, 0); break;
@@ -287,6 +292,7 @@ static void parse(struct config *cfg, int argc, char **argv)
 		case 'm': cfg->max_message = (size_t)strtoull(optarg, NULL, 0); break;
 		case 'S': cfg->seed = strtoull(optarg, NULL, 0); break;
 		case 't': cfg->deadline_s = (unsigned int)strtoul(optarg, NULL, 0); break;
+		case 'x': exact = true; break;
 		case 'p': cfg->local_port = (unsigned int)strtoul(optarg, NULL, 0); break;
 		default: usage("unknown option");
 		}

@@ -65,6 +65,7 @@ struct conn {
 	uint64_t bytes;		/* per direction */
 	size_t max_message;
 	bool nonblocking;
+	bool exact;		/* readiness that turns out to be none is a failure */
 
 	/* sending: only the writing thread uses these */
 	struct rng tx_rng;

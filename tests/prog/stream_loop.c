@@ -111,6 +111,8 @@ struct loop {
 	int listener;
 	int epfd;
 	bool readable[MAX_CONNS], writable[MAX_CONNS];
+	/* The last wait said so: with TCP the next call then does not say EAGAIN. Programs rely on it. */
+	bool said_in[MAX_CONNS], said_out[MAX_CONNS];
 	uint32_t interest[MAX_CONNS];	/* what epoll was told */
 };
 
@@ -158,10 +160,17 @@ static void serve(struct loop *l, unsigned int i)
 
 	if (c->fd < 0)
 		return;
-	for (k = 0; k < BURST && l->readable[i] && !c->rx_eof; k++)
+	for (k = 0; k < BURST && l->readable[i] && !c->rx_eof; k++) {
 		l->readable[i] = conn_recv_some(c);
-	for (k = 0; k < BURST && l->writable[i] && !c->tx_shut; k++)
+		if (k == 0 && c->exact && l->said_in[i] && !l->readable[i])
+			conn_fail(c, "said to be readable, and there is nothing to read", 0);
+	}
+	for (k = 0; k < BURST && l->writable[i] && !c->tx_shut; k++) {
 		l->writable[i] = conn_send_some(c);
+		if (k == 0 && c->exact && l->said_out[i] && !l->writable[i])
+			conn_fail(c, "said to be writable, and there is no room", 0);
+	}
+	l->said_in[i] = l->said_out[i] = false;
 	if (is_done(c)) {
 		finish(c);
 		l->done++;
@@ -191,6 +200,8 @@ static void wait_poll(struct loop *l)
 	for (i = 0; i < n; i++) {
 		if (p[i].revents & POLLNVAL)
 			conn_fail(&l->conns[who[i]], "poll says POLLNVAL", 0);
+		l->said_in[who[i]] = p[i].revents & POLLIN;
+		l->said_out[who[i]] = p[i].revents & POLLOUT;
 		l->readable[who[i]] = p[i].revents & (POLLIN | POLLHUP | POLLERR);
 		l->writable[who[i]] = p[i].revents & (POLLOUT | POLLHUP | POLLERR);
 	}
@@ -229,8 +240,8 @@ static void wait_select(struct loop *l)
 	for (i = 0; i < have; i++) {
 		if (l->conns[i].fd < 0)
 			continue;
-		l->readable[i] = FD_ISSET(l->conns[i].fd, &in);
-		l->writable[i] = FD_ISSET(l->conns[i].fd, &out);
+		l->said_in[i] = l->readable[i] = FD_ISSET(l->conns[i].fd, &in);
+		l->said_out[i] = l->writable[i] = FD_ISSET(l->conns[i].fd, &out);
 	}
 	if (listening && FD_ISSET(l->listener, &in))
 		accept_one(l);
@@ -279,6 +290,8 @@ static void wait_epoll(struct loop *l)
 				(unsigned long long)who);
 			exit(1);
 		}
+		l->said_in[who] = ev[i].events & EPOLLIN;
+		l->said_out[who] = ev[i].events & EPOLLOUT;
 		if (ev[i].events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 			l->readable[who] = true;
 		if (ev[i].events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
