@@ -44,7 +44,9 @@ bool xshim_chan_pump_due(struct xshim_conn *c, struct xshim_chan *ch);
 /* Break the connection: the peer broke the protocol. Returns -ECONNRESET. */
 int xshim_chan_break(struct xshim_conn *c, int fd, enum xshim_reason why);
 /* TCP gave EOF or an error: the peer sends no frame any more; what its ring holds is still to be read. */
-void xshim_chan_peer_gone_locked(struct xshim_conn *c, struct xshim_chan *ch);
+void xshim_chan_peer_gone_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd);
+/* The errno that the program is to get once, as the socket's own pending error; 0: none. take: it gets it now. */
+int xshim_chan_owed(struct xshim_conn *c, bool take);
 
 /*
  * Return to TCP and wait until it is done, at most wait_ms. 0; -EAGAIN when it could not be had in time.

@@ -109,10 +109,10 @@ static void name(struct xshim_conn *c, int fd)
 		if (xshim_tuple_from_socket(&s->tuple, fd) < 0)
 			return;		/* not connected yet */
 		len = sizeof(s->cookie);
-		if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &s->cookie, &len) < 0)
+		if (libc.getsockopt(fd, SOL_SOCKET, SO_COOKIE, &s->cookie, &len) < 0)
 			return;
 		len = sizeof(s->netns);
-		if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &s->netns, &len) < 0)
+		if (libc.getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &s->netns, &len) < 0)
 			return;
 		atomic_store_explicit(&s->named, 1, memory_order_release);
 	}
@@ -141,7 +141,7 @@ void xshim_conn_track(int fd, enum xshim_role role, uint32_t flags)
 	int proto = 0;
 	socklen_t len = sizeof(proto);
 
-	if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &proto, &len) < 0 ||
+	if (libc.getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &proto, &len) < 0 ||
 	    (proto != IPPROTO_TCP && proto != IPPROTO_MPTCP))
 		return;
 	c = new_conn(fd);
@@ -243,7 +243,7 @@ static enum xshim_reason obstacle(struct xshim_conn *c, int fd)
 			return XSHIM_R_STDIO;
 	if (!xshim_slot_is_sole(c->slot, getpid()))
 		return XSHIM_R_SHARED;
-	if (getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len) == 0 && ulp[0])
+	if (libc.getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len) == 0 && ulp[0])
 		return XSHIM_R_ULP;
 	return XSHIM_R_RING;
 }

@@ -44,7 +44,8 @@ struct xshim_chan {
 	_Atomic uint32_t rx_waiters, tx_waiters; /* calls and epoll entries that count on the bell (ready.c) */
 	_Atomic uint32_t gone;		/* the peer's half of the bell is closed */
 	_Atomic uint32_t fin_seen;	/* TCP has given EOF or an error: no frame will come */
-	_Atomic int tcp_err;		/* errno that TCP gave meanwhile, owed to the program */
+	_Atomic uint32_t tcp_dead;	/* an error of the socket: reset, timed out */
+	_Atomic int tcp_err;		/* and its errno, if we took it from the socket: owed to the program */
 	_Atomic uint32_t consult_seen;	/* the peer's hint at our last look */
 	_Atomic uint32_t spin_good;	/* 0..8: how well spinning paid lately */
 	uint32_t spin_skip;

@@ -53,7 +53,7 @@ static void adopt_fds(const struct xshim_arena *a)
 
 	for (int fd = 0; fd < 1024; fd++) {
 		len = sizeof(cookie);
-		if (xshim_fd_peek(fd) || getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) < 0)
+		if (xshim_fd_peek(fd) || libc.getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) < 0)
 			continue;
 		for (uint32_t i = 0; i < top && i < XSHIM_ARENA_SLOTS; i++) {
 			struct xshim_slot *s = xshim_slot_at(a, i);
@@ -79,7 +79,7 @@ static void adopt_fds(const struct xshim_arena *a)
 		if (xshim_fd_peek(fd) || fd == 0)
 			continue;
 		len = sizeof(cookie);
-		if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) < 0)
+		if (libc.getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) < 0)
 			continue;
 		for (int other = 0; other < fd; other++) {
 			c = xshim_conn_get(other);

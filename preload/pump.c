@@ -65,8 +65,12 @@ bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	return true;
 }
 
-/* Nobody will read what we send by ring any more. Both locks. */
-static void peer_dead(struct xshim_conn *c, struct xshim_chan *ch)
+/*
+ * Nobody will read what we send by ring any more. If something lies there unread, TCP would have answered
+ * the peer's end by RST: the error is owed to the program (RESET), and our socket is shut so that the
+ * kernel says what comes after it. Both locks.
+ */
+static void peer_dead(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
 	struct xshim_link *l = &c->slot->link;
 
@@ -74,37 +78,49 @@ static void peer_dead(struct xshim_conn *c, struct xshim_chan *ch)
 	if (l->rx.state == XSHIM_RX_FRAME || l->rx.state == XSHIM_RX_RAW)
 		l->rx.state = XSHIM_RX_RING;
 	if (l->tx.state == XSHIM_TX_RING &&
-	    atomic_load_explicit(&ch->remote.region->tail, memory_order_seq_cst) < l->tx.pos)
+	    atomic_load_explicit(&ch->remote.region->tail, memory_order_seq_cst) < l->tx.pos &&
+	    !atomic_load_explicit(&ch->tcp_dead, memory_order_relaxed)) {
 		xshim_conn_set_flag(c, XSHIM_SLOT_RESET, true);
+		atomic_store_explicit(&ch->fin_seen, 1, memory_order_relaxed);
+		(void)libc.shutdown(fd, SHUT_RDWR);
+	}
 	if (l->tx.state != XSHIM_TX_OUT && l->tx.state != XSHIM_TX_TCP) {
 		l->tx.state = XSHIM_TX_OUT;	/* the kernel answers sends from now on */
 		xshim_conn_reason(c, XSHIM_R_PEER_DIED);
 	}
 }
 
-void xshim_chan_peer_gone_locked(struct xshim_conn *c, struct xshim_chan *ch)
+void xshim_chan_peer_gone_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
 	struct xshim_link *l = &c->slot->link;
 
 	atomic_store_explicit(&ch->fin_seen, 1, memory_order_relaxed);
 	if (atomic_load_explicit(&ch->remote.region->fin, memory_order_acquire) &&
-	    !atomic_load_explicit(&ch->tcp_err, memory_order_relaxed)) {
+	    !atomic_load_explicit(&ch->tcp_dead, memory_order_relaxed)) {
 		xshim_link_leave_undo(l);
 		return;		/* it only closed its own direction and goes on reading */
 	}
-	peer_dead(c, ch);
+	peer_dead(c, ch, fd);
 }
 
-/* Read what there is of the peer's LEAVE. 1: it is complete and taken in; 0: not; or -errno. */
-static int take_frame(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+/*
+ * Read what there is of the peer's LEAVE, or see the end of the stream. kmask: what poll has just said. An error of the
+ * socket stays in it for the program to find. 1: LEAVE is complete and taken in; 0: not; or -errno.
+ */
+static int take_frame(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int kmask)
 {
 	const struct xshim_region_hdr *peer = ch->remote.region;
 	struct xshim_link *l = &c->slot->link;
 	uint8_t byte;
 	ssize_t n;
 
-	if (atomic_load_explicit(&ch->fin_seen, memory_order_relaxed))
+	if (atomic_load_explicit(&ch->fin_seen, memory_order_relaxed) && !(kmask & POLLERR))
 		return 0;
+	if (kmask & POLLERR) {
+		atomic_store_explicit(&ch->tcp_dead, 1, memory_order_relaxed);
+		xshim_chan_peer_gone_locked(c, ch, fd);
+		return 0;
+	}
 	/*
 	 * See that bytes are there /then/ see that no switch was announced: only then are they a frame,
 	 * because the peer announces a down before it writes the first byte of it.
@@ -116,9 +132,12 @@ static int take_frame(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 		/* after our own shutdown(SHUT_RD) the kernel says 0 without a FIN, too */
 		if (n == 0 && xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) && !xshim_tcp_peer_closed(fd))
 			return 0;
-		if (n < 0)
+		if (n < 0) {
+			/* it came just now; the look has taken it from the socket, so we owe it */
 			atomic_store_explicit(&ch->tcp_err, errno, memory_order_relaxed);
-		xshim_chan_peer_gone_locked(c, ch);
+			atomic_store_explicit(&ch->tcp_dead, 1, memory_order_relaxed);
+		}
+		xshim_chan_peer_gone_locked(c, ch, fd);
 		return 0;
 	}
 	if (l->rx.state == XSHIM_RX_RING &&
@@ -167,7 +186,7 @@ static int send_pending(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 }
 
 /* The peer's end of the channel has gone. Both locks. */
-static void peer_hung_up(struct xshim_conn *c, struct xshim_chan *ch)
+static void peer_hung_up(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
 	struct xshim_link *l = &c->slot->link;
 
@@ -177,7 +196,7 @@ static void peer_hung_up(struct xshim_conn *c, struct xshim_chan *ch)
 		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
 	/* A peer that returned to TCP in order has had our LEAVE before; one that had not is dead. */
 	else if (l->tx.state == XSHIM_TX_RING || (l->tx.state == XSHIM_TX_HELD && !l->left))
-		peer_dead(c, ch);
+		peer_dead(c, ch, fd);
 }
 
 int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int kmask)
@@ -191,9 +210,9 @@ int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 		return xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
 	if (l->tx.state == XSHIM_TX_TCP)
 		xshim_chan_up_locked(c, ch, fd);
-	if ((kmask & (POLLIN | POLLRDHUP | POLLERR | POLLHUP)) &&
-	    (l->rx.state == XSHIM_RX_RING || l->rx.state == XSHIM_RX_FRAME))
-		rc = take_frame(c, ch, fd);
+	if (((kmask & (POLLIN | POLLRDHUP | POLLHUP)) &&
+	     (l->rx.state == XSHIM_RX_RING || l->rx.state == XSHIM_RX_FRAME)) || (kmask & POLLERR))
+		rc = take_frame(c, ch, fd, kmask);
 	if (rc < 0)
 		return xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
 	if (xshim_link_leave_due(l, peer) &&
@@ -201,8 +220,10 @@ int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 		xshim_link_leave_begin(l);
 	rc = send_pending(c, ch, fd);
 	if (rc < 0) {
-		atomic_store_explicit(&ch->tcp_err, -rc, memory_order_relaxed);
-		xshim_chan_peer_gone_locked(c, ch);
+		if (rc != -EPIPE)
+			atomic_store_explicit(&ch->tcp_err, -rc, memory_order_relaxed);
+		atomic_store_explicit(&ch->tcp_dead, 1, memory_order_relaxed);
+		xshim_chan_peer_gone_locked(c, ch, fd);
 	}
 	if (l->tx.state == XSHIM_TX_OUT && xshim_conn_flag(c, XSHIM_SLOT_SHUT_DUE)) {
 		xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_DUE, false);
@@ -221,11 +242,27 @@ int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 	if (xshim_link_is_out(l))
 		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
 	else if (atomic_load_explicit(&ch->gone, memory_order_relaxed))
-		peer_hung_up(c, ch);
+		peer_hung_up(c, ch, fd);
 	/* Who sleeps here chose what to wait for by the state that was. */
 	if (l->tx.state != tx_was || l->rx.state != rx_was)
 		xshim_chan_wake_own(ch);
 	return 0;
+}
+
+int xshim_chan_owed(struct xshim_conn *c, bool take)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	int err = 0;
+
+	if (ch)
+		err = take ? atomic_exchange_explicit(&ch->tcp_err, 0, memory_order_relaxed) :
+			     atomic_load_explicit(&ch->tcp_err, memory_order_relaxed);
+	if (!err && xshim_conn_flag(c, XSHIM_SLOT_RESET)) {
+		err = ECONNRESET;
+		if (take)
+			xshim_conn_set_flag(c, XSHIM_SLOT_RESET, false);
+	}
+	return err;
 }
 
 void xshim_chan_wake_own(struct xshim_chan *ch)

@@ -78,8 +78,7 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 		r->tcp_events |= POLLIN;
 		break;
 	}
-	if (fin || xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD | XSHIM_SLOT_RESET) ||
-	    atomic_load_explicit(&ch->tcp_err, memory_order_relaxed))
+	if (fin || xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) || xshim_chan_owed(c, false))
 		r->mask |= POLLIN;
 	switch (l->tx.state) {
 	case XSHIM_TX_RING:
@@ -188,6 +187,8 @@ unsigned int xshim_ready_result(struct xshim_conn *c, struct xshim_chan *ch, int
 		mask |= kmask & POLLIN;
 	if (r->out_from_tcp)
 		mask |= kmask & POLLOUT;
+	if (xshim_chan_owed(c, false))
+		mask |= POLLIN | POLLOUT | POLLRDHUP | POLLERR | POLLHUP;
 	if (kmask & (POLLERR | POLLHUP))
 		mask |= POLLOUT | POLLIN;
 	return mask;

@@ -91,6 +91,25 @@ XSHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
 	return rc;
 }
 
+XSHIM_EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+{
+	struct xshim_conn *c;
+	int err = 0, rc;
+
+	if (level != SOL_SOCKET || name != SO_ERROR)
+		return libc.getsockopt(fd, level, name, value, len);
+	c = xshim_conn_get(fd);
+	rc = libc.getsockopt(fd, level, name, value, len);
+	/* an error that the ring gave and the socket does not know of */
+	if (c && !rc && *len >= sizeof(err) && !*(int *)value)
+		err = xshim_chan_owed(c, true);
+	if (err)
+		memcpy(value, &err, sizeof(err));
+	if (c)
+		xshim_conn_put(c);
+	return rc;
+}
+
 #ifndef TCP_ULP
 #define TCP_ULP 31
 #endif

@@ -24,6 +24,20 @@
 
 #define SLICES 16
 
+/*
+ * A call that has moved bytes reports these; the error that ended it is for the next call, as in TCP.
+ */
+static ssize_t result(struct xshim_conn *c, size_t total, ssize_t rc)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+
+	if (!total)
+		return rc;
+	if (rc < 0 && rc != -EAGAIN && rc != -EINTR && rc != -EPIPE && ch)
+		atomic_store_explicit(&ch->tcp_err, (int)-rc, memory_order_relaxed);
+	return (ssize_t)total;
+}
+
 /* ---- receiving ---- */
 
 static ssize_t tcp_recv(struct xshim_conn *c, int fd, struct xshim_iov *it, uint64_t limit, int flags)
@@ -46,11 +60,10 @@ static ssize_t tcp_recv(struct xshim_conn *c, int fd, struct xshim_iov *it, uint
 }
 
 /* The socket has something to say about the end of the stream. */
-static bool end_is_near(const struct xshim_conn *c, struct xshim_chan *ch)
+static bool end_is_near(struct xshim_conn *c, struct xshim_chan *ch)
 {
-	return atomic_load_explicit(&ch->fin_seen, memory_order_relaxed) ||
-	       atomic_load_explicit(&ch->tcp_err, memory_order_relaxed) ||
-	       xshim_conn_flag(c, XSHIM_SLOT_RESET | XSHIM_SLOT_SHUT_RD);
+	return atomic_load_explicit(&ch->fin_seen, memory_order_relaxed) || xshim_chan_owed(c, false) ||
+	       xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD);
 }
 
 /* A peek that reached a boundary: what follows is on the ring. */
@@ -74,49 +87,39 @@ static ssize_t peek_beyond(struct xshim_conn *c, struct xshim_chan *ch, struct x
 /* Nothing on the ring: what does TCP say? 1: look again; 0: end; -EAGAIN; or -errno. rx_lock held. */
 static ssize_t ring_empty(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
+	struct pollfd p = { .fd = fd, .events = POLLIN | POLLRDHUP };
+	uint32_t got, state, seq, fin;
 	struct xshim_slot *s = c->slot;
-	int err = atomic_exchange_explicit(&ch->tcp_err, 0, memory_order_relaxed);
-	bool frame;
+	struct xshim_link *l = &s->link;
+	int err = xshim_chan_owed(c, true), queued = 0;
 	uint8_t byte;
 	ssize_t n;
 
-	if (err) {
-		xshim_conn_set_flag(c, XSHIM_SLOT_RESET, false);
+	if (err)
 		return -err;
+	if (atomic_load_explicit(&ch->fin_seen, memory_order_relaxed)) {
+		/* the kernel has the last word: 0, or the error that ended it */
+		n = libc.recv(fd, &byte, 1, MSG_DONTWAIT);
+		return n < 0 ? -errno : n > 0 ? xshim_chan_break(c, fd, XSHIM_R_BYPASS) : 0;
 	}
-	if (xshim_conn_flag(c, XSHIM_SLOT_RESET)) {
-		xshim_conn_set_flag(c, XSHIM_SLOT_RESET, false);
-		return -ECONNRESET;
-	}
-	if (atomic_load_explicit(&ch->fin_seen, memory_order_relaxed))
+	if (libc.poll(&p, 1, 0) <= 0 || !p.revents)
+		return -EAGAIN;
+	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) && !(p.revents & POLLERR) &&
+	    !xshim_tcp_peer_closed(fd) && (libc.ioctl(fd, FIONREAD, &queued) < 0 || !queued))
 		return 0;
-	n = libc.recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-	if (n < 0 && errno == EAGAIN)
-		return xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) ? 0 : -EAGAIN;
-	err = errno;
 	if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)
 		return -EAGAIN;
-	if (n == 0 && xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) && !xshim_tcp_peer_closed(fd)) {
-		xshim_lock_drop(&s->tx_lock);
-		return 0;
-	}
-	frame = n > 0;
-	if (frame) {
-		uint32_t got = s->link.rx.frame_got, state = s->link.rx.state;
-		uint32_t seq = atomic_load_explicit(&ch->remote.region->sw_seq, memory_order_seq_cst);
-
-		n = xshim_chan_pump_locked(c, ch, fd, POLLIN);
-		if (n == 0 && got == s->link.rx.frame_got && state == s->link.rx.state &&
-		    seq == s->link.rx.seq)
-			n = -EAGAIN;	/* part of a frame: the rest is on its way */
-		else if (n == 0)
-			n = 1;
-	} else {
-		if (n < 0)
-			atomic_store_explicit(&ch->tcp_err, err, memory_order_relaxed);
-		xshim_chan_peer_gone_locked(c, ch);
-		n = 1;		/* what it published before it went is read first */
-	}
+	got = l->rx.frame_got;
+	state = l->rx.state;
+	fin = atomic_load_explicit(&ch->fin_seen, memory_order_relaxed);
+	seq = atomic_load_explicit(&ch->remote.region->sw_seq, memory_order_seq_cst);
+	n = xshim_chan_pump_locked(c, ch, fd, (unsigned short)p.revents);
+	/* something came of it; else it was part of a frame, and the rest is on its way */
+	if (n == 0)
+		n = got != l->rx.frame_got || state != l->rx.state || seq != l->rx.seq ||
+				    fin != atomic_load_explicit(&ch->fin_seen, memory_order_relaxed) ?
+			    1 :
+			    -EAGAIN;
 	xshim_lock_drop(&s->tx_lock);
 	return n;
 }
@@ -190,7 +193,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 				/* died while sending again: the rest is in its ring */
 				if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)
 					goto out;
-				xshim_chan_peer_gone_locked(c, ch);
+				xshim_chan_peer_gone_locked(c, ch, fd);
 				xshim_lock_drop(&s->tx_lock);
 				continue;
 			}
@@ -232,7 +235,7 @@ static uint64_t socket_deadline(int fd, int option)
 	struct timeval tv;
 	socklen_t len = sizeof(tv);
 
-	if (getsockopt(fd, SOL_SOCKET, option, &tv, &len) < 0 || (!tv.tv_sec && !tv.tv_usec))
+	if (libc.getsockopt(fd, SOL_SOCKET, option, &tv, &len) < 0 || (!tv.tv_sec && !tv.tv_usec))
 		return UINT64_MAX;
 	return xshim_clock_ns() + (uint64_t)tv.tv_sec * 1000000000ull + (uint64_t)tv.tv_usec * 1000;
 }
@@ -289,7 +292,7 @@ ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, s
 				return (ssize_t)total;
 			continue;
 		} else if (rc != -EAGAIN) {
-			return total ? (ssize_t)total : rc;
+			return result(c, total, rc);
 		}
 		if (nonblock)
 			return total ? (ssize_t)total : -EAGAIN;
@@ -410,6 +413,9 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 				n = xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
 			goto out;
 		case XSHIM_TX_OUT:
+			n = -xshim_chan_owed(c, true);
+			if (n)
+				goto out;
 			return XSHIM_PLAIN;
 		default:
 			if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
@@ -495,7 +501,7 @@ ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, s
 			continue;
 		}
 		if (rc != -EAGAIN)
-			return total ? (ssize_t)total : rc;
+			return result(c, total, rc);
 		rc = no_room(c, ch, fd, nonblock, &deadline);
 		if (rc < 0)
 			return total ? (ssize_t)total : rc;
@@ -556,7 +562,7 @@ ssize_t xshim_stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *
 			continue;
 		}
 		if (rc != -EAGAIN)
-			return total ? (ssize_t)total : rc;
+			return result(c, total, rc);
 		rc = no_room(c, ch, fd, nonblock, &deadline);
 		if (rc < 0)
 			return total ? (ssize_t)total : rc;

@@ -20,7 +20,7 @@ static int get_info(int fd, struct tcp_info *ti)
 	socklen_t len = sizeof(*ti);
 
 	memset(ti, 0, sizeof(*ti));
-	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, ti, &len) < 0)
+	if (libc.getsockopt(fd, IPPROTO_TCP, TCP_INFO, ti, &len) < 0)
 		return -errno;
 	/* bytes_retrans is the youngest field that is needed (Linux 4.19) */
 	if (len < offsetof(struct tcp_info, tcpi_bytes_retrans) + sizeof(ti->tcpi_bytes_retrans))

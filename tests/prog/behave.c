@@ -245,7 +245,7 @@ static int listen_at(const char *address, const char *port)
 	return fd;
 }
 
-int another_connection(struct scene *s)
+int young_connection(struct scene *s)
 {
 	struct sockaddr_storage ss;
 	socklen_t len;
@@ -263,6 +263,13 @@ int another_connection(struct scene *s)
 		die("accept");
 	/* no small message waits for an acknowledgement */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	return fd;
+}
+
+int another_connection(struct scene *s)
+{
+	int fd = young_connection(s);
+
 	s->connections++;
 	warm_up(s, fd);
 	return fd;

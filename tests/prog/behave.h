@@ -33,7 +33,8 @@ void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Wait until the other process is here too. False: it is gone. */
 bool barrier(struct scene *s);
-/* Another connection between the two, warmed up. */
+/* Another connection between the two, fresh or warmed up. */
+int young_connection(struct scene *s);
 int another_connection(struct scene *s);
 /* Exchange single bytes until the script says that the connection is where it should be. */
 void warm_up(struct scene *s, int fd);

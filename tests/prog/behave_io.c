@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -350,6 +352,97 @@ static void options(struct scene *s)
 	barrier(s);
 }
 
+/* Wait until readable by one means or another. */
+static void wait_readable(int fd, int ep, int how)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct epoll_event ev;
+	fd_set set;
+
+	FD_ZERO(&set);
+	FD_SET(fd, &set);
+	if ((how == 0 ? epoll_wait(ep, &ev, 1, -1) : how == 1 ? poll(&p, 1, -1) :
+	     select(fd + 1, &set, NULL, NULL, NULL)) != 1)
+		die("waiting");
+}
+
+/* Requests and answers: what is said to be readable is, every time. Programs take EAGAIN there for an error. */
+/* Ask for room before a request, as event loops do: nothing can be readable then. */
+static int wait_writable(int fd, int ep)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLOUT };
+	int untrue = 0;
+
+	if (epoll_ctl(ep, EPOLL_CTL_MOD, fd, &ev) < 0)
+		die("epoll_ctl");
+	do {
+		if (epoll_wait(ep, &ev, 1, -1) != 1)
+			die("epoll_wait");
+		untrue += !!(ev.events & EPOLLIN);
+	} while (!(ev.events & EPOLLOUT));
+	ev.events = EPOLLIN;
+	if (epoll_ctl(ep, EPOLL_CTL_MOD, fd, &ev) < 0)
+		die("epoll_ctl");
+	return untrue;
+}
+
+static int count_untrue(struct scene *s, int fd, int how, int rounds)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	int ep = epoll_create1(0), i, untrue = 0;
+	char c = 0;
+
+	if (epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev) < 0)
+		die("epoll_ctl");
+	while (rounds--) {
+		if (!s->is_server && how == 0)
+			untrue += wait_writable(fd, ep);
+		if (!s->is_server && send(fd, &c, 1, 0) != 1)
+			die("send");
+		for (i = 0; i < 10; i++) {
+			wait_readable(fd, ep, how);
+			if (recv(fd, &c, 1, MSG_DONTWAIT) == 1)
+				break;
+			untrue++;
+		}
+		if (i == 10)
+			die("readable ten times and nothing there");
+		if (s->is_server && send(fd, &c, 1, 0) != 1)
+			die("send");
+	}
+	close(ep);
+	return untrue;
+}
+
+static const char *const ways[] = { "epoll", "poll", "select" };
+
+static void true_readiness(struct scene *s)
+{
+	int how;
+
+	for (how = 0; how < 3; how++)
+		say("%s: untrue %d times", ways[how], count_untrue(s, s->fd, how, 5000));
+	barrier(s);
+}
+
+/* The same while connections are young, and so at the time when they move to a ring. */
+static void true_readiness_when_young(struct scene *s)
+{
+	int how, i, untrue, fd;
+
+	for (how = 0; how < 3; how++) {
+		untrue = 0;
+		for (i = 0; i < 15; i++) {
+			fd = young_connection(s);
+			untrue += count_untrue(s, fd, how, 300);
+			barrier(s);
+			close(fd);
+		}
+		say("%s: untrue %d times", ways[how], untrue);
+	}
+	barrier(s);
+}
+
 const struct scene_case scenes_io[] = {
 	{ "receive_timeout", receive_timeout },
 	{ "waitall", waitall },
@@ -358,6 +451,8 @@ const struct scene_case scenes_io[] = {
 	{ "send_timeout", send_timeout },
 	{ "queued", queued },
 	{ "receive_low_water", receive_low_water },
+	{ "true_readiness", true_readiness },
+	{ "true_readiness_when_young", true_readiness_when_young },
 	{ "send_file", send_file },
 	{ "options", options },
 	{ NULL, NULL },
