@@ -10,6 +10,9 @@
 #define XSHIM_CHANNEL_H
 #include "conn.h"
 
+/* An honest peer makes one switch for each that we cross; one that makes more is not followed for ever. */
+#define XSHIM_CROSSINGS 8
+
 /* Our half, descriptors moved to private numbers; NULL and *why when it cannot be had. */
 struct xshim_chan *xshim_chan_new(enum xshim_reason *why);
 /* Drop one that was never attached. NULL is fine. */

@@ -42,7 +42,8 @@ struct xshim_chan {
 	struct xshim_remote remote;
 	_Atomic uint32_t bell_maybe;	/* the bell was seen readable since it was last emptied */
 	_Atomic uint32_t rx_waiters, tx_waiters; /* calls and epoll entries that count on the bell (ready.c) */
-	_Atomic uint32_t gone;		/* the peer's half of the bell is closed */
+	_Atomic uint32_t gone;		/* the peer's half of the channel is closed */
+	_Atomic uint32_t bell_dead;	/* the peer shut our bell down: always readable, no use any more */
 	_Atomic uint32_t fin_seen;	/* TCP has given EOF or an error: no frame will come */
 	_Atomic uint32_t tcp_dead;	/* an error of the socket: reset, timed out */
 	_Atomic int tcp_err;		/* and its errno, if we took it from the socket: owed to the program */

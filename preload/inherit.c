@@ -45,50 +45,55 @@ void xshim_inherit_cross(bool on)
 			libc.fcntl(xshim_old_arena_fds[i], F_SETFD, flags);
 }
 
-static void adopt_fds(const struct xshim_arena *a)
+/* The slot of this arena that holds the socket and that this process shares, or NULL. */
+static struct xshim_slot *slot_of_cookie(const struct xshim_arena *a, uint64_t cookie)
 {
-	uint64_t cookie;
-	socklen_t len;
 	uint32_t top = atomic_load_explicit(&a->hdr->high_water, memory_order_acquire);
 
+	for (uint32_t i = 0; i < top && i < XSHIM_ARENA_SLOTS; i++) {
+		struct xshim_slot *s = xshim_slot_at(a, i);
+
+		if (atomic_load_explicit(&s->state, memory_order_acquire) != XSHIM_SLOT_USED ||
+		    !atomic_load_explicit(&s->named, memory_order_acquire) || s->cookie != cookie)
+			continue;
+		for (int k = 0; k < XSHIM_ARENA_SHARERS; k++)
+			if (atomic_load_explicit(&s->sharers[k], memory_order_relaxed) ==
+			    (uint32_t)getpid())
+				return s;
+	}
+	return NULL;
+}
+
+/* One socket under several numbers is one connection. */
+static struct xshim_conn *conn_of_slot(const struct xshim_slot *s)
+{
+	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_CONN); i++) {
+		struct xshim_conn *c = (struct xshim_conn *)xshim_obj_at(XSHIM_OBJ_CONN, i);
+
+		if (c && c->slot == s)
+			return c;
+	}
+	return NULL;
+}
+
+static void adopt_fds(const struct xshim_arena *a)
+{
 	for (int fd = 0; fd < 1024; fd++) {
-		len = sizeof(cookie);
+		struct xshim_slot *s;
+		struct xshim_conn *c;
+		uint64_t cookie;
+		socklen_t len = sizeof(cookie);
+
 		if (xshim_fd_peek(fd) || libc.getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) < 0)
 			continue;
-		for (uint32_t i = 0; i < top && i < XSHIM_ARENA_SLOTS; i++) {
-			struct xshim_slot *s = xshim_slot_at(a, i);
-			bool held = false;
-
-			if (atomic_load_explicit(&s->state, memory_order_acquire) != XSHIM_SLOT_USED ||
-			    !atomic_load_explicit(&s->named, memory_order_acquire) ||
-			    s->cookie != cookie)
-				continue;
-			for (int k = 0; k < XSHIM_ARENA_SHARERS; k++)
-				held = held || atomic_load_explicit(&s->sharers[k],
-								    memory_order_relaxed) ==
-						       (uint32_t)getpid();
-			if (held)
-				xshim_conn_adopt(fd, a, s);
-			break;
-		}
-	}
-	/* one socket under several numbers is one connection */
-	for (int fd = 0; fd < 1024; fd++) {
-		struct xshim_conn *c;
-
-		if (xshim_fd_peek(fd) || fd == 0)
+		s = slot_of_cookie(a, cookie);
+		if (!s)
 			continue;
-		len = sizeof(cookie);
-		if (libc.getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) < 0)
-			continue;
-		for (int other = 0; other < fd; other++) {
-			c = xshim_conn_get(other);
-			if (!c)
-				continue;
-			if (c->slot && c->slot->cookie == cookie)
-				xshim_fd_set(fd, &c->obj);
-			xshim_conn_put(c);
-		}
+		c = conn_of_slot(s);
+		if (c)
+			xshim_fd_set(fd, &c->obj);
+		else
+			xshim_conn_adopt(fd, a, s);
 	}
 }
 

@@ -100,8 +100,7 @@ static int one_round(struct pollfd *fds, nfds_t n, struct work *k, const struct 
 		if ((w->ready.tcp_events & POLLOUT) && (!w->ready.out_from_tcp || (w->what & POLLOUT)))
 			k->p[i].events |= POLLOUT;
 		w->bell = (int)total;
-		k->p[total++] = (struct pollfd){ .fd = w->ch->local.fds[XSHIM_LOCAL_BELL],
-						 .events = POLLIN };
+		k->p[total++] = (struct pollfd){ .fd = xshim_ready_bell_fd(w->ch), .events = POLLIN };
 		k->p[total++] = (struct pollfd){ .fd = xshim_ready_peer_fd(w->ch) };
 		if ((w->what & POLLOUT) && !(w->ready.mask & POLLOUT)) {
 			stall = xshim_stall(w->conn, w->ch);

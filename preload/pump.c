@@ -7,6 +7,7 @@
  */
 #include "channel.h"
 #include "options.h"
+#include "ready.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -74,8 +75,11 @@ static void peer_dead(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
 	struct xshim_link *l = &c->slot->link;
 
-	/* What the peer had on its ring is still there for us, whether it was leaving or not. */
-	if (l->rx.state == XSHIM_RX_FRAME || l->rx.state == XSHIM_RX_RAW)
+	/*
+	 * What the peer had on its ring is still there for us, if it was leaving, too. In RAW the socket
+	 * comes first; the rest is taken from the ring when it has nothing more (stream.c).
+	 */
+	if (l->rx.state == XSHIM_RX_FRAME)
 		l->rx.state = XSHIM_RX_RING;
 	if (l->tx.state == XSHIM_TX_RING &&
 	    atomic_load_explicit(&ch->remote.region->tail, memory_order_seq_cst) < l->tx.pos &&
@@ -305,7 +309,7 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 
 	while ((ch = xshim_conn_chan(c))) {
 		struct pollfd p[2] = { { .fd = fd, .events = POLLIN | POLLRDHUP },
-				       { .fd = ch->local.fds[XSHIM_LOCAL_BELL], .events = POLLIN } };
+				       { .fd = xshim_ready_bell_fd(ch), .events = POLLIN } };
 		uint64_t now;
 		bool stuck;
 
@@ -316,7 +320,8 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 			return -EAGAIN;
 		}
 		/* Empty the bell /then/ look: a ring after this is seen by the poll below. */
-		(void)ch->be->hush(&ch->local);
+		if (ch->be->hush(&ch->local) == -EPIPE)
+			atomic_store_explicit(&ch->bell_dead, 1, memory_order_relaxed);
 		if (s->link.tx.state == XSHIM_TX_RING && !s->link.want_leave) {
 			xshim_link_leave_ask(&s->link, ch->local.region);
 			xshim_conn_reason(c, why);

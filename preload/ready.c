@@ -50,16 +50,15 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 		if (rc < 0)
 			return rc;
 		if (crossed) {
-			moved = 1;
 			xshim_count(&c->slot->n.switches, 1);
 			xshim_chan_ring(c, ch);
 			xshim_chan_note(c, ch);
 		}
-		if (step == XSHIM_RX_STEP_POS) {
+		if (!crossed && step == XSHIM_RX_STEP_POS) {
 			if (xshim_chan_learn_pos(c, ch, fd) < 0)
 				return -EPROTO;
 		}
-	} while (step == XSHIM_RX_STEP_POS);
+	} while (step == XSHIM_RX_STEP_POS || (crossed && ++moved <= XSHIM_CROSSINGS));
 	switch (step) {
 	case XSHIM_RX_STEP_TCP:
 		r->in_from_tcp = true;
@@ -130,7 +129,7 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 	struct xshim_slot *s = c->slot;
 	struct xshim_link *l = &s->link;
 	uint64_t head;
-	int rc;
+	int rc, rounds = 0;
 
 	if (!both_locks(s)) {
 		/* a handler that interrupted us: nothing is known, the caller must not sleep */
@@ -145,7 +144,11 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 		/* Empty the bell /then/ store the wishes /then/ look. */
 		if (heard) {
 			xshim_count(&s->n.bells_got, 1);
-			(void)ch->be->hush(&ch->local);
+			if (ch->be->hush(&ch->local) == -EPIPE) {
+				atomic_store_explicit(&ch->bell_dead, 1, memory_order_relaxed);
+				atomic_store_explicit(&ch->gone, 1, memory_order_relaxed);
+				(void)xshim_chan_pump_locked(c, ch, fd, 0);
+			}
 		}
 		/*
 		 * A wish is a place on one path: who crosses to the other has to store it anew; so has
@@ -157,7 +160,9 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 			xshim_rx_want(l, ch->local.region, true);
 			xshim_tx_want(l, ch->local.region, wish_for_space(l, ch));
 			rc = look_locked(c, ch, fd, r);
-		} while (rc > 0 || (rc == 0 && l->rx.head != head));
+		} while ((rc > 0 && ++rounds < XSHIM_CROSSINGS) || (rc == 0 && l->rx.head != head));
+		if (rc > 0)
+			r->mask |= POLLIN;	/* it cannot be that much is going on; do not sleep */
 		if (heard && rc == 0 && others_wait(ch, arm, r->mask))
 			(void)ch->be->ring_self(&ch->local);
 	} else {
@@ -196,8 +201,12 @@ unsigned int xshim_ready_result(struct xshim_conn *c, struct xshim_chan *ch, int
 
 void xshim_ready_peer_hup(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
+	struct pollfd p = { .fd = fd, .events = POLLIN | POLLRDHUP };
+
 	atomic_store_explicit(&ch->gone, 1, memory_order_relaxed);
-	(void)xshim_chan_pump(c, ch, fd, POLLIN);
+	if (libc.poll(&p, 1, 0) < 0)
+		p.revents = 0;
+	(void)xshim_chan_pump(c, ch, fd, (unsigned short)p.revents);
 }
 
 int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch)
@@ -317,7 +326,7 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 			goto out;
 	}
 	p[0] = (struct pollfd){ .fd = fd, .events = (short)r.tcp_events };
-	p[1] = (struct pollfd){ .fd = ch->local.fds[XSHIM_LOCAL_BELL], .events = POLLIN };
+	p[1] = (struct pollfd){ .fd = xshim_ready_bell_fd(ch), .events = POLLIN };
 	/* no events: only POLLHUP, when the peer's process has gone or dropped the channel */
 	p[2] = (struct pollfd){ .fd = xshim_ready_peer_fd(ch) };
 	/* Only what concerns us: the socket's own POLLIN would not sleep while it holds data for later. */

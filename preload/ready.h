@@ -68,6 +68,12 @@ static inline int xshim_ready_peer_fd(const struct xshim_chan *ch)
 	return atomic_load_explicit(&ch->gone, memory_order_relaxed) ? -1 : ch->remote.bell;
 }
 
+static inline int xshim_ready_bell_fd(const struct xshim_chan *ch)
+{
+	return atomic_load_explicit(&ch->bell_dead, memory_order_relaxed) ? -1 :
+									  ch->local.fds[XSHIM_LOCAL_BELL];
+}
+
 void xshim_ready_peer_hup(struct xshim_conn *c, struct xshim_chan *ch, int fd);
 
 /*

@@ -136,6 +136,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 	uint64_t limit, last_limit = 0;
 	ssize_t n, last_n = 0;
 	bool crossed, ring = false;
+	int crossings = 0;
 
 	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
 		return -EAGAIN;
@@ -147,6 +148,10 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			xshim_count(&s->n.switches, 1);
 			xshim_chan_ring(c, ch);
 			xshim_chan_note(c, ch);
+			n = -EAGAIN;
+			if (++crossings > XSHIM_CROSSINGS)
+				goto out;
+			continue;
 		}
 		switch (step) {
 		case XSHIM_RX_STEP_POS:
@@ -190,11 +195,9 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 		if (step == last_step && limit == last_limit) {
 			n = last_n;
 			if (n == 0 && l->rx.state == XSHIM_RX_RAW) {
-				/* died while sending again: the rest is in its ring */
-				if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)
-					goto out;
-				xshim_chan_peer_gone_locked(c, ch, fd);
-				xshim_lock_drop(&s->tx_lock);
+				/* it died while sending again: the rest is in its ring */
+				l->rx.state = XSHIM_RX_RING;
+				atomic_store_explicit(&ch->fin_seen, 1, memory_order_relaxed);
 				continue;
 			}
 			goto out;
@@ -210,6 +213,10 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 				xshim_rx_took_tcp(l, (uint64_t)n);
 			}
 			goto out;
+		}
+		if (n < 0 && n != -EAGAIN && l->rx.state == XSHIM_RX_RAW) {
+			atomic_store_explicit(&ch->tcp_err, (int)-n, memory_order_relaxed);
+			n = 0;
 		}
 		if (n < 0 && n != -EAGAIN)
 			goto out;
@@ -395,6 +402,9 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 	if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)
 		return -EAGAIN;
 	for (;;) {
+		n = -xshim_chan_owed(c, true);
+		if (n)
+			goto out;
 		switch (l->tx.state) {
 		case XSHIM_TX_TCP:
 			if (xshim_chan_up_locked(c, ch, fd))
@@ -413,9 +423,6 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 				n = xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
 			goto out;
 		case XSHIM_TX_OUT:
-			n = -xshim_chan_owed(c, true);
-			if (n)
-				goto out;
 			return XSHIM_PLAIN;
 		default:
 			if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
@@ -580,13 +587,15 @@ int xshim_stream_inq(struct xshim_conn *c, int fd, int *bytes)
 	enum xshim_rx_step step;
 	uint64_t limit = 0, sum = 0;
 	bool crossed;
-	int tcp = 0, rc;
+	int tcp = 0, crossings = 0, rc;
 
 	if (!ch || xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
 		return libc.ioctl(fd, FIONREAD, bytes) < 0 ? -errno : 0;
-	rc = xshim_rx_next(&s->link, ch->local.region, ch->remote.region, &step, &limit, &crossed);
-	if (!rc && crossed)
-		xshim_chan_ring(c, ch);
+	do {
+		rc = xshim_rx_next(&s->link, ch->local.region, ch->remote.region, &step, &limit, &crossed);
+		if (!rc && crossed)
+			xshim_chan_ring(c, ch);
+	} while (!rc && crossed && ++crossings < XSHIM_CROSSINGS);
 	if (!rc && step == XSHIM_RX_STEP_RING)
 		sum = limit;
 	else if (!rc && step != XSHIM_RX_STEP_FRAME)

@@ -184,7 +184,6 @@ int xshim_rx_next(struct xshim_link *l, struct xshim_region_hdr *own, const stru
 	*limit = 0;
 	if (l->error)
 		return -EPROTO;
-again:
 	switch (l->rx.state) {
 	case XSHIM_RX_TCP:
 		*step = XSHIM_RX_STEP_TCP;
@@ -205,9 +204,10 @@ again:
 			*limit = at - l->rx.pos;
 			return 0;
 		}
+		/* One at a time: a peer that announces as fast as we ack must not keep us here. */
 		cross(l, own);
 		*crossed = true;
-		goto again;
+		return 0;
 	case XSHIM_RX_RING:
 		*step = XSHIM_RX_STEP_RING;
 		/*
@@ -228,7 +228,7 @@ again:
 		}
 		cross(l, own);
 		*crossed = true;
-		goto again;
+		return 0;
 	case XSHIM_RX_FRAME:
 		*step = XSHIM_RX_STEP_FRAME;
 		*limit = XSHIM_FRAME_BYTES - l->rx.frame_got;

@@ -131,7 +131,8 @@ enum xshim_rx_step {
 
 /*
  * Look at the peer's words, cross a boundary that has been reached (publishing ack), and say what is to
- * be read next. *crossed is set when a switch was crossed: the caller rings the doorbell.
+ * be read next. *crossed is set when a switch was crossed: *limit is 0 then, the caller rings the doorbell, stores its
+ * wish anew if it has one, and asks again, a bounded number of times.
  * -EPROTO as above.
  */
 int xshim_rx_next(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer,

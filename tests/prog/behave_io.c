@@ -386,28 +386,33 @@ static int wait_writable(int fd, int ep)
 	return untrue;
 }
 
+/* A request is a byte, an answer two bytes by two calls, so that the second may come at any time. */
 static int count_untrue(struct scene *s, int fd, int how, int rounds)
 {
 	struct epoll_event ev = { .events = EPOLLIN };
-	int ep = epoll_create1(0), i, untrue = 0;
-	char c = 0;
+	int ep = epoll_create1(0), untrue = 0, tries;
+	ssize_t want, n;
+	char c[2] = { 0 };
 
 	if (epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev) < 0)
 		die("epoll_ctl");
 	while (rounds--) {
 		if (!s->is_server && how == 0)
 			untrue += wait_writable(fd, ep);
-		if (!s->is_server && send(fd, &c, 1, 0) != 1)
+		if (!s->is_server && send(fd, c, 1, 0) != 1)
 			die("send");
-		for (i = 0; i < 10; i++) {
+		tries = 0;
+		for (want = s->is_server ? 1 : 2; want; want -= n) {
 			wait_readable(fd, ep, how);
-			if (recv(fd, &c, 1, MSG_DONTWAIT) == 1)
-				break;
+			n = recv(fd, c, sizeof(c), MSG_DONTWAIT);
+			if (n > 0)
+				continue;
+			n = 0;
 			untrue++;
+			if (++tries == 10)
+				die("readable ten times and nothing there");
 		}
-		if (i == 10)
-			die("readable ten times and nothing there");
-		if (s->is_server && send(fd, &c, 1, 0) != 1)
+		if (s->is_server && (send(fd, c, 1, 0) != 1 || send(fd, c, 1, 0) != 1))
 			die("send");
 	}
 	close(ep);
