@@ -14,6 +14,7 @@ struct wait {
 	struct xshim_eset *set;
 	struct epoll_event *events;
 	int max, n;
+	uint64_t number;		/* 0: not yet given */
 	int stall_ms;			/* look again after so long, -1: no need */
 	struct xshim_conn *leaving[HELD]; /* held: their channel is to be taken away */
 	int leavings;
@@ -75,6 +76,8 @@ static void collect(struct wait *w)
 	bool stays;
 
 	w->stall_ms = -1;
+	if (!w->number)
+		w->number = ++set->waits;
 	while (w->n < w->max && (r = set->list_head)) {
 		set->list_head = r->next_listed;
 		if (!set->list_head)
@@ -89,8 +92,15 @@ static void collect(struct wait *w)
 				mask = 0;
 			r->quiet = false;
 			if (mask) {
-				w->events[w->n].events = mask;
-				w->events[w->n++].data.u64 = r->data;
+				/* one answer names an entry once */
+				if (r->told_by == w->number) {
+					w->events[r->told_at].events |= mask;
+				} else {
+					r->told_by = w->number;
+					r->told_at = w->n;
+					w->events[w->n].events = mask;
+					w->events[w->n++].data.u64 = r->data;
+				}
 				if (r->events & EPOLLONESHOT)
 					r->disabled = true;
 				else
@@ -254,7 +264,7 @@ static int do_wait(int epfd, struct epoll_event *events, int max, int64_t timeou
 
 			if (xshim_eset_lock(&set->lock)) {
 				sort(&w, n);
-				if (w.n < max)
+				if (!w.n)
 					collect(&w);
 				xshim_eset_unlock(&set->lock);
 				take_away(&w);

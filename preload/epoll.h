@@ -37,6 +37,8 @@ struct xshim_reg {			/* a connection in a set */
 	bool rx_wait, tx_wait;		/* counted in the channel's waiters */
 	uint32_t kmask;			/* lasting bits the kernel gave last: RDHUP HUP ERR PRI */
 	int bell, peer_bell;		/* the numbers that were added */
+	uint64_t told_by;		/* the wait that reported it last, and where in its answer */
+	int told_at;
 	struct xshim_reg *next_listed;
 };
 
@@ -47,6 +49,7 @@ struct xshim_eset {
 	_Atomic uint32_t tagged;	/* entries with a tag: results must be looked at */
 	struct xshim_reg *regs;		/* structure lock */
 	struct xshim_reg *list_head, *list_tail; /* ready list, the set's lock */
+	uint64_t waits;			/* the set's lock: numbers the waits */
 	_Atomic uint32_t waiting;	/* threads inside epoll_wait */
 	int kick;			/* eventfd in the set that wakes them, or 0 */
 };

@@ -35,7 +35,7 @@ done
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/xshim-models.XXXXXX") || exit 1
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' HUP INT TERM
-cd "$tmp" || exit 1
+mkdir "$tmp/work" && cd "$tmp/work" || exit 1
 
 failures=0
 states_total=0
@@ -83,7 +83,7 @@ for m in $models; do
 	{
 		list 'RUN:' "$m"
 		[ $long = yes ] && list 'LONG:' "$m"
-	} >"$tmp.runs"
+	} >"$tmp/runs"
 	while read -r flags; do
 		# shellcheck disable=SC2086 # flags are words
 		search "$m" -O2 $flags </dev/null
@@ -94,11 +94,11 @@ for m in $models; do
 		fi
 		states_total=$(awk -v a="$states_total" -v b="${states:-0}" 'BEGIN { printf "%.0f", a + b }')
 		printf '%-58s %12s %7s  %s\n' "$m $flags" "${states:-?}" "${errors:-?}" "$verdict"
-	done <"$tmp.runs"
-	rm -f "$tmp.runs"
+	done <"$tmp/runs"
+	rm -f "$tmp/runs"
 done
 for m in $models; do
-	list 'MUTANT' "$m" >"$tmp.runs"
+	list 'MUTANT' "$m" >"$tmp/runs"
 	while IFS=: read -r flags names; do
 		for name in $names; do
 			# shellcheck disable=SC2086
@@ -113,8 +113,8 @@ for m in $models; do
 			fi
 			printf '%-58s %12s %7s  %s\n' "$m$flags -D$name" "${states:-?}" "${errors:-?}" "$verdict"
 		done
-	done <"$tmp.runs"
-	rm -f "$tmp.runs"
+	done <"$tmp/runs"
+	rm -f "$tmp/runs"
 done
 echo "models: $states_total states without an error, $caught of $mutants mutants caught, $failures failures"
 [ $failures -eq 0 ]
