@@ -107,7 +107,7 @@ static const struct {
 
 void xshim_libc_init(void)
 {
-	static __thread _Bool inside;
+	static __thread _Bool inside __attribute__((tls_model("initial-exec")));
 
 	if (inside)
 		return;
