@@ -102,7 +102,12 @@ end_third() {
 	job_wait third 10
 } 2>/dev/null
 
-stop_third_at_exit() { [ -n "${JOB_PID[third]:-}" ] && end_third; clean_up; }
+stop_third_at_exit() {
+	local status=$?
+	[ -n "${JOB_PID[third]:-}" ] && end_third
+	(exit $status)		# clean_up ends with the status it finds
+	clean_up
+}
 THIRD=
 trap stop_third_at_exit EXIT
 
