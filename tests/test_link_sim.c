@@ -442,6 +442,7 @@ static void rx_step(struct end *e)
 	if (crossed) {
 		ring_bell(e->other);
 		e->rx.armed = false;	/* the wish was for the other path */
+		return;
 	}
 	switch (e->rx.step) {
 	case XSHIM_RX_STEP_POS:
