@@ -2,6 +2,7 @@
 /* epoll.c - epoll_wait and its relatives: tagged events into the program's (epoll.h). */
 #include "client.h"
 #include "eset.h"
+#include "options.h"
 #include "ready.h"
 
 #include <errno.h>
@@ -15,13 +16,26 @@ struct wait {
 	struct epoll_event *events;
 	int max, n;
 	uint64_t number;		/* 0: not yet given */
+	bool arming;			/* about to sleep: arm all */
 	int stall_ms;			/* look again after so long, -1: no need */
 	struct xshim_conn *leaving[HELD]; /* held: their channel is to be taken away */
 	int leavings;
 };
 
-/* What the program is to be told of r now; looks with arm, so nothing is missed afterwards. Set lock held. */
-static uint32_t evaluate(struct wait *w, struct xshim_reg *r)
+/*
+ * May r go unarmed until somebody is about to sleep? Only what comes on the ring can be seen without the
+ * kernel, and only by a thread that will look.
+ */
+static bool may_be_hot(struct wait *w, struct xshim_reg *r, const struct xshim_ready *rdy, unsigned int dir)
+{
+	return !w->arming && (dir & POLLIN) && !rdy->in_from_tcp &&
+	       r->conn->slot->link.rx.state == XSHIM_RX_RING &&
+	       (!(dir & POLLOUT) || (rdy->mask & POLLOUT)) &&
+	       atomic_load_explicit(&w->set->waiting, memory_order_seq_cst) == 1;
+}
+
+/* What the program is to be told of r now. *hot: it was not armed. Set lock held. */
+static uint32_t evaluate(struct wait *w, struct xshim_reg *r, bool *hot)
 {
 	struct xshim_conn *c = r->conn;
 	struct xshim_chan *ch = xshim_conn_chan(c);
@@ -34,10 +48,17 @@ static uint32_t evaluate(struct wait *w, struct xshim_reg *r)
 	uint32_t mask;
 	int stall;
 
+	*hot = false;
 	if (!ch)
 		return 0;
-	if (xshim_ready_look(c, ch, r->fd, dir, &rdy) < 0)
+	if (xshim_ready_look(c, ch, r->fd, 0, &rdy) < 0)
 		r->tcp_dirty = true;
+	*hot = may_be_hot(w, r, &rdy, dir) && xshim_eset_heat(w->set, r, c->slot->link.rx.head);
+	if (!*hot) {
+		xshim_eset_cool(w->set, r);
+		if (xshim_ready_look(c, ch, r->fd, dir, &rdy) < 0)
+			r->tcp_dirty = true;
+	}
 	if (r->tcp_dirty || ((dir & POLLIN) && rdy.in_from_tcp) || ((dir & POLLOUT) && rdy.out_from_tcp)) {
 		p = (struct pollfd){ .fd = r->fd,
 				     .events = (short)(rdy.tcp_events | POLLRDHUP | POLLPRI) };
@@ -73,7 +94,7 @@ static void collect(struct wait *w)
 	struct xshim_eset *set = w->set;
 	struct xshim_reg *r, *last = set->list_tail;
 	uint32_t mask;
-	bool stays;
+	bool stays, hot;
 
 	w->stall_ms = -1;
 	if (!w->number)
@@ -87,7 +108,7 @@ static void collect(struct wait *w)
 		if (r->attached && !r->disabled) {
 			int stall_before = w->stall_ms;
 
-			mask = evaluate(w, r);
+			mask = evaluate(w, r, &hot);
 			if (r->quiet && (r->events & EPOLLET) && !(mask & EPOLLOUT))
 				mask = 0;
 			r->quiet = false;
@@ -115,6 +136,57 @@ static void collect(struct wait *w)
 		if (r == last)
 			break;
 	}
+}
+
+/* Hot entries whose peer has moved go to the ready list; all: all of them. True if there was one. */
+static bool hot_to_ready(struct xshim_eset *set, bool all)
+{
+	bool some = false;
+
+	for (int i = set->hots - 1; i >= 0; i--) {
+		struct xshim_reg *r = set->hot[i];
+		struct xshim_chan *ch = xshim_conn_chan(r->conn);
+
+		if (!all && ch && atomic_load_explicit(&ch->remote.region->head, memory_order_acquire) == r->seen_head)
+			continue;
+		xshim_eset_cool(set, r);
+		r->quiet = false;
+		xshim_eset_list(set, r);
+		some = true;
+	}
+	return some;
+}
+
+/* A bounded busy wait on the hot entries, while such waits have paid lately. Set lock held. */
+static bool spin_hot(struct xshim_eset *set)
+{
+	uint64_t end;
+
+	if (!set->hots || !xshim_spin_allowed() || (!set->spin_good && ++set->spin_skip % 64))
+		return false;
+	end = xshim_clock_ns() + xshim_opt.spin_us * 1000;
+	do {
+		for (int i = 0; i < 8; i++) {
+			if (hot_to_ready(set, false)) {
+				if (set->spin_good < 8)
+					set->spin_good++;
+				return true;
+			}
+			xshim_relax();
+		}
+	} while (xshim_clock_ns() < end);
+	set->spin_good /= 2;
+	return false;
+}
+
+/* Nobody looks at the set for a while: what is hot must ring. Set lock held. */
+static void arm_hot(struct wait *w)
+{
+	if (!hot_to_ready(w->set, true))
+		return;
+	w->arming = true;
+	collect(w);
+	w->arming = false;
 }
 
 /* Sort what the kernel gave, events[from..from+k): plain ones stay, tagged ones go to the ready list. */
@@ -199,7 +271,14 @@ static int wait_tagged(struct xshim_eset *set, int epfd, struct epoll_event *eve
 	for (;;) {
 		if (!xshim_eset_lock(&set->lock))
 			return libc.epoll_pwait(epfd, events, max, 0, mask);
+		hot_to_ready(set, false);
 		collect(&w);
+		if (!w.n && timeout_ns) {
+			if (spin_hot(set))
+				collect(&w);
+			if (!w.n)
+				arm_hot(&w);
+		}
 		xshim_eset_unlock(&set->lock);
 		take_away(&w);
 		left = timeout_ns;
@@ -233,6 +312,35 @@ static int wait_tagged(struct xshim_eset *set, int epfd, struct epoll_event *eve
 		if (left == 0)
 			return 0;
 	}
+}
+
+void xshim_epoll_shown(struct xshim_eset *set)
+{
+	struct epoll_event probe[16];
+	struct wait w = { .set = set, .events = probe, .max = 16 };
+
+	if (!atomic_load_explicit(&set->tagged, memory_order_acquire) || !xshim_eset_lock(&set->lock))
+		return;
+	hot_to_ready(set, true);
+	w.arming = true;
+	collect(&w);
+	/* it was only a look: what was found is there for the wait that follows */
+	for (struct xshim_reg *r = set->regs; r && w.n; r = r->next_of_set)
+		if (r->told_by == w.number) {
+			r->disabled = false;
+			xshim_eset_list(set, r);
+		}
+	if (w.n)
+		xshim_eset_kick(set, true);
+	xshim_eset_unlock(&set->lock);
+	take_away(&w);
+}
+
+/* Others sleep in the set while we go back to the program: nothing may be left to our next look. */
+static void leave_set(struct xshim_eset *set)
+{
+	if (atomic_fetch_sub_explicit(&set->waiting, 1, memory_order_seq_cst) > 1 && set->hots)
+		xshim_epoll_shown(set);
 }
 
 static int do_wait(int epfd, struct epoll_event *events, int max, int64_t timeout_ns, const sigset_t *mask)
@@ -274,7 +382,7 @@ static int do_wait(int epfd, struct epoll_event *events, int max, int64_t timeou
 	} else {
 		n = wait_tagged(set, epfd, events, max, timeout_ns, mask);
 	}
-	atomic_fetch_sub_explicit(&set->waiting, 1, memory_order_seq_cst);
+	leave_set(set);
 out:
 	if (o)
 		xshim_obj_put(o);

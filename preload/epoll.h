@@ -9,6 +9,10 @@
  * holds the connections that may be ready; one leaves the list when a look that arms the wishes
  * finds it is not. ONESHOT entries are tagged from the start, because the kernel would not tell later that one has fired.
  *
+ * An entry that was busy just now and is not ready any more becomes hot: it is not armed yet, its peer need not ring, and
+ * the next epoll_wait looks at its position by itself. Before anybody sleeps in the set, all hot entries are armed; and
+ * none stays hot while another thread sleeps there.
+ *
  * Locks: one for the structure (which entry is in which set), taken by epoll_ctl, attach, detach and close;
  * then the set's own, for its ready list and its entries' fields; then the slot's. Never held while waiting.
  * Fork: the child's copies name the same kernel sets; a connection shared with a child is not attached.
@@ -37,10 +41,14 @@ struct xshim_reg {			/* a connection in a set */
 	bool rx_wait, tx_wait;		/* counted in the channel's waiters */
 	uint32_t kmask;			/* lasting bits the kernel gave last: RDHUP HUP ERR PRI */
 	int bell, peer_bell;		/* the numbers that were added */
+	int hot_at;			/* place in set->hot plus one; 0: not hot */
+	uint64_t seen_head;		/* hot: the peer's head at the last look */
 	uint64_t told_by;		/* the wait that reported it last, and where in its answer */
 	int told_at;
 	struct xshim_reg *next_listed;
 };
+
+#define XSHIM_HOT 64
 
 struct xshim_eset {
 	struct xshim_obj obj;
@@ -49,6 +57,9 @@ struct xshim_eset {
 	_Atomic uint32_t tagged;	/* entries with a tag: results must be looked at */
 	struct xshim_reg *regs;		/* structure lock */
 	struct xshim_reg *list_head, *list_tail; /* ready list, the set's lock */
+	struct xshim_reg *hot[XSHIM_HOT]; /* the set's lock */
+	int hots;
+	uint32_t spin_good, spin_skip;	/* as in ready.c */
 	uint64_t waits;			/* the set's lock: numbers the waits */
 	_Atomic uint32_t waiting;	/* threads inside epoll_wait */
 	int kick;			/* eventfd in the set that wakes them, or 0 */
@@ -61,6 +72,8 @@ void xshim_epoll_detached(struct xshim_conn *c);
 void xshim_epoll_forget(struct xshim_conn *c);
 /* stream.c: a send could not take all; who waits for room by edges must be armed. */
 void xshim_epoll_full(struct xshim_conn *c);
+/* poll.c: somebody waits for the set's own descriptor; arm what is hot, and show what is ready. */
+void xshim_epoll_shown(struct xshim_eset *set);
 void xshim_epoll_fork_prepare(void);
 void xshim_epoll_fork_done(void);
 

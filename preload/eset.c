@@ -70,10 +70,12 @@ void xshim_eset_list(struct xshim_eset *set, struct xshim_reg *r)
 	set->list_tail = r;
 }
 
+/* Out of the ready list and out of the hot ones. */
 static void unlist(struct xshim_eset *set, struct xshim_reg *r)
 {
 	struct xshim_reg **at = &set->list_head, *prev = NULL;
 
+	xshim_eset_cool(set, r);
 	if (!r->listed)
 		return;
 	for (; *at && *at != r; at = &(*at)->next_listed)
@@ -85,14 +87,37 @@ static void unlist(struct xshim_eset *set, struct xshim_reg *r)
 	r->listed = false;
 }
 
-/* Wake threads that sleep in the set, for what the kernel does not see. */
-static void kick(struct xshim_eset *set)
+bool xshim_eset_heat(struct xshim_eset *set, struct xshim_reg *r, uint64_t seen_head)
+{
+	r->seen_head = seen_head;
+	if (r->hot_at)
+		return true;
+	if (set->hots == XSHIM_HOT)
+		return false;
+	set->hot[set->hots++] = r;
+	r->hot_at = set->hots;
+	return true;
+}
+
+void xshim_eset_cool(struct xshim_eset *set, struct xshim_reg *r)
+{
+	struct xshim_reg *last;
+
+	if (!r->hot_at)
+		return;
+	last = set->hot[--set->hots];
+	set->hot[r->hot_at - 1] = last;
+	last->hot_at = r->hot_at;
+	r->hot_at = 0;
+}
+
+void xshim_eset_kick(struct xshim_eset *set, bool even_if_none)
 {
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
 	uint64_t one = 1;
 	int fd;
 
-	if (!atomic_load_explicit(&set->waiting, memory_order_seq_cst))
+	if (!even_if_none && !atomic_load_explicit(&set->waiting, memory_order_seq_cst))
 		return;
 	if (!set->kick) {
 		fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -157,7 +182,7 @@ static void put_bell_in(struct xshim_reg *r, struct xshim_chan *ch)
 	r->kmask = 0;
 	r->quiet = false;
 	xshim_eset_list(set, r);
-	kick(set);
+	xshim_eset_kick(set, false);
 }
 
 static void take_bell_out(struct xshim_reg *r)
@@ -287,7 +312,7 @@ void xshim_epoll_full(struct xshim_conn *c)
 		if (r->attached && !r->listed) {
 			r->quiet = true;
 			xshim_eset_list(r->set, r);
-			kick(r->set);
+			xshim_eset_kick(r->set, false);
 		}
 		xshim_eset_unlock(&r->set->lock);
 	}
@@ -357,7 +382,7 @@ static int modify(struct xshim_reg *r, const struct epoll_event *want)
 		r->tcp_dirty = true;
 		r->quiet = false;
 		xshim_eset_list(set, r);
-		kick(set);
+		xshim_eset_kick(set, false);
 	} else {
 		struct epoll_event ev = *want;
 

@@ -15,6 +15,11 @@ bool xshim_eset_lock(_Atomic uint32_t *l);	/* false: this thread holds it alread
 void xshim_eset_unlock(_Atomic uint32_t *l);
 /* Put it at the end of the ready list. Set lock held. */
 void xshim_eset_list(struct xshim_eset *set, struct xshim_reg *r);
+/* Hot entries. Set lock held. add: false when there is no room. */
+bool xshim_eset_heat(struct xshim_eset *set, struct xshim_reg *r, uint64_t seen_head);
+void xshim_eset_cool(struct xshim_eset *set, struct xshim_reg *r);
+/* Wake threads that sleep in the set, for what the kernel does not see. */
+void xshim_eset_kick(struct xshim_eset *set, bool even_if_none);
 void xshim_eset_count_waiters(struct xshim_reg *r, struct xshim_chan *ch, bool rx, bool tx);
 
 #endif

@@ -8,6 +8,7 @@
  */
 #include "poll.h"
 #include "client.h"
+#include "epoll.h"
 #include "ready.h"
 
 #include <errno.h>
@@ -214,8 +215,15 @@ int xshim_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, con
 	memset(k.w, 0, n * sizeof(*k.w));
 	for (nfds_t i = 0; i < n; i++) {
 		k.w[i].conn = fds[i].fd < 0 ? NULL : xshim_conn_get(fds[i].fd);
-		if (!k.w[i].conn)
+		if (!k.w[i].conn) {
+			struct xshim_obj *o = fds[i].fd < 0 ? NULL : xshim_fd_get(fds[i].fd);
+
+			if (o) {
+				xshim_epoll_shown((struct xshim_eset *)o);
+				xshim_obj_put(o);
+			}
 			continue;
+		}
 		if (atomic_load_explicit(&k.w[i].conn->detach_due, memory_order_acquire))
 			xshim_chan_detach(k.w[i].conn);
 		k.w[i].ch = xshim_conn_chan(k.w[i].conn);

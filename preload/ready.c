@@ -251,22 +251,13 @@ int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch)
 
 /* ---- spinning, then sleeping ---- */
 
-static int processors(void)
+bool xshim_spin_allowed(void)
 {
-	static int n;
+	static int processors;
 
-	if (!n)
-		n = (int)sysconf(_SC_NPROCESSORS_ONLN);
-	return n;
-}
-
-static inline void relax(void)
-{
-#if defined(__x86_64__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__)
-	__asm__ volatile("yield");
-#endif
+	if (!processors)
+		processors = (int)sysconf(_SC_NPROCESSORS_ONLN);
+	return xshim_opt.spin_us && processors > 1;
 }
 
 /*
@@ -280,7 +271,7 @@ static bool spin(struct xshim_conn *c, struct xshim_chan *ch, unsigned int what)
 	uint32_t good = atomic_load_explicit(&ch->spin_good, memory_order_relaxed);
 	uint64_t end, pos = l->rx.pos, tail = l->tx.tail;
 
-	if (!xshim_opt.spin_us || processors() < 2)
+	if (!xshim_spin_allowed())
 		return false;
 	if (l->rx.state != XSHIM_RX_RING && l->tx.state != XSHIM_TX_RING)
 		return false;
@@ -295,7 +286,7 @@ static bool spin(struct xshim_conn *c, struct xshim_chan *ch, unsigned int what)
 			if ((what & POLLOUT) &&
 			    atomic_load_explicit(&peer->tail, memory_order_acquire) > tail)
 				goto paid;
-			relax();
+			xshim_relax();
 		}
 	} while (xshim_clock_ns() < end);
 	atomic_store_explicit(&ch->spin_good, good / 2, memory_order_relaxed);

@@ -82,6 +82,18 @@ void xshim_ready_peer_hup(struct xshim_conn *c, struct xshim_chan *ch, int fd);
  * 0; -EAGAIN: the deadline passed; -EINTR.
  */
 int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int what, uint64_t deadline_ns);
+/* Busy waits are allowed at all: XSHIM_SPIN_US, and more than one processor. */
+bool xshim_spin_allowed(void);
+
+static inline void xshim_relax(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
 /* Monotonic nanoseconds, exact. */
 uint64_t xshim_clock_ns(void);
 /*
