@@ -210,6 +210,15 @@ static void sort(struct wait *w, int k)
 		r = (struct xshim_reg *)xshim_obj_at(XSHIM_OBJ_REG, low & 0xffff);
 		if (!r || r->set != set || r->tag != (low & XSHIM_TAG_ENTRY))
 			continue;	/* it was deleted meanwhile */
+		if (r->parked) {
+			if (low & XSHIM_TAG_BELL)
+				atomic_store_explicit(&xshim_conn_chan(r->conn)->bell_maybe, 1,
+						      memory_order_release);
+			if (low & XSHIM_TAG_PEER)
+				atomic_store_explicit(&xshim_conn_chan(r->conn)->gone, 1,
+						      memory_order_relaxed);
+			continue;
+		}
 		if (!r->attached) {
 			/* ONESHOT over plain TCP */
 			if (r->disabled)

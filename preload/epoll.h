@@ -35,6 +35,7 @@ struct xshim_reg {			/* a connection in a set */
 	bool tagged;			/* the kernel's entry carries our tag */
 	bool attached;			/* and the bell is in the set */
 	bool disabled;			/* ONESHOT has fired */
+	bool parked;			/* the program took it out; the kernel's entries stay for when it puts it back */
 	bool listed;
 	bool quiet;			/* listed to be armed: report only POLLOUT news */
 	bool tcp_dirty;			/* ask the kernel about the socket at the next look */

@@ -227,27 +227,6 @@ void xshim_epoll_attached(struct xshim_conn *c)
 	xshim_eset_unlock(&structure);
 }
 
-void xshim_epoll_detached(struct xshim_conn *c)
-{
-	struct xshim_chan *ch = xshim_conn_chan(c);
-	struct xshim_reg *r;
-
-	if (!xshim_eset_lock(&structure))
-		return;
-	for (r = c->regs; r; r = r->next_of_conn) {
-		xshim_eset_lock(&r->set->lock);
-		if (r->attached) {
-			take_bell_out(r);
-			xshim_eset_count_waiters(r, ch, false, false);
-			r->attached = false;
-			unlist(r->set, r);
-			restore(r);
-		}
-		xshim_eset_unlock(&r->set->lock);
-	}
-	xshim_eset_unlock(&structure);
-}
-
 /* Structure lock held. */
 static void drop_reg(struct xshim_reg *r, bool in_kernel)
 {
@@ -275,6 +254,33 @@ static void drop_reg(struct xshim_reg *r, bool in_kernel)
 		}
 	xshim_eset_unlock(&set->lock);
 	xshim_obj_put(&r->obj);
+}
+
+void xshim_epoll_detached(struct xshim_conn *c)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	struct xshim_reg *r, *next;
+
+	if (!xshim_eset_lock(&structure))
+		return;
+	for (r = c->regs; r; r = next) {
+		next = r->next_of_conn;
+		if (r->parked) {
+			libc.epoll_ctl(r->set->epfd, EPOLL_CTL_DEL, r->fd, NULL);
+			drop_reg(r, true);
+			continue;
+		}
+		xshim_eset_lock(&r->set->lock);
+		if (r->attached) {
+			take_bell_out(r);
+			xshim_eset_count_waiters(r, ch, false, false);
+			r->attached = false;
+			unlist(r->set, r);
+			restore(r);
+		}
+		xshim_eset_unlock(&r->set->lock);
+	}
+	xshim_eset_unlock(&structure);
 }
 
 void xshim_epoll_forget(struct xshim_conn *c)
@@ -306,7 +312,7 @@ void xshim_epoll_full(struct xshim_conn *c)
 	if (!c->regs || !xshim_eset_lock(&structure))
 		return;
 	for (r = c->regs; r; r = r->next_of_conn) {
-		if (!(r->events & EPOLLOUT))
+		if (r->parked || !(r->events & EPOLLOUT))
 			continue;
 		xshim_eset_lock(&r->set->lock);
 		if (r->attached && !r->listed) {
@@ -398,6 +404,37 @@ static int modify(struct xshim_reg *r, const struct epoll_event *want)
 	return rc;
 }
 
+/*
+ * Event loops take a connection out and put it back for each request; with three kernel entries behind it
+ * that would cost seven system calls. Edge-triggered and with no wish stored, they are silent meanwhile.
+ */
+static void park(struct xshim_reg *r)
+{
+	struct xshim_chan *ch = xshim_conn_chan(r->conn);
+
+	xshim_eset_lock(&r->set->lock);
+	r->parked = true;
+	unlist(r->set, r);
+	if (ch)
+		xshim_eset_count_waiters(r, ch, false, false);
+	xshim_eset_unlock(&r->set->lock);
+}
+
+static int unpark(struct xshim_reg *r, const struct epoll_event *want)
+{
+	xshim_eset_lock(&r->set->lock);
+	r->parked = false;
+	r->events = want->events;
+	r->data = want->data.u64;
+	r->disabled = false;
+	r->quiet = false;
+	r->tcp_dirty = true;
+	xshim_eset_list(r->set, r);
+	xshim_eset_kick(r->set, false);
+	xshim_eset_unlock(&r->set->lock);
+	return 0;
+}
+
 static int control(struct xshim_eset *set, struct xshim_conn *c, int op, int fd,
 		   const struct epoll_event *ev)
 {
@@ -406,12 +443,18 @@ static int control(struct xshim_eset *set, struct xshim_conn *c, int op, int fd,
 
 	switch (op) {
 	case EPOLL_CTL_ADD:
+		if (r && r->parked)
+			return unpark(r, ev);
 		return r ? -EEXIST : add(set, c, fd, ev);
 	case EPOLL_CTL_MOD:
-		return r ? modify(r, ev) : -ENOENT;
+		return r && !r->parked ? modify(r, ev) : -ENOENT;
 	default:
-		if (!r)
+		if (!r || r->parked)
 			return -ENOENT;
+		if (r->attached) {
+			park(r);
+			return 0;
+		}
 		rc = libc.epoll_ctl(set->epfd, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0;
 		drop_reg(r, true);
 		return rc;
