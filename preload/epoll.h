@@ -71,8 +71,12 @@ void xshim_epoll_attached(struct xshim_conn *c);
 void xshim_epoll_detached(struct xshim_conn *c);
 /* conn.c: the last descriptor of c goes. */
 void xshim_epoll_forget(struct xshim_conn *c);
-/* stream.c: a send could not take all; who waits for room by edges must be armed. */
+/*
+ * stream.c: a send could not take all: who waits for room by edges must be armed. Or a boundary was crossed:
+ * the wish was a place on the old path, and a receive that ended at it looks as if all had been read.
+ */
 void xshim_epoll_full(struct xshim_conn *c);
+void xshim_epoll_crossed(struct xshim_conn *c);
 /* poll.c: somebody waits for the set's own descriptor; arm what is hot, and show what is ready. */
 void xshim_epoll_shown(struct xshim_eset *set);
 void xshim_epoll_fork_prepare(void);

@@ -305,24 +305,36 @@ void xshim_epoll_release(struct xshim_obj *o)
 	xshim_eset_unlock(&structure);
 }
 
-void xshim_epoll_full(struct xshim_conn *c)
+static void look_again(struct xshim_conn *c, uint32_t events, bool quiet)
 {
 	struct xshim_reg *r;
 
 	if (!c->regs || !xshim_eset_lock(&structure))
 		return;
 	for (r = c->regs; r; r = r->next_of_conn) {
-		if (r->parked || !(r->events & EPOLLOUT))
+		if (r->parked || !(r->events & events))
 			continue;
 		xshim_eset_lock(&r->set->lock);
-		if (r->attached && !r->listed) {
-			r->quiet = true;
+		if (r->attached && (!r->listed || !quiet)) {
+			r->quiet = quiet;
+			if (!quiet)
+				r->tcp_dirty = true;
 			xshim_eset_list(r->set, r);
 			xshim_eset_kick(r->set, false);
 		}
 		xshim_eset_unlock(&r->set->lock);
 	}
 	xshim_eset_unlock(&structure);
+}
+
+void xshim_epoll_full(struct xshim_conn *c)
+{
+	look_again(c, EPOLLOUT, true);
+}
+
+void xshim_epoll_crossed(struct xshim_conn *c)
+{
+	look_again(c, EPOLLIN, false);
 }
 
 static struct xshim_reg *find(struct xshim_eset *set, struct xshim_conn *c, int fd)

@@ -113,6 +113,28 @@ static uint64_t wish_for_space(struct xshim_link *l, struct xshim_chan *ch)
 	return threshold;
 }
 
+/*
+ * Store the wishes, then look. A wish is a place on one path: who crosses to the other has to store it anew;
+ * so has who finds that more has come, because who waits for edges may leave it unread, and what comes
+ * next has to ring. The ring's size ends this.
+ */
+static int arm_and_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_ready *r)
+{
+	struct xshim_link *l = &c->slot->link;
+	uint64_t head;
+	int rc, rounds = 0;
+
+	do {
+		head = l->rx.head;
+		xshim_rx_want(l, ch->local.region, true);
+		xshim_tx_want(l, ch->local.region, wish_for_space(l, ch));
+		rc = look_locked(c, ch, fd, r);
+	} while ((rc > 0 && ++rounds < XSHIM_CROSSINGS) || (rc == 0 && l->rx.head != head));
+	if (rc > 0)
+		r->mask |= POLLIN;	/* it cannot be that much is going on; do not sleep */
+	return rc;
+}
+
 /* Somebody else waits for what the look has found. */
 static bool others_wait(struct xshim_chan *ch, unsigned int arm, unsigned int mask)
 {
@@ -127,9 +149,7 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 		     struct xshim_ready *r)
 {
 	struct xshim_slot *s = c->slot;
-	struct xshim_link *l = &s->link;
-	uint64_t head;
-	int rc, rounds = 0;
+	int rc;
 
 	if (!both_locks(s)) {
 		/* a handler that interrupted us: nothing is known, the caller must not sleep */
@@ -150,23 +170,13 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 				(void)xshim_chan_pump_locked(c, ch, fd, 0);
 			}
 		}
-		/*
-		 * A wish is a place on one path: who crosses to the other has to store it anew; so has
-		 * who finds that more has come, because who waits for edges may leave it unread, and
-		 * what comes next has to ring. The ring's size ends this.
-		 */
-		do {
-			head = l->rx.head;
-			xshim_rx_want(l, ch->local.region, true);
-			xshim_tx_want(l, ch->local.region, wish_for_space(l, ch));
-			rc = look_locked(c, ch, fd, r);
-		} while ((rc > 0 && ++rounds < XSHIM_CROSSINGS) || (rc == 0 && l->rx.head != head));
-		if (rc > 0)
-			r->mask |= POLLIN;	/* it cannot be that much is going on; do not sleep */
+		rc = arm_and_look(c, ch, fd, r);
 		if (heard && rc == 0 && others_wait(ch, arm, r->mask))
 			(void)ch->be->ring_self(&ch->local);
 	} else {
 		rc = look_locked(c, ch, fd, r);
+		if (rc > 0)	/* somebody else's wish may have been for the old path */
+			rc = arm_and_look(c, ch, fd, r);
 	}
 	drop_both(s);
 	if (rc < 0) {

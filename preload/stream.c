@@ -233,6 +233,8 @@ out:
 	xshim_lock_drop(&s->rx_lock);
 	if (ring)
 		xshim_chan_ring(c, ch);
+	if (crossings)
+		xshim_epoll_crossed(c);
 	return n;
 }
 
@@ -601,6 +603,8 @@ int xshim_stream_inq(struct xshim_conn *c, int fd, int *bytes)
 	else if (!rc && step != XSHIM_RX_STEP_FRAME)
 		rc = libc.ioctl(fd, FIONREAD, &tcp) < 0 ? -errno : 0;
 	xshim_lock_drop(&s->rx_lock);
+	if (crossings)
+		xshim_epoll_crossed(c);
 	*bytes = tcp + (int)sum;
 	return rc < 0 ? rc : 0;
 }
