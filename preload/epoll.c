@@ -241,13 +241,17 @@ static void sort(struct wait *w, int k)
 	}
 }
 
-static void take_away(struct wait *w)
+/* True if a channel went: the kernel's entry is the program's own again, and may speak for itself. */
+static bool take_away(struct wait *w)
 {
+	bool some = w->leavings > 0;
+
 	for (int i = 0; i < w->leavings; i++) {
 		xshim_chan_detach(w->leaving[i]);
 		xshim_conn_put(w->leaving[i]);
 	}
 	w->leavings = 0;
+	return some;
 }
 
 static int kernel_wait(int epfd, struct epoll_event *events, int max, int64_t timeout_ns,
@@ -289,7 +293,8 @@ static int wait_tagged(struct xshim_eset *set, int epfd, struct epoll_event *eve
 				arm_hot(&w);
 		}
 		xshim_eset_unlock(&set->lock);
-		take_away(&w);
+		if (take_away(&w) && w.n)
+			return w.n;	/* the kernel would name the same connection again */
 		left = timeout_ns;
 		if (timeout_ns > 0) {
 			uint64_t now = xshim_clock_ns();
