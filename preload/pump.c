@@ -198,8 +198,11 @@ static void peer_hung_up(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	if (!l->tx.seq && !l->rx.seq &&
 	    !atomic_load_explicit(&ch->remote.region->attached, memory_order_acquire))
 		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
-	/* A peer that returned to TCP in order has had our LEAVE before; one that had not is dead. */
-	else if (l->tx.state == XSHIM_TX_RING || (l->tx.state == XSHIM_TX_HELD && !l->left))
+	/*
+	 * A peer that returned to TCP in order has had our LEAVE, and its own is on TCP, perhaps not read
+	 * yet: in HELD only TCP tells whether it died.
+	 */
+	else if (l->tx.state == XSHIM_TX_RING)
 		peer_dead(c, ch, fd);
 }
 
