@@ -10,7 +10,7 @@ APP_CASES="P1 P4 bidir reverse"
 amount() {
 	case $MODE in
 	killed) echo 6000000000 ;;
-	*) if full; then echo 8000000000; else echo 1000000000; fi ;;
+	*) if full; then echo 8000000000; else echo 2000000000; fi ;;
 	esac
 }
 

@@ -19,7 +19,7 @@ app_prepare() {
 count() {
 	case $MODE,$1 in
 	killed,*) echo 150 ;;
-	*,keepalive) full && echo 100 || echo 40 ;;
+	*,keepalive) echo 100 ;;
 	*) full && echo 20 || echo 8 ;;
 	esac
 }
