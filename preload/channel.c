@@ -140,7 +140,8 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 	/* From here on we consult the channel around each read of the socket; the peer may switch. */
 	atomic_store_explicit(&ch->local.region->attached, 1, memory_order_release);
 	xshim_chan_ring(c, ch);
-	xlog(DEBUG, "connection %u: channel attached", c->id);
+	xlog(DEBUG, "connection %u: channel attached after %llu bytes by TCP", c->id,
+	     (unsigned long long)c->bytes);
 out:
 	enter_again(c);
 	return xshim_conn_chan(c) != NULL;

@@ -288,6 +288,8 @@ static void introduce(struct xshim_conn *c, int fd)
 	}
 	c->intro = offer ? XSHIM_INTRO_OFFERED : XSHIM_INTRO_CLAIMED;
 	xshim_conn_reason(c, offer ? XSHIM_R_OFFERED : XSHIM_R_SWITCHING);
+	xlog(DEBUG, "connection %u: %s after %llu bytes by TCP", c->id, offer ? "offered" : "claimed",
+	     (unsigned long long)c->bytes);
 	/* The answer comes by mail. */
 	c->next_ops = c->ops + 256;
 	c->next_bytes = UINT64_MAX;

@@ -392,27 +392,53 @@ XSHIM_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags)
 	return (int)done;
 }
 
+/* Only what sendfile(2) itself would take from a file; the ring reads it without moving the offset of others. */
+static bool can_sendfile(int in, const off64_t *offset)
+{
+	struct stat st;
+
+	return !xshim_fd_peek(in) && fstat(in, &st) == 0 && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) &&
+	       (!offset || *offset >= 0);
+}
+
+/* In pieces like send_pieces(), so that a ring can be attached in the middle of a large file. */
+static ssize_t sendfile_pieces(struct xshim_conn *c, int out, int in, off64_t *offset, size_t n)
+{
+	bool checked = false;
+	size_t done = 0, piece;
+	ssize_t rc;
+
+	do {
+		if (xshim_conn_on_ring(c, out)) {
+			if (!checked && !can_sendfile(in, offset)) {
+				leave_for(c, out, XSHIM_R_SPLICE);
+			} else {
+				checked = true;
+				rc = xshim_stream_sendfile(c, out, in, offset, n - done);
+				if (rc != XSHIM_PLAIN)
+					return rc < 0 && done ? (ssize_t)done :
+					       rc < 0	      ? xshim_ret(rc) :
+								rc + (ssize_t)done;
+			}
+		}
+		piece = n - done > PIECE ? PIECE : n - done;
+		rc = libc.sendfile64(out, in, offset, piece);
+		if (rc < 0)
+			return done ? (ssize_t)done : rc;
+		xshim_conn_plain_tx(c, rc);
+		done += (size_t)rc;
+	} while (done < n && (size_t)rc == piece);
+	return (ssize_t)done;
+}
+
 XSHIM_EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t n)
 {
 	struct xshim_conn *c = xshim_conn_get(out);
-	struct stat st;
 	ssize_t rc;
 
 	if (!c)
 		return libc.sendfile64(out, in, offset, n);
-	/* only what sendfile(2) itself would take: a file; it reads without moving the offset of others */
-	if (xshim_conn_on_ring(c, out) && !xshim_fd_peek(in) && fstat(in, &st) == 0 &&
-	    (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) && (!offset || *offset >= 0)) {
-		rc = xshim_stream_sendfile(c, out, in, offset, n);
-		if (rc != XSHIM_PLAIN) {
-			xshim_conn_put(c);
-			return xshim_ret(rc);
-		}
-	} else if (xshim_conn_chan(c)) {
-		leave_for(c, out, XSHIM_R_SPLICE);
-	}
-	rc = libc.sendfile64(out, in, offset, n);
-	xshim_conn_plain_tx(c, rc);
+	rc = sendfile_pieces(c, out, in, offset, n);
 	xshim_conn_put(c);
 	return rc;
 }

@@ -59,6 +59,7 @@ bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) || xshim_tcp_written(fd, &written) < 0)
 		return false;
 	atomic_store_explicit(&ch->consult_seen, consult, memory_order_relaxed);
+	xlog(DEBUG, "connection %u: on the ring from %llu", c->id, (unsigned long long)written);
 	xshim_tx_up(l, ch->local.region, written + (uint64_t)c->slot->base_tx);
 	xshim_count(&c->slot->n.switches, 1);
 	xshim_chan_note(c, ch);

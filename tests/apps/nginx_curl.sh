@@ -24,13 +24,21 @@ app_server() { nginx_start "$1" $PORT; }
 app_plays() { [ "$2" = 400MB ] || [ "$1" = both ]; }
 
 app_client() {
-	rm -f "$WORK/got"
-	ns_run a "$1" curl -sS -o "$WORK/got" -w '%{speed_download}\n' "http://$IP_B:$PORT/$2"
+	local url=http://$IP_B:$PORT/$2
+	rm -f "$WORK"/got*
+	# the large one twice over one connection: what fills TCP's buffers before the move counts less
+	if [ "$2" = 1GiB ]; then
+		ns_run a "$1" curl -sS -o "$WORK/got" -o "$WORK/got2" -w '%{speed_download}\n' "$url" "$url"
+	else
+		ns_run a "$1" curl -sS -o "$WORK/got" -w '%{speed_download}\n' "$url"
+	fi
 }
 
 app_check() {
 	check_eq "$RUN: SHA-256 of what came" "$(sha256sum <"$WORK/got" | cut -d' ' -f1)" "$(cat "$WORK/www/$1.sha256")"
-	APP_VALUE=$(awk '{ printf "%d", $1 / 1e6 }' "$WORK/client.out")
+	[ "$1" != 1GiB ] ||
+		check_eq "$RUN: SHA-256 of the second" "$(sha256sum <"$WORK/got2" | cut -d' ' -f1)" "$(cat "$WORK/www/$1.sha256")"
+	APP_VALUE=$(awk 'END { printf "%d", $1 / 1e6 }' "$WORK/client.out")
 	APP_UNIT=MB/s
 	nginx_check_log
 }
