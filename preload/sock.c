@@ -119,31 +119,46 @@ XSHIM_EXPORT int shutdown(int fd, int how)
 	return rc;
 }
 
-/* Before the kernel forgets fd: so that a number that comes back at once finds a clean table. */
-static void forget(int fd)
+/*
+ * Before the kernel forgets fd, so that a number that comes back at once finds a clean table. The connection is
+ * returned, held: it is to be put after the kernel has closed the socket, because the peer must see
+ * FIN or RST before the end of the channel, which it would take for a death.
+ */
+static struct xshim_conn *forget(int fd)
 {
-	struct xshim_obj *o = xshim_fd_peek(fd);
 	struct xshim_conn *c;
 
-	if (!o)
-		return;
+	if (!xshim_fd_peek(fd))
+		return NULL;
 	c = xshim_conn_get(fd);
-	if (c) {
-		if (xshim_conn_chan(c) && atomic_load_explicit(&c->obj.fds, memory_order_relaxed) == 1)
-			xshim_stream_closing(c, fd);
-		xshim_conn_put(c);
-	}
+	if (c && xshim_conn_chan(c) && atomic_load_explicit(&c->obj.fds, memory_order_relaxed) == 1)
+		xshim_stream_closing(c, fd);
 	xshim_fd_clear(fd);
+	return c;
+}
+
+static void forgotten(struct xshim_conn *c)
+{
+	int saved = errno;
+
+	if (c)
+		xshim_conn_put(c);
+	errno = saved;
 }
 
 XSHIM_EXPORT int close(int fd)
 {
+	struct xshim_conn *c;
+	int rc;
+
 	if (xshim_privfd_is(fd)) {
 		errno = EBADF;
 		return -1;
 	}
-	forget(fd);
-	return libc.close(fd);
+	c = forget(fd);
+	rc = libc.close(fd);
+	forgotten(c);
+	return rc;
 }
 
 /* fn over each stretch of [first, last] without a private descriptor in it. */
@@ -169,15 +184,16 @@ static int around(unsigned int first, unsigned int last, int flags)
 	return rc;
 }
 
-static void forget_range(unsigned int first, unsigned int last)
+/* Connections are closed one by one; the rest is the kernel's. */
+static void close_conns(unsigned int first, unsigned int last)
 {
 	for (unsigned int chunk = first / XSHIM_FDTAB_CHUNK;
 	     chunk < XSHIM_FDTAB_CHUNKS && chunk <= last / XSHIM_FDTAB_CHUNK; chunk++) {
 		if (!atomic_load_explicit(&xshim_fdtab[chunk], memory_order_acquire))
 			continue;
 		for (unsigned int fd = chunk * XSHIM_FDTAB_CHUNK; fd < (chunk + 1) * XSHIM_FDTAB_CHUNK; fd++)
-			if (fd >= first && fd <= last)
-				forget((int)fd);
+			if (fd >= first && fd <= last && xshim_fd_peek((int)fd))
+				close((int)fd);
 	}
 }
 
@@ -186,7 +202,7 @@ XSHIM_EXPORT int close_range(unsigned int first, unsigned int last, int flags)
 	if (first > last)
 		return libc.close_range(first, last, flags);
 	if (!(flags & CLOSE_RANGE_CLOEXEC))
-		forget_range(first, last);
+		close_conns(first, last);
 	return around(first, last, flags) ? -1 : 0;
 }
 
@@ -194,7 +210,7 @@ XSHIM_EXPORT void closefrom(int first)
 {
 	unsigned int from = first < 0 ? 0 : (unsigned int)first;
 
-	forget_range(from, UINT_MAX);
+	close_conns(from, UINT_MAX);
 	if (around(from, UINT_MAX, 0) && errno == ENOSYS)
 		libc.closefrom(first);
 }
@@ -225,7 +241,9 @@ XSHIM_EXPORT int dup(int fd)
 
 static int onto(int fd, int target, int flags, bool three)
 {
+	struct xshim_conn *c = NULL;
 	struct rlimit rl;
+	int rc;
 
 	if (xshim_privfd_is(fd)) {
 		errno = EBADF;
@@ -237,8 +255,10 @@ static int onto(int fd, int target, int flags, bool three)
 		return -1;
 	}
 	if (fd != target && libc.fcntl(fd, F_GETFD) >= 0)
-		forget(target);
-	return named_too(fd, three ? libc.dup3(fd, target, flags) : libc.dup2(fd, target));
+		c = forget(target);
+	rc = named_too(fd, three ? libc.dup3(fd, target, flags) : libc.dup2(fd, target));
+	forgotten(c);
+	return rc;
 }
 
 XSHIM_EXPORT int dup2(int fd, int target)
