@@ -5,7 +5,7 @@
 need sshd ssh scp ssh-keygen
 
 APP_CASES="cat scp"
-MEGABYTES=$(full && echo 200 || echo 100)
+MEGABYTES=200
 SSHD=$(command -v sshd || echo /usr/sbin/sshd)
 
 app_prepare() {
