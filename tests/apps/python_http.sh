@@ -19,7 +19,7 @@ app_prepare() {
 count() {
 	case $MODE,$1 in
 	killed,*) echo 150 ;;
-	*,keepalive) echo 100 ;;
+	*,keepalive) echo 250 ;;
 	*) full && echo 20 || echo 8 ;;
 	esac
 }
