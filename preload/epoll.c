@@ -220,11 +220,10 @@ static void sort(struct wait *w, int k)
 			continue;
 		}
 		if (!r->attached) {
-			/* ONESHOT over plain TCP */
-			if (r->disabled)
+			/* ONESHOT over plain TCP; else it has left, and the kernel's entry speaks for itself */
+			if (r->disabled || !(r->events & EPOLLONESHOT))
 				continue;
-			if (r->events & EPOLLONESHOT)
-				r->disabled = true;
+			r->disabled = true;
 			w->events[w->n].events = w->events[i].events;
 			w->events[w->n++].data.u64 = r->data;
 			continue;
