@@ -109,10 +109,29 @@ void xshim_chan_reap(struct xshim_conn *c, uint32_t own)
 	enter_again(c);
 }
 
+/*
+ * Where the program stands in the stream that it reads, as long as the kernel can tell. 0 or -errno. Nobody is
+ * inside; a close on the way is seen because the table is cleared first.
+ */
+static int learn_pos(struct xshim_conn *c, uint64_t *pos)
+{
+	int fd = xshim_fd_find(&c->obj), rc;
+
+	if (fd < 0)
+		return -EBADF;
+	rc = xshim_tcp_consumed(fd, pos);
+	if (xshim_fd_peek(fd) != &c->obj)
+		return -EAGAIN;
+	*pos += (uint64_t)c->slot->base_rx;
+	return rc;
+}
+
 bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 {
 	struct xshim_slot *s = c->slot;
 	struct xshim_chan *ch;
+	uint64_t pos = 0;
+	int rc;
 
 	if (!keep_out(c, own)) {
 		xshim_conn_reason(c, XSHIM_R_BUSY);
@@ -126,10 +145,20 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 		goto out;
 	}
 	free_dead(c);
+	rc = learn_pos(c, &pos);
+	if (rc == -EAGAIN)
+		goto out;
 	atomic_store_explicit(&c->attach_due, 0, memory_order_relaxed);
 	c->pending = NULL;
+	if (rc < 0) {
+		c->intro = XSHIM_INTRO_NEVER;
+		xshim_conn_reason(c, XSHIM_R_PEER_DIED);
+		xshim_chan_drop(ch);
+		goto out;
+	}
 	c->intro = XSHIM_INTRO_PLAIN;
 	xshim_link_init(&s->link, ch->local.order, ch->local.nonce, ch->remote.order, ch->remote.nonce);
+	xshim_rx_set_pos(&s->link, pos);
 	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
 		xshim_link_fin(&s->link, ch->local.region);	/* only the other direction will switch */
 	atomic_store_explicit(&s->transport, XSHIM_TRANSPORT_SWITCHING, memory_order_relaxed);

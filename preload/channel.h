@@ -59,14 +59,12 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 /* After a switch or a crossing: what is shown. */
 void xshim_chan_note(struct xshim_conn *c, struct xshim_chan *ch);
 
-/* XSHIM_RX_STEP_POS: ask the kernel where the program stands. rx_lock held. 0 or -EPROTO. */
-int xshim_chan_learn_pos(struct xshim_conn *c, struct xshim_chan *ch, int fd);
-
 /* Our switch to the ring is worth making now: the peer reads. tx_lock held. */
 bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd);
 
-/* tcpinfo.c: octets the program has written to / read from the socket, as the kernel counts. */
+/* tcpinfo.c: octets the program has written to / read from the socket, as the kernel counts. 0 or -errno. */
 int xshim_tcp_written(int fd, uint64_t *n);
+/* -ENOTCONN once the connection is closed both ways or reset: nobody can tell then. */
 int xshim_tcp_consumed(int fd, uint64_t *n);
 /* FIN or RST has come. */
 bool xshim_tcp_peer_closed(int fd);

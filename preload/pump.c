@@ -27,20 +27,6 @@ void xshim_chan_note(struct xshim_conn *c, struct xshim_chan *ch)
 	}
 }
 
-int xshim_chan_learn_pos(struct xshim_conn *c, struct xshim_chan *ch, int fd)
-{
-	uint64_t at = atomic_load_explicit(&ch->remote.region->sw_at, memory_order_acquire), pos;
-
-	if (xshim_tcp_consumed(fd, &pos) < 0)
-		return -EPROTO;
-	pos += (uint64_t)c->slot->base_rx;
-	/* a FIN of a connection that is closed by now may have been counted */
-	if (pos == at + 1 && xshim_tcp_peer_closed(fd))
-		pos = at;
-	xshim_rx_set_pos(&c->slot->link, pos);
-	return 0;
-}
-
 bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
 	const struct xshim_region_hdr *peer = ch->remote.region;

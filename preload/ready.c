@@ -35,7 +35,7 @@ static void drop_both(struct xshim_slot *s)
 }
 
 /* What the ring decides. 0, 1 if a boundary was crossed on the way, or -EPROTO. */
-static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_ready *r)
+static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, struct xshim_ready *r)
 {
 	struct xshim_link *l = &c->slot->link;
 	enum xshim_rx_step step;
@@ -54,11 +54,7 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			xshim_chan_ring(c, ch);
 			xshim_chan_note(c, ch);
 		}
-		if (!crossed && step == XSHIM_RX_STEP_POS) {
-			if (xshim_chan_learn_pos(c, ch, fd) < 0)
-				return -EPROTO;
-		}
-	} while (step == XSHIM_RX_STEP_POS || (crossed && ++moved <= XSHIM_CROSSINGS));
+	} while (crossed && ++moved <= XSHIM_CROSSINGS);
 	switch (step) {
 	case XSHIM_RX_STEP_TCP:
 		r->in_from_tcp = true;
@@ -118,7 +114,7 @@ static uint64_t wish_for_space(struct xshim_link *l, struct xshim_chan *ch)
  * so has who finds that more has come, because who waits for edges may leave it unread, and what comes
  * next has to ring. The ring's size ends this.
  */
-static int arm_and_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_ready *r)
+static int arm_and_look(struct xshim_conn *c, struct xshim_chan *ch, struct xshim_ready *r)
 {
 	struct xshim_link *l = &c->slot->link;
 	uint64_t head;
@@ -128,7 +124,7 @@ static int arm_and_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, str
 		head = l->rx.head;
 		xshim_rx_want(l, ch->local.region, true);
 		xshim_tx_want(l, ch->local.region, wish_for_space(l, ch));
-		rc = look_locked(c, ch, fd, r);
+		rc = look_locked(c, ch, r);
 	} while ((rc > 0 && ++rounds < XSHIM_CROSSINGS) || (rc == 0 && l->rx.head != head));
 	if (rc > 0)
 		r->mask |= POLLIN;	/* it cannot be that much is going on; do not sleep */
@@ -170,13 +166,13 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 				(void)xshim_chan_pump_locked(c, ch, fd, 0);
 			}
 		}
-		rc = arm_and_look(c, ch, fd, r);
+		rc = arm_and_look(c, ch, r);
 		if (heard && rc == 0 && others_wait(ch, arm, r->mask))
 			(void)ch->be->ring_self(&ch->local);
 	} else {
-		rc = look_locked(c, ch, fd, r);
+		rc = look_locked(c, ch, r);
 		if (rc > 0)	/* somebody else's wish may have been for the old path */
-			rc = arm_and_look(c, ch, fd, r);
+			rc = arm_and_look(c, ch, r);
 	}
 	drop_both(s);
 	if (rc < 0) {

@@ -132,7 +132,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 	const struct xshim_region_hdr *peer = ch->remote.region;
 	struct xshim_slot *s = c->slot;
 	struct xshim_link *l = &s->link;
-	enum xshim_rx_step step, last_step = XSHIM_RX_STEP_POS;
+	enum xshim_rx_step step, last_step = XSHIM_RX_STEP_RING;
 	uint64_t limit, last_limit = 0;
 	ssize_t n, last_n = 0;
 	bool crossed, ring = false;
@@ -154,10 +154,6 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			continue;
 		}
 		switch (step) {
-		case XSHIM_RX_STEP_POS:
-			if (xshim_chan_learn_pos(c, ch, fd) < 0)
-				goto broken;
-			continue;
 		case XSHIM_RX_STEP_RING:
 			if (limit) {
 				n = (ssize_t)xshim_iov_left(it);

@@ -39,23 +39,33 @@ int xshim_tcp_written(int fd, uint64_t *n)
 	return 0;
 }
 
-/* TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING: a FIN has come. In TCP_CLOSE nobody can tell. */
-static uint64_t has_fin(const struct tcp_info *ti)
+/* 1: a FIN has come and is counted; 0: none; -ENOTCONN: nobody can tell, as in TCP_CLOSE. */
+static int has_fin(const struct tcp_info *ti)
 {
-	return ti->tcpi_state == 8 || ti->tcpi_state == 9 || ti->tcpi_state == 11;
+	switch (ti->tcpi_state) {
+	case 1: case 4: case 5:		/* TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2 */
+		return 0;
+	case 8: case 9: case 11:	/* TCP_CLOSE_WAIT, TCP_LAST_ACK, TCP_CLOSING */
+		return 1;
+	default:
+		return -ENOTCONN;
+	}
 }
 
 int xshim_tcp_consumed(int fd, uint64_t *n)
 {
 	struct tcp_info before, after;
-	int rc = get_info(fd, &before), queued;
+	int rc = get_info(fd, &before), queued, fin;
 
 	for (int tries = 0; !rc && tries < 1000; tries++) {
 		if (libc.ioctl(fd, SIOCINQ, &queued) < 0)
 			return -errno;
 		rc = get_info(fd, &after);
 		if (!rc && after.tcpi_bytes_received == before.tcpi_bytes_received) {
-			*n = after.tcpi_bytes_received - (uint64_t)queued - has_fin(&after);
+			fin = has_fin(&after);
+			if (fin < 0)
+				return fin;
+			*n = after.tcpi_bytes_received - (uint64_t)queued - (uint64_t)fin;
 			return 0;
 		}
 		before = after;
@@ -69,6 +79,5 @@ bool xshim_tcp_peer_closed(int fd)
 
 	if (get_info(fd, &ti) < 0)
 		return true;
-	/* TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2: the peer may still send */
-	return ti.tcpi_state != 1 && ti.tcpi_state != 4 && ti.tcpi_state != 5;
+	return has_fin(&ti) != 0;
 }

@@ -194,10 +194,6 @@ int xshim_rx_next(struct xshim_link *l, struct xshim_region_hdr *own, const stru
 			*limit = UINT64_MAX;
 			return 0;
 		}
-		if (!l->rx.pos_known) {
-			*step = XSHIM_RX_STEP_POS;
-			return 0;
-		}
 		if (at < l->rx.pos)
 			return broken(l);
 		if (at > l->rx.pos) {
@@ -243,14 +239,10 @@ int xshim_rx_next(struct xshim_link *l, struct xshim_region_hdr *own, const stru
 void xshim_rx_set_pos(struct xshim_link *l, uint64_t pos)
 {
 	l->rx.pos = pos;
-	l->rx.pos_known = 1;
 }
 
 int xshim_rx_took_tcp(struct xshim_link *l, uint64_t n)
 {
-	/* Before the first boundary is seen the kernel counts for us. */
-	if (l->rx.state == XSHIM_RX_TCP && !l->rx.pos_known)
-		return 0;
 	l->rx.pos += n;
 	if (l->rx.state == XSHIM_RX_RAW && l->rx.pos >= l->rx.end)
 		l->rx.state = XSHIM_RX_OUT;

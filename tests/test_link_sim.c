@@ -155,6 +155,8 @@ static void try_join(struct end *e)
 	e->own = (void *)regions[e->gen][e->id].mem;
 	e->peer = (void *)regions[e->gen][!e->id].mem;
 	xshim_link_init(&e->link, ORDER, e->own->nonce, ORDER, e->peer->nonce);
+	must(e->kernel_rx + (uint64_t)e->base_rx == e->got, "end %u: base", e->id);
+	xshim_rx_set_pos(&e->link, e->kernel_rx + (uint64_t)e->base_rx);
 	atomic_store(&e->own->attached, 1);
 	e->gen++;
 	e->offered = false;
@@ -445,10 +447,6 @@ static void rx_step(struct end *e)
 		return;
 	}
 	switch (e->rx.step) {
-	case XSHIM_RX_STEP_POS:
-		must(e->kernel_rx + (uint64_t)e->base_rx == e->got, "end %u: base", e->id);
-		xshim_rx_set_pos(&e->link, e->kernel_rx + (uint64_t)e->base_rx);
-		return;
 	case XSHIM_RX_STEP_RING:
 		must(limit <= RING, "end %u: limit", e->id);
 		must(e->link.rx.pos == e->got, "end %u: pos", e->id);

@@ -83,7 +83,7 @@ struct xshim_link_rx {
 	uint64_t head;		/* the peer's head, last checked value */
 	uint64_t end;		/* RAW: the peer's head in its LEAVE */
 	uint32_t frame_got;	/* octets of the peer's LEAVE already read */
-	uint32_t pos_known;	/* pos was taken from the kernel for this channel */
+	uint32_t pad0;
 	uint8_t frame[XSHIM_FRAME_BYTES];
 };
 
@@ -126,7 +126,6 @@ enum xshim_rx_step {
 	XSHIM_RX_STEP_TCP,	/* read at most *limit octets from TCP (UINT64_MAX: any) */
 	XSHIM_RX_STEP_RING,	/* *limit bytes are in the ring at pos (0: none now) */
 	XSHIM_RX_STEP_FRAME,	/* read at most *limit octets from TCP into frame + frame_got */
-	XSHIM_RX_STEP_POS,	/* an up was announced: tell where the kernel stands (xshim_rx_set_pos), ask again */
 };
 
 /*
@@ -137,7 +136,11 @@ enum xshim_rx_step {
  */
 int xshim_rx_next(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer,
 		  enum xshim_rx_step *step, uint64_t *limit, bool *crossed);
-/* The kernel's count of octets consumed from the socket so far, plus base. */
+/*
+ * After init, before the peer may switch: the kernel's count of octets consumed from the socket so far, plus base.
+ * From here on xshim_rx_took_*() count, because once both ends have sent FIN the kernel's count cannot be
+ * told from one that has the FIN in it.
+ */
 void xshim_rx_set_pos(struct xshim_link *l, uint64_t pos);
 /* n bytes were taken from TCP (STEP_TCP). */
 int xshim_rx_took_tcp(struct xshim_link *l, uint64_t n);

@@ -12,16 +12,23 @@ BEHAVE=$XSHIM_PROG/behave
 PORT=7500
 PLAIN=${XSHIM_BEHAVE_PLAIN:-}
 
-on_ring() { "$XSHIM_TOOL" stat --json | jq .connections.on_ring; }
+# ends STATE: how many ends are on the ring, or were attached since the scene began
+ends() {
+	if [ "$1" = attached ]; then
+		since "$WORK/before.json" .counters.attaches
+	else
+		"$XSHIM_TOOL" stat --json | jq .connections.on_ring
+	fi
+}
 
 # Gives the go for each connection when it is where it should be.
 watch_scene() {
-	local prefix=$1 want deadline=$((${EPOCHREALTIME/./} + 60 * SLOW * 1000000))
+	local prefix=$1 want state deadline=$((${EPOCHREALTIME/./} + 60 * SLOW * 1000000))
 	while job_alive client || job_alive server; do
 		[ "${EPOCHREALTIME/./}" -lt $deadline ] || return 1
 		if [ -e "$WORK/go.want" ] && [ ! -e "$WORK/go" ]; then
-			read -r want <"$WORK/go.want" || continue
-			if [ "$prefix" = env ] || [ "$(on_ring)" -ge "$want" ]; then
+			read -r want state <"$WORK/go.want" || continue
+			if [ "$prefix" = env ] || [ "$(ends "$state")" -ge "$want" ]; then
 				rm -f "$WORK/go.want"
 				: >"$WORK/go"
 			fi

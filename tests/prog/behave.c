@@ -77,7 +77,7 @@ uint8_t pattern(size_t offset)
 	return (uint8_t)((offset * 2654435761u) >> 13);
 }
 
-void send_exactly(int fd, size_t len)
+void send_part(int fd, size_t from, size_t len)
 {
 	uint8_t buf[65536];
 	size_t done = 0, i, n;
@@ -86,7 +86,7 @@ void send_exactly(int fd, size_t len)
 	while (done < len) {
 		n = len - done < sizeof(buf) ? len - done : sizeof(buf);
 		for (i = 0; i < n; i++)
-			buf[i] = pattern(done + i);
+			buf[i] = pattern(from + done + i);
 		rc = send(fd, buf, n, MSG_NOSIGNAL);
 		if (rc <= 0)
 			die("send");
@@ -94,7 +94,7 @@ void send_exactly(int fd, size_t len)
 	}
 }
 
-void recv_exactly(int fd, size_t len)
+void recv_part(int fd, size_t from, size_t len)
 {
 	uint8_t buf[65536];
 	size_t done = 0, n;
@@ -108,7 +108,7 @@ void recv_exactly(int fd, size_t len)
 			exit(1);
 		}
 		for (i = 0; i < rc; i++) {
-			if (buf[i] != pattern(done + (size_t)i)) {
+			if (buf[i] != pattern(from + done + (size_t)i)) {
 				fprintf(stderr, "behave: byte %zu of %zu is wrong\n", done + (size_t)i, len);
 				exit(1);
 			}
@@ -116,6 +116,9 @@ void recv_exactly(int fd, size_t len)
 		done += (size_t)rc;
 	}
 }
+
+void send_exactly(int fd, size_t len) { send_part(fd, 0, len); }
+void recv_exactly(int fd, size_t len) { recv_part(fd, 0, len); }
 
 static void poll_words(short bits, char *out, size_t room)
 {
@@ -185,14 +188,15 @@ void say_so_error(const char *when, int fd)
 	say("%s: SO_ERROR: %s", when, err ? errno_name(err) : "0");
 }
 
-static void ask_to_wait(unsigned int ends)
+/* state: "ring", or "attached": introduced, whatever path the bytes are on. */
+static void ask_to_wait(unsigned int ends, const char *state)
 {
 	char name[256];
 	FILE *f;
 
 	snprintf(name, sizeof(name), "%s.want", go_file);
 	f = fopen(name, "w");
-	if (!f || fprintf(f, "%u\n", ends) < 0 || fclose(f))
+	if (!f || fprintf(f, "%u %s\n", ends, state) < 0 || fclose(f))
 		die(name);
 	unlink(go_file);
 }
@@ -210,7 +214,7 @@ void warm_up(struct scene *s, int fd)
 		} while (c != 'x');
 		return;
 	}
-	ask_to_wait(2 * s->connections);
+	ask_to_wait(2 * s->connections, "ring");
 	while (c != 'x') {
 		nanosleep(&pause, NULL);
 		c = access(go_file, F_OK) == 0 ? 'x' : 'w';
@@ -263,6 +267,31 @@ int young_connection(struct scene *s)
 		die("accept");
 	/* no small message waits for an acknowledgement */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	return fd;
+}
+
+int unread_connection(struct scene *s, size_t len)
+{
+	int fd = young_connection(s);
+	struct timespec pause = { .tv_nsec = 1000000 };
+	char c = 'w';
+
+	s->connections++;
+	if (s->is_server) {
+		send_exactly(fd, len);
+		while (c != 'x') {
+			if (recv(fd, &c, 1, 0) != 1)
+				die("introducing");
+		}
+		return fd;
+	}
+	ask_to_wait(2 * s->connections, "attached");
+	while (c != 'x') {
+		nanosleep(&pause, NULL);
+		c = access(go_file, F_OK) == 0 ? 'x' : 'w';
+		if (send(fd, &c, 1, MSG_NOSIGNAL) != 1)
+			die("introducing");
+	}
 	return fd;
 }
 

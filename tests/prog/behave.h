@@ -36,12 +36,17 @@ bool barrier(struct scene *s);
 /* Another connection between the two, fresh or warmed up. */
 int young_connection(struct scene *s);
 int another_connection(struct scene *s);
+/* One that is introduced while len bytes of the server's lie unread; the client has read nothing. */
+int unread_connection(struct scene *s, size_t len);
 /* Exchange single bytes until the script says that the connection is where it should be. */
 void warm_up(struct scene *s, int fd);
 
 /* Blocking: all of it, or die. Bytes follow from their offset. */
 void send_exactly(int fd, size_t len);
 void recv_exactly(int fd, size_t len);
+/* The part of a longer pattern that begins at `from`. */
+void send_part(int fd, size_t from, size_t len);
+void recv_part(int fd, size_t from, size_t len);
 uint8_t pattern(size_t offset);
 
 /* Print poll's answer as words once one of `until` has come, or after 10 s whatever there is then. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* behave_end.c - how connections end: half-closes, closes, resets, deaths. */
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -220,6 +222,47 @@ static void sigpipe_once_per_send(struct scene *s)
 	barrier(s);
 }
 
+static int tcp_state(int fd)
+{
+	struct tcp_info ti;
+	socklen_t len = sizeof(ti);
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) < 0)
+		die("getsockopt(TCP_INFO)");
+	return ti.tcpi_state;
+}
+
+/*
+ * The client has read next to nothing when both ends have shut down and its socket is in TCP_CLOSE: what lies
+ * in the socket and what lies beyond it, in a ring if there is one, is all there, in order.
+ */
+static void read_after_both_fins(struct scene *s)
+{
+	int fd = unread_connection(s, 1000);
+
+	barrier(s);
+	if (s->is_server) {
+		barrier(s);
+		send_part(fd, 1000, 1000);
+		if (shutdown(fd, SHUT_WR) < 0)
+			die("shutdown");
+		barrier(s);
+		say_recv_all("the server", fd);
+	} else {
+		recv_exactly(fd, 1);
+		barrier(s);
+		barrier(s);
+		if (shutdown(fd, SHUT_WR) < 0)
+			die("shutdown");
+		while (tcp_state(fd) != TCP_CLOSE)
+			usleep(1000);
+		recv_part(fd, 1, 1999);
+		say("2000 bytes were right");
+		say_recv_all("the client", fd);
+	}
+	barrier(s);
+}
+
 const struct scene_case scenes_end[] = {
 	{ "shutdown_server_first", shutdown_server_first },
 	{ "shutdown_client_first", shutdown_client_first },
@@ -240,5 +283,6 @@ const struct scene_case scenes_end[] = {
 	{ "killed_while_other_receives", killed_while_other_receives },
 	{ "killed_while_other_sends", killed_while_other_sends },
 	{ "sigpipe_once_per_send", sigpipe_once_per_send },
+	{ "read_after_both_fins", read_after_both_fins },
 	{ NULL, NULL },
 };
