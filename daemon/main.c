@@ -200,11 +200,6 @@ static void finish(struct run *r)
 	notify("STOPPING=1");
 	xshimd_shut(&r->d);
 	uv_walk(&r->d.loop, close_handle, NULL);
-	/*
-	 * It sleeps nearly always and works for microseconds, while two busy programs wait for an
-	 * introduction over TCP; without the right to this it is just as it was.
-	 */
-	(void)setpriority(PRIO_PROCESS, 0, -10);
 	uv_run(&r->d.loop, UV_RUN_DEFAULT);
 	uv_loop_close(&r->d.loop);
 }
@@ -246,6 +241,11 @@ int main(int argc, char **argv)
 		xshimd_server_close(d);
 		return EXIT_RUNTIME;
 	}
+	/*
+	 * It sleeps nearly always and works for microseconds, while two busy programs wait for an
+	 * introduction over TCP; without the right to this it is just as it was.
+	 */
+	(void)setpriority(PRIO_PROCESS, 0, -10);
 	uv_run(&d->loop, UV_RUN_DEFAULT);
 	finish(r);
 	return 0;
