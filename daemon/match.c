@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 #include <utlist.h>
+#include <xshim/backend.h>
 
 #include "verify.h"
 #include "xshimd.h"
@@ -254,6 +255,10 @@ void xshimd_match_channel(struct xshimd_conn *c, const union xshim_msg *m, int *
 		d->stats.offers++;
 	else
 		d->stats.claims++;
+	if (m->channel.backend != XSHIM_BACKEND_SHM) {
+		xshimd_conn_decline(c, m->h.id, XSHIM_R_NOT_CORESIDENT);
+		goto close_all;
+	}
 	a = xshimd_verify_tcp(fds[FD_TCP], FD_TCP, c->cred.uid, &m->channel.cookie, &tcp, &v);
 	/* At once: while it is open here the connection cannot end. */
 	close(fds[FD_TCP]);
@@ -274,6 +279,7 @@ void xshimd_match_channel(struct xshimd_conn *c, const union xshim_msg *m, int *
 		if (reason)
 			xshimd_conn_decline(c, m->h.id, reason);
 	}
+close_all:
 	for (unsigned int i = 0; i < nfds; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);

@@ -31,7 +31,7 @@ struct xshim_chan *xshim_chan_new(enum xshim_reason *why)
 	if (getrandom(&nonce, sizeof(nonce), GRND_NONBLOCK) != sizeof(nonce))
 		nonce = xshim_now_ns() ^ (uintptr_t)ch;
 	ch->be = &xshim_backend_shm;
-	rc = ch->be->create(&ch->local, ring_order(), nonce);
+	rc = ch->be->create(&ch->local, NULL, ring_order(), nonce);
 	if (rc < 0) {
 		if (rc == -EMFILE || rc == -ENFILE)
 			*why = XSHIM_R_FD_LIMIT;
@@ -39,6 +39,8 @@ struct xshim_chan *xshim_chan_new(enum xshim_reason *why)
 		return NULL;
 	}
 	for (int i = 0; i < XSHIM_LOCAL_FDS; i++) {
+		if (ch->local.fds[i] < 0)
+			continue;
 		ch->local.fds[i] = xshim_privfd_move(ch->local.fds[i]);
 		if (ch->local.fds[i] < 0)
 			rc = ch->local.fds[i];
@@ -204,7 +206,7 @@ void xshim_chan_detach(struct xshim_conn *c)
 void xshim_chan_ring(struct xshim_conn *c, struct xshim_chan *ch)
 {
 	xshim_count(&c->slot->n.bells_rung, 1);
-	if (ch->be->ring(&ch->remote) == -EPIPE)
+	if (ch->be->ring(&ch->local, &ch->remote) == -EPIPE)
 		atomic_store_explicit(&ch->gone, 1, memory_order_relaxed);
 }
 

@@ -196,6 +196,7 @@ static void take_matched(const union xshim_msg *m, int *fds)
 {
 	struct xshim_conn *c = conn_of_id(m->h.id);
 	struct xshim_chan *ch = c ? c->pending : NULL;
+	struct xshim_ticket ticket;
 	int pair[2];
 
 	if (!ch || (c->intro != XSHIM_INTRO_OFFERED && c->intro != XSHIM_INTRO_CLAIMED))
@@ -207,7 +208,8 @@ static void take_matched(const union xshim_msg *m, int *fds)
 		give_up(c, XSHIM_R_FD_LIMIT);
 		return;
 	}
-	if (ch->be->attach(&ch->remote, pair, m->matched.order, m->matched.nonce) < 0) {
+	ticket = (struct xshim_ticket){ .nonce = m->matched.nonce, .order = m->matched.order };
+	if (ch->be->attach(&ch->remote, &ch->local, &ticket, pair) < 0) {
 		xshim_privfd_close(pair[1]);
 		give_up(c, XSHIM_R_CORRUPT);
 		return;

@@ -310,7 +310,7 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 			return -EAGAIN;
 		}
 		/* Empty the bell /then/ look: a ring after this is seen by the poll below. */
-		if (ch->be->hush(&ch->local) == -EPIPE)
+		if (ch->be->hush(&ch->local, &ch->remote) == -EPIPE)
 			atomic_store_explicit(&ch->bell_dead, 1, memory_order_relaxed);
 		if (s->link.tx.state == XSHIM_TX_RING && !s->link.want_leave) {
 			xshim_link_leave_ask(&s->link, ch->local.region);

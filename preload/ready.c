@@ -160,7 +160,7 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 		/* Empty the bell /then/ store the wishes /then/ look. */
 		if (heard) {
 			xshim_count(&s->n.bells_got, 1);
-			if (ch->be->hush(&ch->local) == -EPIPE) {
+			if (ch->be->hush(&ch->local, &ch->remote) == -EPIPE) {
 				atomic_store_explicit(&ch->bell_dead, 1, memory_order_relaxed);
 				atomic_store_explicit(&ch->gone, 1, memory_order_relaxed);
 				(void)xshim_chan_pump_locked(c, ch, fd, 0);

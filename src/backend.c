@@ -17,3 +17,11 @@ const struct xshim_backend *xshim_backend_find(const char *name)
 			return backends[i];
 	return NULL;
 }
+
+const struct xshim_backend *xshim_backend_of(uint32_t kind)
+{
+	for (size_t i = 0; i < sizeof(backends) / sizeof(backends[0]); i++)
+		if ((uint32_t)backends[i]->kind == kind)
+			return backends[i];
+	return NULL;
+}

@@ -36,13 +36,14 @@ static void shm_destroy(struct xshim_local *l)
 		close_fd(&l->fds[i]);
 }
 
-static int shm_create(struct xshim_local *l, unsigned int order, uint64_t nonce)
+static int shm_create(struct xshim_local *l, const struct xshim_party *with, unsigned int order, uint64_t nonce)
 {
 	int pair[2];
 	size_t bytes;
 	void *at;
 	int rc;
 
+	(void)with;
 	memset(l, 0, sizeof(*l));
 	for (int i = 0; i < XSHIM_LOCAL_FDS; i++)
 		l->fds[i] = -1;
@@ -98,7 +99,7 @@ static bool is_bell(int fd)
 	       is_unnamed(fd, sys_getsockname) && is_unnamed(fd, sys_getpeername);
 }
 
-static int shm_attach(struct xshim_remote *r, const int fds[2], unsigned int order, uint64_t nonce)
+static int shm_attach(struct xshim_remote *r, struct xshim_local *l, const struct xshim_ticket *t, const int *fds)
 {
 	unsigned int its_order;
 	uint64_t its_nonce;
@@ -107,9 +108,10 @@ static int shm_attach(struct xshim_remote *r, const int fds[2], unsigned int ord
 	void *at;
 	int rc;
 
-	if (order < XSHIM_RING_ORDER_MIN || order > XSHIM_RING_ORDER_MAX)
+	(void)l;
+	if (t->order < XSHIM_RING_ORDER_MIN || t->order > XSHIM_RING_ORDER_MAX)
 		return -EPROTO;
-	bytes = xshim_region_bytes(order);
+	bytes = xshim_region_bytes(t->order);
 	if (!is_bell(fds[1]))
 		return -EPROTO;
 	rc = shmem_check(fds[0], bytes, SHMEM_SEALS_OWNER, &st);
@@ -122,15 +124,15 @@ static int shm_attach(struct xshim_remote *r, const int fds[2], unsigned int ord
 	if (rc < 0)
 		return rc == -EACCES ? -EPROTO : rc;
 	rc = xshim_region_check(at, bytes, &its_order, &its_nonce);
-	if (rc == 0 && (its_order != order || its_nonce != nonce))
+	if (rc == 0 && (its_order != t->order || its_nonce != t->nonce))
 		rc = -EPROTO;
 	if (rc < 0) {
 		munmap(at, bytes);
 		return rc;
 	}
 	r->region = at;
-	r->order = order;
-	r->nonce = nonce;
+	r->order = t->order;
+	r->nonce = t->nonce;
 	r->bell = fds[1];
 	sys_close(fds[0]);
 	return 0;
@@ -162,8 +164,9 @@ static int send_token(int fd)
 	return is_end(rc) ? -EPIPE : (int)rc;
 }
 
-static int shm_ring(const struct xshim_remote *r)
+static int shm_ring(const struct xshim_local *l, const struct xshim_remote *r)
 {
+	(void)l;
 	return send_token(r->bell);
 }
 
@@ -172,10 +175,11 @@ static int shm_ring_self(const struct xshim_local *l)
 	return send_token(l->fds[XSHIM_LOCAL_BELL_OUT]);
 }
 
-static int shm_hush(const struct xshim_local *l)
+static int shm_hush(const struct xshim_local *l, const struct xshim_remote *r)
 {
 	char sink[256];
 
+	(void)r;
 	/* No room for control data is given, so descriptors that come along are dropped by the kernel. */
 	for (int i = 0; i < HUSH_ROUNDS; i++) {
 		ssize_t rc = sys_recv(l->fds[XSHIM_LOCAL_BELL], sink, sizeof(sink), MSG_DONTWAIT);
@@ -194,6 +198,7 @@ static int shm_hush(const struct xshim_local *l)
 
 const struct xshim_backend xshim_backend_shm = {
 	.name = "shm",
+	.kind = XSHIM_BACKEND_SHM,
 	.create = shm_create,
 	.destroy = shm_destroy,
 	.attach = shm_attach,

@@ -144,3 +144,66 @@ void xshim_map_set_del(_Atomic uint64_t *set, size_t size, uint64_t hash)
 		at = step(size, at, size - 1);
 	}
 }
+
+/* ---- guests: the same, with a value each ---- */
+
+static uint64_t guest_hash(const struct xshim_endpoint *ep)
+{
+	struct xshim_endpoint address = *ep;
+
+	address.port = 0;
+	return xshim_endpoint_hash(&address);
+}
+
+/* Where it stands, or XSHIM_MAP_GUESTS. */
+static size_t guest_find(const struct xshim_map *m, uint64_t hash)
+{
+	for (size_t n = 0; n < XSHIM_MAP_PROBES; n++) {
+		size_t at = step(XSHIM_MAP_GUESTS, hash, n);
+		uint64_t v = atomic_load_explicit(&m->guests[at].hash, memory_order_acquire);
+
+		if (v == hash)
+			return at;
+		if (v == EMPTY)
+			break;
+	}
+	return XSHIM_MAP_GUESTS;
+}
+
+bool xshim_map_guest_of(const struct xshim_map *m, const struct xshim_endpoint *ep, uint32_t *domid)
+{
+	uint64_t hash = guest_hash(ep);
+	size_t at = guest_find(m, hash);
+
+	if (at == XSHIM_MAP_GUESTS)
+		return false;
+	*domid = atomic_load_explicit(&m->guests[at].domid, memory_order_acquire);
+	/* The place may have become another address's meanwhile; then the domain is not this one's. */
+	return atomic_load_explicit(&m->guests[at].hash, memory_order_acquire) == hash;
+}
+
+int xshim_map_guest_add(struct xshim_map *m, const struct xshim_endpoint *ep, uint32_t domid)
+{
+	uint64_t hash = guest_hash(ep);
+
+	xshim_map_guest_del(m, ep);
+	for (size_t n = 0; n < XSHIM_MAP_PROBES; n++) {
+		struct xshim_map_guest *g = &m->guests[step(XSHIM_MAP_GUESTS, hash, n)];
+
+		if (atomic_load_explicit(&g->hash, memory_order_relaxed) > DELETED)
+			continue;
+		atomic_store_explicit(&g->domid, domid, memory_order_release);
+		atomic_store_explicit(&g->hash, hash, memory_order_release);
+		return 0;
+	}
+	return -ENOSPC;
+}
+
+void xshim_map_guest_del(struct xshim_map *m, const struct xshim_endpoint *ep)
+{
+	size_t at = guest_find(m, guest_hash(ep));
+
+	/* Guests are few and come and go seldom: their stones stay. */
+	if (at < XSHIM_MAP_GUESTS)
+		atomic_store_explicit(&m->guests[at].hash, DELETED, memory_order_release);
+}

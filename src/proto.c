@@ -3,6 +3,7 @@
  * proto.c - the table of messages; make, check, send and receive one.
  */
 #include <string.h>
+#include <xshim/backend.h>
 #include <xshim/proto.h>
 #include "sys.h"
 
@@ -17,15 +18,20 @@ static const struct {
 	[XSHIM_MSG_PING] = { "PING", sizeof(struct xshim_msg_plain), 0, 0 },
 	[XSHIM_MSG_PONG] = { "PONG", sizeof(struct xshim_msg_plain), 0, 0 },
 	[XSHIM_MSG_ENDPOINT] = { "ENDPOINT", sizeof(struct xshim_msg_plain), 1, 1 },
-	[XSHIM_MSG_OFFER] = { "OFFER", sizeof(struct xshim_msg_channel), 3, 4 },
-	[XSHIM_MSG_CLAIM] = { "CLAIM", sizeof(struct xshim_msg_channel), 3, 4 },
+	[XSHIM_MSG_OFFER] = { "OFFER", sizeof(struct xshim_msg_channel), 2, 4 },
+	[XSHIM_MSG_CLAIM] = { "CLAIM", sizeof(struct xshim_msg_channel), 2, 4 },
 	[XSHIM_MSG_WITHDRAW] = { "WITHDRAW", sizeof(struct xshim_msg_plain), 0, 0 },
-	[XSHIM_MSG_MATCHED] = { "MATCHED", sizeof(struct xshim_msg_matched), 2, 2 },
+	[XSHIM_MSG_MATCHED] = { "MATCHED", sizeof(struct xshim_msg_matched), 0, 2 },
 	[XSHIM_MSG_DECLINED] = { "DECLINED", sizeof(struct xshim_msg_refused), 0, 0 },
 	[XSHIM_MSG_PROBE_WANTED] = { "PROBE_WANTED", sizeof(struct xshim_msg_plain), 0, 0 },
 	[XSHIM_MSG_PROBE] = { "PROBE", sizeof(struct xshim_msg_plain), 1, 1 },
 	[XSHIM_MSG_REPORT_ASK] = { "REPORT_ASK", sizeof(struct xshim_msg_report_ask), 0, 0 },
 	[XSHIM_MSG_REPORT] = { "REPORT", sizeof(struct xshim_msg_plain), 1, 1 },
+	[XSHIM_MSG_LEAVE] = { "LEAVE", sizeof(struct xshim_msg_leave), 0, 0 },
+	[XSHIM_MSG_FORSAKE] = { "FORSAKE", sizeof(struct xshim_msg_leave), 0, 0 },
+	[XSHIM_MSG_LEFT] = { "LEFT", sizeof(struct xshim_msg_plain), 0, 0 },
+	[XSHIM_MSG_DRAIN_ASK] = { "DRAIN_ASK", sizeof(struct xshim_msg_drain_ask), 0, 0 },
+	[XSHIM_MSG_DRAINED] = { "DRAINED", sizeof(struct xshim_msg_drain_ask), 0, 0 },
 };
 
 #define TABLE_SIZE (sizeof(table) / sizeof(table[0]))
@@ -76,6 +82,9 @@ static const char *check_body(const union xshim_msg *m, unsigned long long *valu
 		return m->welcome.reserved ? "reserved is not zero" : NULL;
 	case XSHIM_MSG_OFFER:
 	case XSHIM_MSG_CLAIM:
+		*value = m->channel.backend;
+		if (m->channel.backend > XSHIM_BACKEND_XEN)
+			return "backend is unknown";
 		*value = m->channel.reserved;
 		return m->channel.reserved ? "reserved is not zero" : NULL;
 	case XSHIM_MSG_REPORT_ASK:
@@ -83,6 +92,20 @@ static const char *check_body(const union xshim_msg *m, unsigned long long *valu
 		return m->report_ask.reserved ? "reserved is not zero" : NULL;
 	default:
 		return NULL;
+	}
+}
+
+/* Memory and bell are descriptors with shm, numbers in the message with xen. */
+static bool fds_fit_backend(const union xshim_msg *m, unsigned int nfds)
+{
+	switch (m->h.type) {
+	case XSHIM_MSG_OFFER:
+	case XSHIM_MSG_CLAIM:
+		return m->channel.backend == XSHIM_BACKEND_XEN ? nfds == 2 : nfds >= 3;
+	case XSHIM_MSG_MATCHED:
+		return nfds == (m->matched.backend == XSHIM_BACKEND_XEN ? 0 : 2);
+	default:
+		return true;
 	}
 }
 
@@ -112,6 +135,8 @@ int xshim_msg_check(const union xshim_msg *m, size_t len, unsigned int nfds, con
 	if (len != xshim_msg_size(m->h.type))
 		return wrong(why, value, "length is not that of the type", len, -EPROTO);
 	if (nfds < table[m->h.type].fds_min || nfds > table[m->h.type].fds_max)
+		return wrong(why, value, "number of descriptors", nfds, -EPROTO);
+	if (!fds_fit_backend(m, nfds))
 		return wrong(why, value, "number of descriptors", nfds, -EPROTO);
 	field = check_body(m, value);
 	if (field) {

@@ -13,6 +13,7 @@ void xshim_region_format(struct xshim_region_hdr *r, unsigned int order, uint64_
 	r->nonce = nonce;
 	atomic_store_explicit(&r->want_data, XSHIM_WANT_NOTHING, memory_order_relaxed);
 	atomic_store_explicit(&r->want_space, XSHIM_WANT_NOTHING, memory_order_relaxed);
+	atomic_store_explicit(&r->alive, XSHIM_REGION_ALIVE, memory_order_relaxed);
 	r->magic = XSHIM_REGION_MAGIC;
 }
 

@@ -22,7 +22,7 @@ static int fds_before;
 static void setup(void)
 {
 	fds_before = unit_open_fds();
-	ck_assert_int_eq(be->create(&local, ORDER, NONCE), 0);
+	ck_assert_int_eq(be->create(&local, NULL, ORDER, NONCE), 0);
 }
 
 static void teardown(void)
@@ -50,6 +50,8 @@ static bool is_readable(int fd)
 START_TEST(it_is_found_by_name)
 {
 	ck_assert_ptr_eq(xshim_backend_find("shm"), be);
+	ck_assert_ptr_eq(xshim_backend_of(XSHIM_BACKEND_SHM), be);
+	ck_assert_ptr_null(xshim_backend_of(2));
 	ck_assert_ptr_null(xshim_backend_find("shmem"));
 	ck_assert_ptr_null(xshim_backend_find(""));
 }
@@ -61,10 +63,10 @@ START_TEST(orders_out_of_range_are_refused)
 	struct xshim_local l;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		ck_assert_int_eq(be->create(&l, bad[i], 1), -EINVAL);
+		ck_assert_int_eq(be->create(&l, NULL, bad[i], 1), -EINVAL);
 		be->destroy(&l);	/* after a failure too */
 	}
-	ck_assert_int_eq(be->create(&l, XSHIM_RING_ORDER_MIN, 1), 0);
+	ck_assert_int_eq(be->create(&l, NULL, XSHIM_RING_ORDER_MIN, 1), 0);
 	be->destroy(&l);
 }
 END_TEST
@@ -77,8 +79,10 @@ START_TEST(all_pages_are_there_at_once)
 	ck_assert_uint_eq((size_t)st.st_size, xshim_region_bytes(ORDER));
 	ck_assert_uint_ge((size_t)st.st_blocks * 512, xshim_region_bytes(ORDER));
 	ck_assert_int_eq(fcntl(local.fds[XSHIM_LOCAL_MEMORY], F_GET_SEALS) & ALL_SEALS, ALL_SEALS);
-	for (int i = 0; i < XSHIM_LOCAL_FDS; i++)
+	for (int i = XSHIM_LOCAL_BELL; i <= XSHIM_LOCAL_BELL_OUT; i++)
 		ck_assert_int_eq(fcntl(local.fds[i], F_GETFD), FD_CLOEXEC);
+	ck_assert_int_eq(local.fds[XSHIM_LOCAL_EVENT], -1);
+	ck_assert_int_eq(local.fds[XSHIM_LOCAL_BELL_IN], -1);
 	ck_assert_int_eq(fcntl(local.fds[XSHIM_LOCAL_BELL], F_GETFL) & O_NONBLOCK, O_NONBLOCK);
 }
 END_TEST
@@ -91,7 +95,7 @@ START_TEST(the_peer_reads_what_the_owner_writes)
 	int fds[2];
 
 	give(fds);
-	ck_assert_int_eq(be->attach(&r, fds, ORDER, NONCE), 0);
+	ck_assert_int_eq(be->attach(&r, &local, &(struct xshim_ticket){ .order = ORDER, .nonce = NONCE }, fds), 0);
 	ck_assert(r.order == ORDER && r.nonce == NONCE && r.bell == fds[1]);
 	ck_assert_int_lt(fcntl(fds[0], F_GETFD), 0);	/* closed */
 	xshim_iov_init(&it, &in, 1);
@@ -180,7 +184,7 @@ static void expect_refusal(int fds[2], unsigned int order, uint64_t nonce, int r
 	int got, before = unit_open_fds();
 
 	errno = 44;
-	got = be->attach(&r, fds, order, nonce);
+	got = be->attach(&r, &local, &(struct xshim_ticket){ .order = order, .nonce = nonce }, fds);
 	ck_assert_msg(got == rc, "%s: %d", what, got);
 	ck_assert_int_eq(errno, 44);
 	ck_assert_int_eq(unit_open_fds(), before);
@@ -197,7 +201,7 @@ START_TEST(memory_is_checked)
 	close(fds[0]);
 	fds[0] = make_memory(m);
 	if (m->rc == 0) {
-		ck_assert_int_eq(be->attach(&r, fds, ORDER, NONCE), 0);
+		ck_assert_int_eq(be->attach(&r, &local, &(struct xshim_ticket){ .order = ORDER, .nonce = NONCE }, fds), 0);
 		be->detach(&r);
 		return;
 	}
@@ -386,8 +390,8 @@ START_TEST(a_file_size_limit_is_an_error_and_no_signal)
 	int before = unit_open_fds();
 
 	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &lim), 0);
-	ck_assert_int_eq(be->create(&l, ORDER, 1), -EFBIG);
-	ck_assert_int_eq(be->create(&l, XSHIM_RING_ORDER_MIN, 1), 0);
+	ck_assert_int_eq(be->create(&l, NULL, ORDER, 1), -EFBIG);
+	ck_assert_int_eq(be->create(&l, NULL, XSHIM_RING_ORDER_MIN, 1), 0);
 	be->destroy(&l);
 	ck_assert_int_eq(unit_open_fds(), before);
 }
@@ -406,7 +410,7 @@ START_TEST(a_lack_of_descriptors_is_an_error)
 	lim.rlim_cur = (rlim_t)(top + _i);
 	before = unit_open_fds();
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &lim), 0);
-	ck_assert_int_eq(be->create(&l, ORDER, 1), -EMFILE);
+	ck_assert_int_eq(be->create(&l, NULL, ORDER, 1), -EMFILE);
 	lim.rlim_cur = lim.rlim_max;
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &lim), 0);
 	ck_assert_ptr_null(l.region);
@@ -424,7 +428,7 @@ static void attach_remote(void)
 
 	setup();
 	give(fds);
-	ck_assert_int_eq(be->attach(&remote, fds, ORDER, NONCE), 0);
+	ck_assert_int_eq(be->attach(&remote, &local, &(struct xshim_ticket){ .order = ORDER, .nonce = NONCE }, fds), 0);
 }
 
 static void detach_remote(void)
@@ -436,15 +440,15 @@ static void detach_remote(void)
 START_TEST(ringing_makes_it_readable_until_hushed)
 {
 	ck_assert(!is_readable(local.fds[XSHIM_LOCAL_BELL]));
-	ck_assert_int_eq(be->hush(&local), 0);
-	ck_assert_int_eq(be->ring(&remote), 0);
+	ck_assert_int_eq(be->hush(&local, &remote), 0);
+	ck_assert_int_eq(be->ring(&local, &remote), 0);
 	ck_assert(is_readable(local.fds[XSHIM_LOCAL_BELL]));
-	ck_assert_int_eq(be->ring(&remote), 0);
-	ck_assert_int_eq(be->hush(&local), 0);
+	ck_assert_int_eq(be->ring(&local, &remote), 0);
+	ck_assert_int_eq(be->hush(&local, &remote), 0);
 	ck_assert(!is_readable(local.fds[XSHIM_LOCAL_BELL]));
 	ck_assert_int_eq(be->ring_self(&local), 0);
 	ck_assert(is_readable(local.fds[XSHIM_LOCAL_BELL]));
-	ck_assert_int_eq(be->hush(&local), 0);
+	ck_assert_int_eq(be->hush(&local, &remote), 0);
 	ck_assert(!is_readable(local.fds[XSHIM_LOCAL_BELL]));
 }
 END_TEST
@@ -462,15 +466,15 @@ START_TEST(a_full_blocking_bell_does_not_block)
 	ck_assert_int_eq(fcntl(local.fds[XSHIM_LOCAL_BELL], F_SETFL, 0), 0);
 	alarm(10);
 	for (int i = 0; i < 100; i++) {
-		ck_assert_int_eq(be->ring(&remote), 0);
+		ck_assert_int_eq(be->ring(&local, &remote), 0);
 		ck_assert_int_eq(be->ring_self(&local), 0);
 	}
 	/* One hush takes a bounded amount, some of them all. */
-	ck_assert_int_eq(be->hush(&local), 0);
+	ck_assert_int_eq(be->hush(&local, &remote), 0);
 	ck_assert(is_readable(local.fds[XSHIM_LOCAL_BELL]));
 	for (rounds = 0; is_readable(local.fds[XSHIM_LOCAL_BELL]); rounds++) {
 		ck_assert_int_lt(rounds, 10000);
-		ck_assert_int_eq(be->hush(&local), 0);
+		ck_assert_int_eq(be->hush(&local, &remote), 0);
 	}
 	alarm(0);
 }
@@ -499,7 +503,7 @@ START_TEST(descriptors_sent_to_the_bell_are_dropped)
 		ck_assert_int_eq(sendmsg(remote.bell, &mh, 0), 1);
 	/* The kernel hands such bytes out one at a time. */
 	for (int i = 0; i < 8 && is_readable(local.fds[XSHIM_LOCAL_BELL]); i++)
-		ck_assert_int_eq(be->hush(&local), 0);
+		ck_assert_int_eq(be->hush(&local, &remote), 0);
 	ck_assert(!is_readable(local.fds[XSHIM_LOCAL_BELL]));
 	ck_assert_int_eq(unit_open_fds(), before);
 }
@@ -509,7 +513,7 @@ START_TEST(the_peer_cannot_eat_what_rings_us)
 {
 	char c;
 
-	ck_assert_int_eq(be->ring(&remote), 0);
+	ck_assert_int_eq(be->ring(&local, &remote), 0);
 	ck_assert_int_lt(recv(remote.bell, &c, 1, MSG_DONTWAIT), 0);
 	ck_assert(is_readable(local.fds[XSHIM_LOCAL_BELL]));
 }
@@ -520,8 +524,8 @@ START_TEST(a_peer_that_is_gone_is_epipe_and_no_signal)
 	errno = 31;
 	close(local.fds[XSHIM_LOCAL_BELL]);
 	local.fds[XSHIM_LOCAL_BELL] = -1;
-	ck_assert_int_eq(be->ring(&remote), -EPIPE);
-	ck_assert_int_eq(be->ring(&remote), -EPIPE);
+	ck_assert_int_eq(be->ring(&local, &remote), -EPIPE);
+	ck_assert_int_eq(be->ring(&local, &remote), -EPIPE);
 	ck_assert_int_eq(be->ring_self(&local), -EPIPE);
 	ck_assert_int_eq(errno, 31);
 }
@@ -529,13 +533,13 @@ END_TEST
 
 START_TEST(nobody_left_to_ring_is_epipe)
 {
-	be->ring(&remote);
+	be->ring(&local, &remote);
 	be->detach(&remote);
-	ck_assert_int_eq(be->hush(&local), 0);
+	ck_assert_int_eq(be->hush(&local, &remote), 0);
 	close(local.fds[XSHIM_LOCAL_BELL_OUT]);
 	local.fds[XSHIM_LOCAL_BELL_OUT] = -1;
-	ck_assert_int_eq(be->hush(&local), -EPIPE);
-	ck_assert_int_eq(be->hush(&local), -EPIPE);
+	ck_assert_int_eq(be->hush(&local, &remote), -EPIPE);
+	ck_assert_int_eq(be->hush(&local, &remote), -EPIPE);
 }
 END_TEST
 
@@ -543,7 +547,7 @@ END_TEST
 START_TEST(a_half_that_was_shut_down_is_epipe)
 {
 	ck_assert_int_eq(shutdown(remote.bell, SHUT_WR), 0);
-	ck_assert_int_eq(be->hush(&local), -EPIPE);
+	ck_assert_int_eq(be->hush(&local, &remote), -EPIPE);
 	ck_assert_int_eq(be->ring_self(&local), -EPIPE);
 }
 END_TEST

@@ -58,19 +58,19 @@ static void send_ping(struct client *c, uint32_t magic, uint16_t version, uint16
 static void act_magic(struct client *c, const struct daemon *d)
 {
 	(void)d;
-	send_ping(c, 0x12345678, 1, XSHIM_MSG_PING, 16);
+	send_ping(c, 0x12345678, XSHIM_PROTO_VERSION, XSHIM_MSG_PING, 16);
 }
 
 static void act_length(struct client *c, const struct daemon *d)
 {
 	(void)d;
-	send_ping(c, XSHIM_PROTO_MAGIC, 1, XSHIM_MSG_PING, 0x80000000u);
+	send_ping(c, XSHIM_PROTO_MAGIC, XSHIM_PROTO_VERSION, XSHIM_MSG_PING, 0x80000000u);
 }
 
 static void act_type(struct client *c, const struct daemon *d)
 {
 	(void)d;
-	send_ping(c, XSHIM_PROTO_MAGIC, 1, 999, 16);
+	send_ping(c, XSHIM_PROTO_MAGIC, XSHIM_PROTO_VERSION, 999, 16);
 }
 
 static void act_older(struct client *c, const struct daemon *d)
@@ -82,7 +82,7 @@ static void act_older(struct client *c, const struct daemon *d)
 static void act_wrong_state(struct client *c, const struct daemon *d)
 {
 	(void)d;
-	send_ping(c, XSHIM_PROTO_MAGIC, 1, XSHIM_MSG_PONG, 16);
+	send_ping(c, XSHIM_PROTO_MAGIC, XSHIM_PROTO_VERSION, XSHIM_MSG_PONG, 16);
 }
 
 static void act_hello_twice(struct client *c, const struct daemon *d)
@@ -386,7 +386,7 @@ static const struct bad bads[] = {
 	{ "magic", act_magic, DROPPED, 0, "magic=0x12345678", false },
 	{ "length field", act_length, DROPPED, 0, "length=2147483648", false },
 	{ "type", act_type, DROPPED, 0, "type=999: unknown", false },
-	{ "older version", act_older, REFUSED, XSHIM_R_VERSION, "protocol 0, this xshimd speaks 1", false },
+	{ "older version", act_older, REFUSED, XSHIM_R_VERSION, "protocol 0, this xshimd speaks 2", false },
 	{ "state", act_wrong_state, DROPPED, 0, "type=PONG: unexpected in state greeted", false },
 	{ "second HELLO", act_hello_twice, DROPPED, 0, "type=HELLO: unexpected in state greeted", false },
 	{ "unterminated name", act_unterminated, DROPPED, 0, "comm is not terminated", false },
@@ -491,10 +491,10 @@ START_TEST(hello_of_another_version_is_answered)
 	client_raw(fd, &m, 100, NULL, 0);
 	ck_assert_uint_eq(client_recv(fd, &m, fds, &nfds), XSHIM_MSG_REFUSED);
 	ck_assert_uint_eq(m.refused.reason, XSHIM_R_VERSION);
-	ck_assert_uint_eq(m.refused.version_min, 1);
+	ck_assert_uint_eq(m.refused.version_min, XSHIM_PROTO_VERSION);
 	ck_assert_uint_eq(client_recv(fd, &m, fds, &nfds), 0);
 	close(fd);
-	ck_assert_int_eq(daemon_log_count(&d, "protocol 7, this xshimd speaks 1"), 1);
+	ck_assert_int_eq(daemon_log_count(&d, "protocol 7, this xshimd speaks 2"), 1);
 	unit_wait_for(daemon_fds(&d) == before);
 	daemon_stop(&d, SIGTERM);
 }

@@ -280,6 +280,43 @@ START_TEST(other_descriptors_are_no_map)
 }
 END_TEST
 
+static struct xshim_endpoint address(unsigned int i, uint16_t port)
+{
+	struct xshim_endpoint ep = { .addr = { [10] = 0xff, 0xff, 10, 0, (uint8_t)(i >> 8), (uint8_t)i }, .port = port };
+
+	return ep;
+}
+
+/* Each address keeps its domain whatever is added and taken out around it; ports do not matter. */
+START_TEST(guests_have_domains)
+{
+	struct xshim_endpoint ep;
+	uint32_t domid;
+
+	for (unsigned int i = 0; i < 500; i++) {
+		ep = address(i, (uint16_t)i);
+		ck_assert(!xshim_map_guest_of(map, &ep, &domid));
+		ck_assert_int_eq(xshim_map_guest_add(map, &ep, i + 1), 0);
+	}
+	for (unsigned int i = 0; i < 500; i += 2) {
+		ep = address(i, 0);
+		xshim_map_guest_del(map, &ep);
+	}
+	for (unsigned int i = 0; i < 500; i++) {
+		ep = address(i, 7);
+		ck_assert_int_eq(xshim_map_guest_of(map, &ep, &domid), i % 2);
+		if (i % 2)
+			ck_assert_uint_eq(domid, i + 1);
+	}
+	ep = address(33, 80);
+	ck_assert_int_eq(xshim_map_guest_add(map, &ep, 999), 0);	/* the domain was restored under a new number */
+	ck_assert(xshim_map_guest_of(map, &ep, &domid) && domid == 999);
+	xshim_map_guest_del(map, &ep);
+	ck_assert(!xshim_map_guest_of(map, &ep, &domid));
+	xshim_map_guest_del(map, &ep);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("map");
@@ -299,6 +336,7 @@ static Suite *suite(void)
 	tcase_add_test(tm, nobody_else_can_write_it);
 	tcase_add_loop_test(tm, only_a_whole_sealed_map_is_opened, 0, (int)(sizeof(forgery) / sizeof(forgery[0])));
 	tcase_add_test(tm, other_descriptors_are_no_map);
+	tcase_add_test(tm, guests_have_domains);
 	suite_add_tcase(s, tm);
 	return s;
 }

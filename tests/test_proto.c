@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <xshim/backend.h>
 #include <xshim/proto.h>
 #include "unit.h"
 
@@ -42,15 +43,20 @@ static const struct {
 	{ XSHIM_MSG_PING, "PING", 16, 0, 0 },
 	{ XSHIM_MSG_PONG, "PONG", 16, 0, 0 },
 	{ XSHIM_MSG_ENDPOINT, "ENDPOINT", 16, 1, 1 },
-	{ XSHIM_MSG_OFFER, "OFFER", 40, 3, 4 },
-	{ XSHIM_MSG_CLAIM, "CLAIM", 40, 3, 4 },
+	{ XSHIM_MSG_OFFER, "OFFER", 56, 3, 4 },
+	{ XSHIM_MSG_CLAIM, "CLAIM", 56, 3, 4 },
 	{ XSHIM_MSG_WITHDRAW, "WITHDRAW", 16, 0, 0 },
-	{ XSHIM_MSG_MATCHED, "MATCHED", 32, 2, 2 },
+	{ XSHIM_MSG_MATCHED, "MATCHED", 48, 2, 2 },
 	{ XSHIM_MSG_DECLINED, "DECLINED", 24, 0, 0 },
 	{ XSHIM_MSG_PROBE_WANTED, "PROBE_WANTED", 16, 0, 0 },
 	{ XSHIM_MSG_PROBE, "PROBE", 16, 1, 1 },
 	{ XSHIM_MSG_REPORT_ASK, "REPORT_ASK", 24, 0, 0 },
 	{ XSHIM_MSG_REPORT, "REPORT", 16, 1, 1 },
+	{ XSHIM_MSG_LEAVE, "LEAVE", 24, 0, 0 },
+	{ XSHIM_MSG_FORSAKE, "FORSAKE", 24, 0, 0 },
+	{ XSHIM_MSG_LEFT, "LEFT", 16, 0, 0 },
+	{ XSHIM_MSG_DRAIN_ASK, "DRAIN_ASK", 24, 0, 0 },
+	{ XSHIM_MSG_DRAINED, "DRAINED", 24, 0, 0 },
 };
 #define TYPES ((int)(sizeof(types) / sizeof(types[0])))
 
@@ -107,10 +113,10 @@ START_TEST(the_fields_are_named)
 	ck_assert_str_eq(why, "magic");
 	ck_assert_uint_eq(value, 9);
 	xshim_msg_init(&m, XSHIM_MSG_PING, 0);
-	m.h.version = 2;
+	m.h.version = XSHIM_PROTO_VERSION + 1;
 	ck_assert_int_eq(xshim_msg_check(&m, 16, 0, &why, &value), -EPROTONOSUPPORT);
 	ck_assert_str_eq(why, "version");
-	ck_assert_uint_eq(value, 2);
+	ck_assert_uint_eq(value, XSHIM_PROTO_VERSION + 1);
 	xshim_msg_init(&m, XSHIM_MSG_PING, 0);
 	m.h.type = 999;
 	ck_assert_int_eq(xshim_msg_check(&m, 16, 0, &why, &value), -EPROTO);
@@ -123,13 +129,38 @@ START_TEST(the_fields_are_named)
 }
 END_TEST
 
+/* shm hands over descriptors, xen numbers. */
+START_TEST(the_backend_decides_what_comes_along)
+{
+	static const enum xshim_msg_type asks[] = { XSHIM_MSG_OFFER, XSHIM_MSG_CLAIM };
+	union xshim_msg m;
+
+	for (size_t i = 0; i < 2; i++) {
+		size_t len = xshim_msg_init(&m, asks[i], 1);
+
+		ck_assert_int_eq(check(&m, len, 2), -EPROTO);
+		ck_assert_int_eq(check(&m, len, 3), 0);
+		m.channel.backend = XSHIM_BACKEND_XEN;
+		ck_assert_int_eq(check(&m, len, 2), 0);
+		ck_assert_int_eq(check(&m, len, 3), -EPROTO);
+		m.channel.backend = 2;
+		ck_assert_int_eq(check(&m, len, 3), -EPROTO);
+	}
+	ck_assert_int_eq(check(&m, xshim_msg_init(&m, XSHIM_MSG_MATCHED, 1), 0), -EPROTO);
+	ck_assert_int_eq(check(&m, m.h.length, 2), 0);
+	m.matched.backend = XSHIM_BACKEND_XEN;
+	ck_assert_int_eq(check(&m, m.h.length, 0), 0);
+	ck_assert_int_eq(check(&m, m.h.length, 2), -EPROTO);
+}
+END_TEST
+
 /* So that xshimd can answer a client of the future, whose HELLO may be longer. */
 START_TEST(another_version_is_told_from_nonsense)
 {
 	union xshim_msg m;
 
 	xshim_msg_init(&m, XSHIM_MSG_HELLO, 0);
-	m.h.version = 2;
+	m.h.version = XSHIM_PROTO_VERSION + 1;
 	m.h.length = 100;
 	ck_assert_int_eq(check(&m, 100, 2), -EPROTONOSUPPORT);
 	m.h.version = 0;
@@ -141,7 +172,7 @@ END_TEST
 
 START_TEST(unknown_types_are_refused)
 {
-	static const unsigned int bad[] = { 0, 16, 255, 256, 0x7fff, 0xffff };
+	static const unsigned int bad[] = { 0, 21, 255, 256, 0x7fff, 0xffff };
 	union xshim_msg m;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -365,6 +396,8 @@ static Suite *suite(void)
 	tcase_add_loop_test(tc, a_fresh_message_passes_its_own_check, 0, TYPES);
 	tcase_add_loop_test(tc, every_other_length_is_refused, 0, TYPES);
 	tcase_add_test(tc, the_fields_are_named);
+	tcase_add_test(tc, the_backend_decides_what_comes_along);
+	tcase_add_test(tc, the_backend_decides_what_comes_along);
 	tcase_add_test(tc, another_version_is_told_from_nonsense);
 	tcase_add_test(tc, unknown_types_are_refused);
 	tcase_add_test(tc, reserved_fields_must_be_zero);

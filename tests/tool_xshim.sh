@@ -94,7 +94,7 @@ import fcntl, os, signal, socket, struct, sys
 MAGIC, WELCOME, REFUSED, REPORT = 0x58534843, 2, 3, 15
 ALL = 1 | 2 | 4 | 8         # F_SEAL_SEAL, SHRINK, GROW, WRITE
 
-def header(kind, length, version=1):
+def header(kind, length, version=2):
     return struct.pack("=IHHII", MAGIC, version, kind, length, 0)
 
 def memory(data, seals=ALL, size=None):
@@ -106,7 +106,7 @@ def memory(data, seals=ALL, size=None):
 
 path, mode = sys.argv[1:3]
 texts = [open(name, "rb").read() for name in sys.argv[3:]]
-co_map = memory(struct.pack("=IHHQ", 0x5853484d, 1, 0, 0xab), 1 | 2 | 4 | 16, 4096 + 8 * 8192 + 8 * 16384 + 16 * 4096)
+co_map = memory(struct.pack("=IHHQ", 0x5853484d, 2, 0, 0xab), 1 | 2 | 4 | 16, 4096 + 8 * 8192 + 8 * 16384 + 16 * 4096 + 16 * 1024)
 welcome = header(WELCOME, 64) + struct.pack("=IIQ32s", 0, 0, 0xac if mode == "othermap" else 0xab, b"fake")
 
 server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM if mode == "stream" else socket.SOCK_SEQPACKET)
@@ -135,7 +135,7 @@ def serve(conn):
     if len(hello) != 72 or hello[:16] != header(1, 72) or struct.unpack("=I", hello[20:24])[0] != 2:
         return
     if mode == "refused":
-        conn.send(header(REFUSED, 24, 1) + struct.pack("=IHH", 3, 3, 4))
+        conn.send(header(REFUSED, 24) + struct.pack("=IHH", 3, 3, 4))
     elif mode == "newer":
         conn.send(header(WELCOME, 96, 9) + bytes(80))
     elif mode == "garbage":
@@ -339,7 +339,7 @@ while IFS='|' read -r mode command text; do
 	err_has "^xshim: $sock: $text.*; ."
 	end_server
 done <<'T'
-refused|ss|xshimd speaks protocol 3 to 4, this command version 1
+refused|ss|xshimd speaks protocol 3 to 4, this command version 2
 newer|ss|xshimd speaks protocol 9 to 9
 quota|stat|xshimd refused us: quota \(
 garbage|ss|bad message while WELCOME is due: magic

@@ -32,6 +32,15 @@
  * PROBE      C     greeted   a TCP socket, see below         none
  * REPORT_ASK C     greeted                                   REPORT
  * REPORT     D               a memfd with JSON text
+ * LEAVE      D               xen: return to TCP, then say LEFT; D rings the bell it was given, too
+ * FORSAKE    D               xen: the peer's guest is gone; let go of its memory, the connection is reset
+ * LEFT       C     greeted   xen: the channel of connection id is taken apart, for whatever reason
+ * DRAIN_ASK  C     greeted   (the command) DRAINED, when all have left or after drain_timeout
+ * DRAINED    D
+ *
+ * Over xen OFFER and CLAIM carry two descriptors, the TCP socket and BELL_OUT (backend.h), which D keeps until LEFT
+ * to wake a process that sleeps when there is LEAVE or FORSAKE for it; MATCHED carries none. Both TCP sockets must be in
+ * D's own network namespace, whose addresses are the guest's.
  *
  * OFFER is sent by the end that connected, CLAIM by the one that accepted when it finds the connection's
  * fingerprint in the map's offers. D takes addresses, cookies and the netns from the TCP descriptor and
@@ -58,7 +67,7 @@
 #include <xshim/reason.h>
 
 #define XSHIM_PROTO_MAGIC 0x58534843u	/* "XSHC" */
-#define XSHIM_PROTO_VERSION 1
+#define XSHIM_PROTO_VERSION 2
 #define XSHIM_PROTO_MAX 128		/* no message is longer */
 #define XSHIM_PROTO_MAX_FDS 4
 #define XSHIM_DEFAULT_SOCKET "/run/xshim/xshimd.sock"
@@ -79,6 +88,11 @@ enum xshim_msg_type {
 	XSHIM_MSG_PROBE = 13,
 	XSHIM_MSG_REPORT_ASK = 14,
 	XSHIM_MSG_REPORT = 15,
+	XSHIM_MSG_LEAVE = 16,
+	XSHIM_MSG_FORSAKE = 17,
+	XSHIM_MSG_LEFT = 18,
+	XSHIM_MSG_DRAIN_ASK = 19,
+	XSHIM_MSG_DRAINED = 20,
 };
 
 struct xshim_msg_hdr {
@@ -117,8 +131,13 @@ struct xshim_msg_channel {		/* OFFER, CLAIM */
 	struct xshim_msg_hdr h;
 	uint64_t cookie;		/* SO_COOKIE of the TCP socket sent along */
 	uint32_t order;			/* ring size of the region */
-	uint32_t reserved;
+	uint32_t backend;		/* enum xshim_backend_kind */
 	uint64_t nonce;			/* of the region */
+	/* xen, else 0 */
+	uint32_t domid;			/* to whom the region is granted */
+	uint32_t gref;			/* of its first page */
+	uint32_t port;			/* OFFER: the event channel that waits for domid; CLAIM: 0 */
+	uint32_t reserved;
 };
 
 struct xshim_msg_matched {
@@ -126,9 +145,25 @@ struct xshim_msg_matched {
 	uint32_t order;			/* of the peer's region */
 	uint32_t peer_pid;		/* as xshimd sees it, for display */
 	uint64_t nonce;			/* of the peer's region */
+	uint32_t backend;		/* as in OFFER or CLAIM */
+	/* xen, else 0: of the peer's half */
+	uint32_t domid, gref, port;
 };
 
-struct xshim_msg_plain {		/* PING, PONG, ENDPOINT, WITHDRAW, PROBE_WANTED, PROBE, REPORT */
+struct xshim_msg_leave {
+	struct xshim_msg_hdr h;		/* id 0: every channel of that domain */
+	uint32_t domid;
+	uint32_t reason;		/* enum xshim_reason */
+};
+
+struct xshim_msg_drain_ask {		/* also DRAINED */
+	struct xshim_msg_hdr h;
+	uint32_t domid;			/* XSHIM_DOMID_ALL: every one */
+	uint32_t left;			/* DRAINED: connections that have not left yet; else 0 */
+};
+#define XSHIM_DOMID_ALL UINT32_MAX
+
+struct xshim_msg_plain {		/* PING, PONG, ENDPOINT, WITHDRAW, PROBE_WANTED, PROBE, REPORT, LEFT */
 	struct xshim_msg_hdr h;
 };
 
@@ -149,14 +184,16 @@ union xshim_msg {
 	struct xshim_msg_matched matched;
 	struct xshim_msg_plain plain;
 	struct xshim_msg_report_ask report_ask;
+	struct xshim_msg_leave leave;
+	struct xshim_msg_drain_ask drain;
 	uint8_t raw[XSHIM_PROTO_MAX];
 };
 _Static_assert(sizeof(struct xshim_msg_hdr) == 16, "proto ABI");
 _Static_assert(sizeof(struct xshim_msg_hello) == 72, "proto ABI");
 _Static_assert(sizeof(struct xshim_msg_welcome) == 64, "proto ABI");
 _Static_assert(sizeof(struct xshim_msg_refused) == 24, "proto ABI");
-_Static_assert(sizeof(struct xshim_msg_channel) == 40, "proto ABI");
-_Static_assert(sizeof(struct xshim_msg_matched) == 32, "proto ABI");
+_Static_assert(sizeof(struct xshim_msg_channel) == 56, "proto ABI");
+_Static_assert(sizeof(struct xshim_msg_matched) == 48, "proto ABI");
 
 /* Fill the header; the caller fills the body. Returns the length to send. The message is zeroed first. */
 size_t xshim_msg_init(union xshim_msg *m, enum xshim_msg_type type, uint32_t id);

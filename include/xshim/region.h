@@ -31,6 +31,9 @@
  *   leave         release, once               acquire             1: the owner asks to return to TCP, and will
  *                                                                  make no switch from here on
  *   consult       relaxed                     relaxed             count of reads from TCP since attached; a hint
+ *   alive         before it is shared; xen:   relaxed             XSHIM_REGION_ALIVE; anything else: the owner is gone. xen: the kernel
+ *                 the kernel clears a byte                         does it when the owner's last process ends, and a mapping that a
+ *                 when the owner is gone                           save or migration has cut reads 0xff
  *
  * Switches. sw_seq counts the owner's switches of its outgoing stream: 0 before the first, odd while it
  * goes by ring, even while by TCP. Switch number k takes effect at stream offset sw_at: bytes below it
@@ -61,6 +64,8 @@
 #define XSHIM_REGION_HDR 4096		/* the ring starts here */
 #define XSHIM_RING_ORDER_MIN 12		/* 4 KiB */
 #define XSHIM_RING_ORDER_MAX 24		/* 16 MiB */
+#define XSHIM_REGION_GREFS ((XSHIM_REGION_HDR - 320) / 4) /* so a xen ring is of 2 MiB at most */
+#define XSHIM_REGION_ALIVE 0x5a17a11fu
 #define XSHIM_WANT_NOTHING UINT64_MAX
 
 struct xshim_region_hdr {
@@ -88,13 +93,17 @@ struct xshim_region_hdr {
 	_Atomic uint32_t attached;
 	_Atomic uint32_t leave;
 	_Atomic uint32_t consult;
-	uint8_t pad4[52];
+	_Atomic uint32_t alive;
+	uint8_t pad4[48];
+	/* 320: constant once shared, up to the ring; xen only: the grants of the ring's pages */
+	uint32_t grefs[XSHIM_REGION_GREFS];
 };
 _Static_assert(offsetof(struct xshim_region_hdr, head) == 64, "region ABI");
 _Static_assert(offsetof(struct xshim_region_hdr, tail) == 128, "region ABI");
 _Static_assert(offsetof(struct xshim_region_hdr, want_data) == 192, "region ABI");
 _Static_assert(offsetof(struct xshim_region_hdr, attached) == 256, "region ABI");
-_Static_assert(sizeof(struct xshim_region_hdr) == 320, "region ABI");
+_Static_assert(offsetof(struct xshim_region_hdr, grefs) == 320, "region ABI");
+_Static_assert(sizeof(struct xshim_region_hdr) == XSHIM_REGION_HDR, "region ABI");
 
 static inline size_t xshim_region_bytes(unsigned int order)
 {

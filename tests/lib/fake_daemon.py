@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """A daemon that cannot be worked with: fake_daemon.py SOCKET refuse|newer|silent|close
 
-refuse  answers HELLO with REFUSED, because it speaks version 2 only
-newer   answers HELLO with a WELCOME of version 2, longer than ours and without a map
+refuse  answers HELLO with REFUSED, because it speaks version 3 only
+newer   answers HELLO with a WELCOME of version 3, longer than ours and without a map
 silent  accepts and reads, and never answers
 close   closes each connection as soon as HELLO has come
 
@@ -17,7 +17,7 @@ import sys
 MAGIC = 0x58534843
 HELLO, WELCOME, REFUSED = 1, 2, 3
 REASON_VERSION = 3
-THEIR_VERSION = 2
+THEIR_VERSION = 3
 
 
 def header(kind, length):
