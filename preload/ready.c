@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -300,6 +301,21 @@ static bool spin(struct xshim_conn *c, struct xshim_chan *ch, unsigned int what)
 paid:
 	if (good < 8)
 		atomic_store_explicit(&ch->spin_good, good + 1, memory_order_relaxed);
+	return true;
+}
+
+bool xshim_restarts(uint64_t deadline_ns)
+{
+	struct sigaction sa;
+
+	if (deadline_ns != UINT64_MAX)
+		return false;
+	for (int sig = 1; sig < NSIG; sig++) {
+		if (sigaction(sig, NULL, &sa) < 0)
+			continue;	/* the C library's own */
+		if (sa.sa_handler != SIG_DFL && sa.sa_handler != SIG_IGN && !(sa.sa_flags & SA_RESTART))
+			return false;
+	}
 	return true;
 }
 

@@ -304,6 +304,8 @@ ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, s
 		if (!deadline)
 			deadline = socket_deadline(fd, SO_RCVTIMEO);
 		rc = xshim_wait(c, ch, fd, POLLIN, deadline);
+		if (rc == -EINTR && !total && xshim_restarts(deadline))
+			rc = 0;
 		if (rc == -EAGAIN || rc == -EINTR)
 			return total ? (ssize_t)total : rc;
 		if (atomic_load_explicit(&c->detach_due, memory_order_acquire))
@@ -463,12 +465,14 @@ static ssize_t tx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 }
 
 /*
- * Nothing could be sent. 0: try again; -EAGAIN: give up. On a full ring a caller that does not block learns
+ * Nothing could be sent, total: in this turn of a call that has sent so much. 0: try again; -EAGAIN: give up. On a full ring a caller that does not block learns
  * about a stall here, one that blocks in xshim_wait().
  */
-static ssize_t no_room(struct xshim_conn *c, struct xshim_chan *ch, int fd, bool nonblock,
+static ssize_t no_room(struct xshim_conn *c, struct xshim_chan *ch, int fd, bool nonblock, size_t total,
 		       uint64_t *deadline)
 {
+	int rc;
+
 	if (nonblock) {
 		if (xshim_stall(c, ch) == 0)
 			return 0;
@@ -477,7 +481,8 @@ static ssize_t no_room(struct xshim_conn *c, struct xshim_chan *ch, int fd, bool
 	}
 	if (!*deadline)
 		*deadline = socket_deadline(fd, SO_SNDTIMEO);
-	return xshim_wait(c, ch, fd, POLLOUT, *deadline);
+	rc = xshim_wait(c, ch, fd, POLLOUT, *deadline);
+	return rc == -EINTR && !total && xshim_restarts(*deadline) ? 0 : rc;
 }
 
 static struct xshim_chan *still_there(struct xshim_conn *c)
@@ -507,7 +512,7 @@ ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, s
 		}
 		if (rc != -EAGAIN)
 			return result(c, total, rc);
-		rc = no_room(c, ch, fd, nonblock, &deadline);
+		rc = no_room(c, ch, fd, nonblock, total, &deadline);
 		if (rc < 0)
 			return total ? (ssize_t)total : rc;
 		ch = still_there(c);
@@ -568,7 +573,7 @@ ssize_t xshim_stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *
 		}
 		if (rc != -EAGAIN)
 			return result(c, total, rc);
-		rc = no_room(c, ch, fd, nonblock, &deadline);
+		rc = no_room(c, ch, fd, nonblock, total, &deadline);
 		if (rc < 0)
 			return total ? (ssize_t)total : rc;
 		ch = still_there(c);

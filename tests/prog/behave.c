@@ -3,7 +3,7 @@
  * behave.c - small scenes on a TCP connection, printed; see behave.h.
  *
  *   behave server|client CASE ADDRESS PORT STEP-SOCKET GO-FILE
- *   behave list end|io|fd|fork
+ *   behave list end|io|fd|fork|signal
  *
  * Each end warms a connection up by exchanging single bytes until GO-FILE exists, then plays CASE. When the
  * client makes a connection it removes GO-FILE and says in GO-FILE.want how many ends are open then.
@@ -327,7 +327,7 @@ static const struct {
 	const char *name;
 	const struct scene_case *cases;
 } groups[] = {
-	{ "end", scenes_end }, { "io", scenes_io }, { "fd", scenes_fd }, { "fork", scenes_fork },
+	{ "end", scenes_end }, { "io", scenes_io }, { "fd", scenes_fd }, { "fork", scenes_fork }, { "signal", scenes_signal },
 };
 #define GROUPS (sizeof(groups) / sizeof(groups[0]))
 

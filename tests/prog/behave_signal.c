@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/* behave_signal.c - a signal handler runs while a call sleeps. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "behave.h"
+
+#define BIG (64u << 20)		/* more than all buffers and rings together hold */
+
+static volatile sig_atomic_t signals;
+static int step_fd;
+
+/* Tells the other end, so that it goes on only after the handler has run. */
+static void on_signal(int sig)
+{
+	int saved = errno;
+
+	(void)sig;
+	signals++;
+	if (write(step_fd, "s", 1) != 1)
+		_exit(3);
+	errno = saved;
+}
+
+/* One SIGUSR1 in `ms`, when the call that follows is asleep. */
+static void signal_in(struct scene *s, int flags, long ms)
+{
+	struct sigevent ev = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
+	struct itimerspec when = { .it_value = { .tv_nsec = ms * 1000000 } };
+	struct sigaction sa = { .sa_handler = on_signal, .sa_flags = flags };
+	timer_t timer;
+
+	step_fd = s->step;
+	signals = 0;
+	if (sigaction(SIGUSR1, &sa, NULL) < 0 || timer_create(CLOCK_MONOTONIC, &ev, &timer) < 0 ||
+	    timer_settime(timer, 0, &when, NULL) < 0)
+		die("timer");
+}
+
+static void await_handler(struct scene *s)
+{
+	char c;
+
+	if (recv(s->step, &c, 1, 0) != 1)
+		die("the other's handler");
+}
+
+static void say_result(const char *what, ssize_t n)
+{
+	say("%s: %zd %s, signals %d", what, n, n < 0 ? errno_name(errno) : "", (int)signals);
+}
+
+/* The client sleeps in a receive, the handler runs, then the server sends 10 bytes. */
+static void interrupted_receive(struct scene *s, int sa_flags, int flags, size_t len, long timeout_ms)
+{
+	struct timeval tv = { .tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000 };
+	char buf[64];
+
+	if (s->is_server) {
+		if (flags & MSG_WAITALL)
+			send_exactly(s->fd, 5);
+		barrier(s);
+		await_handler(s);
+		send_exactly(s->fd, 10);
+	} else {
+		if (timeout_ms && setsockopt(s->fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)) < 0)
+			die("setsockopt(SO_RCVTIMEO)");
+		barrier(s);
+		signal_in(s, sa_flags, 100);
+		say_result("recv", recv(s->fd, buf, len, flags));
+		say_result("recv again", recv(s->fd, buf, len, 0));
+	}
+	barrier(s);
+}
+
+static void receive_restarts(struct scene *s) { interrupted_receive(s, SA_RESTART, 0, 3, 0); }
+static void receive_is_interrupted(struct scene *s) { interrupted_receive(s, 0, 0, 3, 0); }
+static void receive_all_restarts(struct scene *s) { interrupted_receive(s, SA_RESTART, MSG_WAITALL, 8, 0); }
+static void receive_all_is_interrupted(struct scene *s) { interrupted_receive(s, 0, MSG_WAITALL, 8, 0); }
+static void receive_with_time_limit(struct scene *s) { interrupted_receive(s, SA_RESTART, 0, 3, 20000); }
+
+/* The client fills everything and sleeps in a send that has taken something already. */
+static void interrupted_send(struct scene *s, int sa_flags)
+{
+	static char big[BIG];
+	ssize_t n;
+
+	if (s->is_server) {
+		barrier(s);
+		await_handler(s);
+		while ((n = recv(s->fd, big, sizeof(big), 0)) > 0)
+			;
+		say_result("in the end", n);
+	} else {
+		barrier(s);
+		signal_in(s, sa_flags, 500);
+		n = send(s->fd, big, sizeof(big), MSG_NOSIGNAL);
+		say("send took %s, signals %d", n > 0 && n < (ssize_t)sizeof(big) ? "a part" : "something else",
+		    (int)signals);
+		if (shutdown(s->fd, SHUT_WR) < 0)
+			die("shutdown");
+	}
+	barrier(s);
+}
+
+static void send_stops(struct scene *s) { interrupted_send(s, 0); }
+static void send_stops_in_spite_of_restart(struct scene *s) { interrupted_send(s, SA_RESTART); }
+
+/* A send that finds no room at all begins anew, or says EINTR. */
+static void interrupted_before_send(struct scene *s, int sa_flags)
+{
+	static char big[BIG];
+	struct pollfd never = { .fd = -1 };
+	ssize_t n;
+	int full = 0;
+
+	if (s->is_server) {
+		barrier(s);
+		await_handler(s);
+		while ((n = recv(s->fd, big, sizeof(big), 0)) > 0)
+			;
+		say_result("in the end", n);
+	} else {
+		/* full for good: not a byte goes for half a second, in which buffers that can grow have grown */
+		for (full = 0; full < 10; full++) {
+			while ((n = send(s->fd, big, 65536, MSG_DONTWAIT | MSG_NOSIGNAL)) > 0)
+				full = 0;
+			if (poll(&never, 1, 50) < 0)
+				die("poll");
+		}
+		barrier(s);
+		signal_in(s, sa_flags, 100);
+		say_result("send", send(s->fd, big, 1000, MSG_NOSIGNAL));
+		if (shutdown(s->fd, SHUT_WR) < 0)
+			die("shutdown");
+	}
+	barrier(s);
+}
+
+static void send_restarts(struct scene *s) { interrupted_before_send(s, SA_RESTART); }
+static void send_is_interrupted(struct scene *s) { interrupted_before_send(s, 0); }
+
+/* poll is never restarted. */
+static void poll_is_interrupted(struct scene *s)
+{
+	struct pollfd p = { .fd = s->fd, .events = POLLIN };
+
+	barrier(s);
+	if (s->is_server) {
+		await_handler(s);
+	} else {
+		signal_in(s, SA_RESTART, 100);
+		say_result("poll", poll(&p, 1, 10000));
+	}
+	barrier(s);
+}
+
+const struct scene_case scenes_signal[] = {
+	{ "receive_restarts", receive_restarts },
+	{ "receive_is_interrupted", receive_is_interrupted },
+	{ "receive_all_restarts", receive_all_restarts },
+	{ "receive_all_is_interrupted", receive_all_is_interrupted },
+	{ "receive_with_time_limit", receive_with_time_limit },
+	{ "send_stops", send_stops },
+	{ "send_stops_in_spite_of_restart", send_stops_in_spite_of_restart },
+	{ "send_restarts", send_restarts },
+	{ "send_is_interrupted", send_is_interrupted },
+	{ "poll_is_interrupted", poll_is_interrupted },
+	{ NULL, NULL },
+};
