@@ -2,6 +2,7 @@
 /* channel.c - attach and detach a channel (channel.h). pump.c moves its protocol on. */
 #include "channel.h"
 #include "epoll.h"
+#include "kick.h"
 #include "options.h"
 #include "privfd.h"
 
@@ -137,6 +138,7 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 
 	if (!keep_out(c, own)) {
 		xshim_conn_reason(c, XSHIM_R_BUSY);
+		atomic_store_explicit(&c->kickable, 1, memory_order_relaxed);
 		return xshim_conn_chan(c) != NULL;
 	}
 	ch = c->pending;
@@ -168,6 +170,7 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 	xshim_count(&s->n.attaches, 1);
 	atomic_store_explicit(&c->ch, ch, memory_order_release);
 	xshim_epoll_attached(c);
+	xshim_kick(c);
 	/* From here on we consult the channel around each read of the socket; the peer may switch. */
 	atomic_store_explicit(&ch->local.region->attached, 1, memory_order_release);
 	xshim_chan_ring(c, ch);

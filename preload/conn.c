@@ -168,6 +168,9 @@ void xshim_conn_track(int fd, enum xshim_role role, uint32_t flags)
 	if (c->slot && !atomic_load_explicit(&xshim_sandboxed, memory_order_relaxed) &&
 	    xshim_client_try()) {
 		xshim_client_service();
+		if (xshim_client_is_greeted() && role == XSHIM_ROLE_CONNECT && c->hash &&
+		    xshim_map_has_endpoint(xshim_client_map(), c->hash))
+			atomic_store_explicit(&c->kickable, 1, memory_order_relaxed);
 		if (xshim_client_is_greeted() && role == XSHIM_ROLE_ACCEPT && c->hash &&
 		    !xshim_map_has_endpoint(xshim_client_map(),
 					    xshim_endpoint_hash(&c->slot->tuple.local)) &&

@@ -10,7 +10,8 @@
  *        NEVER: stays on TCP for good, slot->reason says why.
  *
  * While ch is NULL every call goes to the kernel as it is and holds a reference (fdtab.h) meanwhile; a
- * channel is attached only when no call is inside, so nobody can sleep in the kernel over a switch.
+ * channel is attached only when no call is inside, so nobody can sleep in the kernel over a switch. Threads that
+ * would sleep there for long sleep outside instead (kick.h).
  * While ch is set, every call goes through stream.c.
  *
  * Locks (slot): rx_lock before tx_lock. `intro` is guarded by the client lock (client.c).
@@ -74,6 +75,7 @@ struct xshim_conn {
 	struct xshim_chan *pending;	/* local half made; remote half after MATCHED */
 	_Atomic uint32_t attach_due;	/* pending is complete, attach at the next chance */
 	_Atomic uint32_t detach_due;	/* the link has left: take the channel away */
+	_Atomic uint32_t kickable;	/* a channel is likely, or was kept out by a sleeper: sleep as in kick.h */
 	struct xshim_chan *_Atomic dead; /* detached; calls under way may still look at it */
 	/* epoll sets that watch it, under epoll.c's lock */
 	struct xshim_reg *regs;

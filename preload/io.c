@@ -7,6 +7,7 @@
  */
 #include "channel.h"
 #include "conn.h"
+#include "kick.h"
 #include "stream.h"
 
 #include <errno.h>
@@ -23,6 +24,8 @@ static void leave_for(struct xshim_conn *c, int fd, enum xshim_reason why)
 		(void)xshim_chan_leave_wait(c, fd, why, 1000);
 	xshim_conn_never(c, why);
 }
+
+static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *v, size_t n, int flags);
 
 #define RX_RING_FLAGS (MSG_PEEK | MSG_WAITALL | MSG_DONTWAIT | MSG_TRUNC | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC)
 
@@ -42,6 +45,13 @@ static void leave_for(struct xshim_conn *c, int fd, enum xshim_reason why)
 				xshim_conn_put(c_);                                                \
 				return xshim_ret(rc_);                                             \
 			}                                                                          \
+		}                                                                                  \
+		if (xshim_kick_able(c_)) {                                                         \
+			rc_ = sleep_outside(&c_, fd, v, n, flags);                                 \
+			if (rc_ != XSHIM_PLAIN)                                                    \
+				return xshim_ret(rc_);                                             \
+			if (!c_)                                                                   \
+				return plain;                                                      \
 		}                                                                                  \
 		rc_ = plain;                                                                       \
 		if (!((flags) & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE)))                              \
@@ -75,6 +85,36 @@ static void leave_for(struct xshim_conn *c, int fd, enum xshim_reason why)
 	} while (0)
 
 /* ---- receive ---- */
+
+/*
+ * Before a receive that the kernel would sleep in: XSHIM_PLAIN when the kernel's call is to be made, with a reference in *c, or
+ * NULL there if fd is a connection of ours no longer. Else the result, and no reference.
+ */
+static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *v, size_t n, int flags)
+{
+	ssize_t rc;
+
+	if ((flags & (MSG_DONTWAIT | ~RX_RING_FLAGS)) || xshim_conn_flag(*c, XSHIM_SLOT_NONBLOCK))
+		return XSHIM_PLAIN;
+	for (;;) {
+		int woken = xshim_kick_wait(*c, fd);
+
+		if (woken < 0)
+			return woken;
+		*c = xshim_conn_get(fd);
+		if (!*c)
+			return XSHIM_PLAIN;
+		if (xshim_conn_on_ring(*c, fd)) {
+			rc = xshim_stream_recv(*c, fd, v, n, flags);
+			if (rc != XSHIM_PLAIN) {
+				xshim_conn_put(*c);
+				return rc;
+			}
+		}
+		if (woken)
+			return XSHIM_PLAIN;
+	}
+}
 
 XSHIM_EXPORT ssize_t read(int fd, void *buf, size_t n)
 {
@@ -155,13 +195,28 @@ static bool recvmsg_on_ring(struct xshim_conn *c, int fd, struct msghdr *m, int 
 XSHIM_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 {
 	struct xshim_conn *c = xshim_conn_get(fd);
+	bool waited = false;
 	ssize_t rc;
 
 	if (!c)
 		return libc.recvmsg(fd, m, flags);
-	if (m && recvmsg_on_ring(c, fd, m, flags, &rc)) {
-		xshim_conn_put(c);
-		return xshim_ret(rc);
+	while (m) {
+		int woken;
+
+		if (recvmsg_on_ring(c, fd, m, flags, &rc)) {
+			xshim_conn_put(c);
+			return xshim_ret(rc);
+		}
+		if (waited || !xshim_kick_able(c) || (flags & (MSG_DONTWAIT | ~RX_RING_FLAGS)) ||
+		    xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK))
+			break;
+		woken = xshim_kick_wait(c, fd);
+		if (woken < 0)
+			return xshim_ret(woken);
+		waited = woken;
+		c = xshim_conn_get(fd);
+		if (!c)
+			return libc.recvmsg(fd, m, flags);
 	}
 	rc = libc.recvmsg(fd, m, flags);
 	if (!(flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE)))

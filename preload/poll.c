@@ -3,12 +3,14 @@
  * poll.c - poll and its relatives over plain descriptors and connections with a channel.
  *
  * Without such a connection in the set the kernel's call is made as it is; the connections in it are
- * held meanwhile, so that no channel is attached behind a sleeping poll. With one, a second set is built: the
+ * held meanwhile, so that no channel is attached behind a sleeping poll, or the sleep is one that an attach ends
+ * (kick.h). With one, a second set is built: the
  * program's descriptors, sockets of such connections with the events that matter, and their bells.
  */
 #include "poll.h"
 #include "client.h"
 #include "epoll.h"
+#include "kick.h"
 #include "ready.h"
 
 #include <errno.h>
@@ -152,24 +154,51 @@ static int one_round(struct pollfd *fds, nfds_t n, struct work *k, const struct 
 	return rc < 0 ? rc : count;
 }
 
+static uint64_t ns_of(const struct timespec *ts)
+{
+	return (uint64_t)ts->tv_sec * 1000000000ull + (uint64_t)ts->tv_nsec;
+}
+
+static struct timespec left_of(uint64_t deadline)
+{
+	uint64_t now = xshim_clock_ns(), left = deadline > now ? deadline - now : 0;
+
+	return (struct timespec){ .tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000) };
+}
+
+/*
+ * No channel yet, but one is likely: sleep so that it can be attached meanwhile (kick.h). The references are dropped. *again: one
+ * was; look anew.
+ */
+static int poll_outside(struct pollfd *fds, nfds_t n, struct work *k, const struct timespec *timeout,
+			const sigset_t *mask, bool *again)
+{
+	int rc;
+
+	memcpy(k->p, fds, n * sizeof(*fds));
+	let_go(k->w, n);
+	memset(k->w, 0, n * sizeof(*k->w));
+	rc = xshim_kick_poll(k->p, n, timeout, mask, again);
+	if (rc < 0)
+		return -errno;
+	for (nfds_t i = 0; i < n; i++)
+		fds[i].revents = k->p[i].revents;
+	return rc;
+}
+
 static int poll_rings(struct pollfd *fds, nfds_t n, struct work *k, const struct timespec *timeout,
 		      const sigset_t *mask)
 {
-	uint64_t deadline = 0, now;
+	uint64_t deadline = 0;
 	struct timespec left;
 	bool again;
 	int rc;
 
 	if (timeout)
-		deadline = xshim_clock_ns() + (uint64_t)timeout->tv_sec * 1000000000ull +
-			   (uint64_t)timeout->tv_nsec;
+		deadline = xshim_clock_ns() + ns_of(timeout);
 	for (;;) {
-		if (timeout) {
-			now = xshim_clock_ns();
-			now = deadline > now ? deadline - now : 0;
-			left = (struct timespec){ .tv_sec = (time_t)(now / 1000000000),
-						  .tv_nsec = (long)(now % 1000000000) };
-		}
+		if (timeout)
+			left = left_of(deadline);
 		rc = one_round(fds, n, k, timeout ? &left : NULL, mask, &again);
 		if (rc)
 			return rc;
@@ -194,7 +223,9 @@ int xshim_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, con
 	struct watched few[ON_STACK];
 	struct pollfd few_p[3 * ON_STACK];
 	struct work k = { .w = few, .p = few_p };
-	bool conns = false, rings = false;
+	bool conns = false, rings, able, again;
+	struct timespec left;
+	uint64_t deadline = 0;
 	int rc;
 
 	for (nfds_t i = 0; i < n && !conns; i++)
@@ -212,6 +243,10 @@ int xshim_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, con
 			return -ENOMEM;
 		k.p = (struct pollfd *)(k.w + n);
 	}
+	if (timeout)
+		deadline = xshim_clock_ns() + ns_of(timeout);
+look:
+	again = rings = able = false;
 	memset(k.w, 0, n * sizeof(*k.w));
 	for (nfds_t i = 0; i < n; i++) {
 		k.w[i].conn = fds[i].fd < 0 ? NULL : xshim_conn_get(fds[i].fd);
@@ -228,13 +263,21 @@ int xshim_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, con
 			xshim_chan_detach(k.w[i].conn);
 		k.w[i].ch = xshim_conn_chan(k.w[i].conn);
 		rings = rings || k.w[i].ch;
+		able = able || xshim_kick_able(k.w[i].conn);
 	}
-	if (rings)
-		rc = poll_rings(fds, n, &k, timeout, mask);
-	else
-		rc = libc.ppoll(fds, n, timeout, mask) ;
-	if (!rings && rc < 0)
-		rc = -errno;
+	if (timeout)
+		left = left_of(deadline);
+	if (rings) {
+		rc = poll_rings(fds, n, &k, timeout ? &left : NULL, mask);
+	} else if (able) {
+		rc = poll_outside(fds, n, &k, timeout ? &left : NULL, mask, &again);
+		if (again)
+			goto look;
+	} else {
+		rc = libc.ppoll(fds, n, timeout, mask);
+		if (rc < 0)
+			rc = -errno;
+	}
 	let_go(k.w, n);
 	if (k.bytes)
 		munmap(k.w, k.bytes);

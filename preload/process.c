@@ -13,6 +13,7 @@
 #include "client.h"
 #include "conn.h"
 #include "epoll.h"
+#include "kick.h"
 #include "options.h"
 #include "process.h"
 
@@ -51,6 +52,7 @@ static void child(void)
 {
 	xshim_fdtab_fork_child();
 	xshim_conn_fork_child(forker);
+	xshim_kick_fork_child();
 	xshim_epoll_fork_done();
 	xshim_client_fork_child();
 }

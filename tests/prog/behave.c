@@ -3,7 +3,7 @@
  * behave.c - small scenes on a TCP connection, printed; see behave.h.
  *
  *   behave server|client CASE ADDRESS PORT STEP-SOCKET GO-FILE
- *   behave list end|io|fd|fork|signal
+ *   behave list end|io|fd|fork|signal|thread
  *
  * Each end warms a connection up by exchanging single bytes until GO-FILE exists, then plays CASE. When the
  * client makes a connection it removes GO-FILE and says in GO-FILE.want how many ends are open then.
@@ -270,20 +270,18 @@ int young_connection(struct scene *s)
 	return fd;
 }
 
-int unread_connection(struct scene *s, size_t len)
+void introduce(struct scene *s, int fd)
 {
-	int fd = young_connection(s);
 	struct timespec pause = { .tv_nsec = 1000000 };
 	char c = 'w';
 
 	s->connections++;
 	if (s->is_server) {
-		send_exactly(fd, len);
 		while (c != 'x') {
 			if (recv(fd, &c, 1, 0) != 1)
 				die("introducing");
 		}
-		return fd;
+		return;
 	}
 	ask_to_wait(2 * s->connections, "attached");
 	while (c != 'x') {
@@ -292,6 +290,15 @@ int unread_connection(struct scene *s, size_t len)
 		if (send(fd, &c, 1, MSG_NOSIGNAL) != 1)
 			die("introducing");
 	}
+}
+
+int unread_connection(struct scene *s, size_t len)
+{
+	int fd = young_connection(s);
+
+	if (s->is_server)
+		send_exactly(fd, len);
+	introduce(s, fd);
 	return fd;
 }
 
@@ -328,6 +335,7 @@ static const struct {
 	const struct scene_case *cases;
 } groups[] = {
 	{ "end", scenes_end }, { "io", scenes_io }, { "fd", scenes_fd }, { "fork", scenes_fork }, { "signal", scenes_signal },
+	{ "thread", scenes_thread },
 };
 #define GROUPS (sizeof(groups) / sizeof(groups[0]))
 

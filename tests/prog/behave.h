@@ -26,7 +26,7 @@ struct scene_case {
 	const char *name;
 	void (*run)(struct scene *s);
 };
-extern const struct scene_case scenes_end[], scenes_io[], scenes_fd[], scenes_fork[], scenes_signal[];
+extern const struct scene_case scenes_end[], scenes_io[], scenes_fd[], scenes_fork[], scenes_signal[], scenes_thread[];
 
 _Noreturn void die(const char *what);
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -36,6 +36,8 @@ bool barrier(struct scene *s);
 /* Another connection between the two, fresh or warmed up. */
 int young_connection(struct scene *s);
 int another_connection(struct scene *s);
+/* Only the client sends, byte by byte, until the script says that both ends have been introduced. */
+void introduce(struct scene *s, int fd);
 /* One that is introduced while len bytes of the server's lie unread; the client has read nothing. */
 int unread_connection(struct scene *s, size_t len);
 /* Exchange single bytes until the script says that the connection is where it should be. */
