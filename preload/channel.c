@@ -172,7 +172,9 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 	xshim_epoll_attached(c);
 	xshim_kick(c);
 	/* From here on we consult the channel around each read of the socket; the peer may switch. */
-	atomic_store_explicit(&ch->local.region->attached, 1, memory_order_release);
+	atomic_store_explicit(&ch->local.region->attached, 1, memory_order_seq_cst);
+	if (xshim_link_is_withdrawn(&s->link, ch->local.region, ch->remote.region))
+		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
 	xshim_chan_ring(c, ch);
 	xlog(DEBUG, "connection %u: channel attached after %llu bytes by TCP", c->id,
 	     (unsigned long long)c->bytes);

@@ -6,6 +6,7 @@
  * when readiness is computed, and when a quick path finds the state unusual. It never blocks.
  */
 #include "channel.h"
+#include "epoll.h"
 #include "options.h"
 #include "ready.h"
 
@@ -27,7 +28,8 @@ void xshim_chan_note(struct xshim_conn *c, struct xshim_chan *ch)
 	}
 }
 
-bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+/* hurry: also when the peer has not been seen to read. */
+static bool up(struct xshim_conn *c, struct xshim_chan *ch, int fd, bool hurry)
 {
 	const struct xshim_region_hdr *peer = ch->remote.region;
 	struct xshim_link *l = &c->slot->link;
@@ -38,7 +40,7 @@ bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 		return false;
 	/* Until it crosses, only the ring's size is buffered: the peer should be seen to read. */
 	consult = atomic_load_explicit(&peer->consult, memory_order_relaxed);
-	if (consult == atomic_load_explicit(&ch->consult_seen, memory_order_relaxed) &&
+	if (!hurry && consult == atomic_load_explicit(&ch->consult_seen, memory_order_relaxed) &&
 	    atomic_load_explicit(&peer->want_data, memory_order_relaxed) == XSHIM_WANT_NOTHING &&
 	    !atomic_load_explicit(&peer->leave, memory_order_relaxed))
 		return false;
@@ -51,6 +53,11 @@ bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	xshim_chan_note(c, ch);
 	xshim_chan_ring(c, ch);
 	return true;
+}
+
+bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	return up(c, ch, fd, false);
 }
 
 /*
@@ -183,7 +190,7 @@ static void peer_hung_up(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 
 	/* Abandoned before anything was switched: the peer never attached and never will. */
 	if (!l->tx.seq && !l->rx.seq &&
-	    !atomic_load_explicit(&ch->remote.region->attached, memory_order_acquire))
+	    atomic_load_explicit(&ch->remote.region->attached, memory_order_acquire) != 1)
 		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
 	/*
 	 * A peer that returned to TCP in order has had our LEAVE, and its own is on TCP, perhaps not read
@@ -202,6 +209,13 @@ int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 
 	if (l->error)
 		return xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
+	if (!l->tx.seq && !l->rx.seq && xshim_link_is_withdrawn(l, ch->local.region, peer)) {
+		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
+		xshim_conn_reason(c, XSHIM_R_PEER_LEFT);
+		xshim_chan_ring(c, ch);
+		xshim_chan_wake_own(ch);
+		return 0;
+	}
 	if (l->tx.state == XSHIM_TX_TCP)
 		xshim_chan_up_locked(c, ch, fd);
 	if (((kmask & (POLLIN | POLLRDHUP | POLLHUP)) &&
@@ -291,6 +305,23 @@ bool xshim_chan_pump_due(struct xshim_conn *c, struct xshim_chan *ch)
 	       atomic_load_explicit(&ch->remote.region->leave, memory_order_acquire);
 }
 
+/* Cross what boundaries can be crossed without reading: how many. Both locks. */
+static int cross_all(struct xshim_conn *c, struct xshim_chan *ch)
+{
+	enum xshim_rx_step step;
+	uint64_t limit;
+	bool crossed;
+	int n = 0;
+
+	while (xshim_rx_next(&c->slot->link, ch->local.region, ch->remote.region, &step, &limit, &crossed) == 0 &&
+	       crossed && n++ < XSHIM_CROSSINGS) {
+		xshim_count(&c->slot->n.switches, 1);
+		xshim_chan_ring(c, ch);
+		xshim_chan_note(c, ch);
+	}
+	return n;
+}
+
 int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, int wait_ms)
 {
 	uint64_t deadline = xshim_now_ns() + (uint64_t)wait_ms * 1000000;
@@ -301,6 +332,7 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 		struct pollfd p[2] = { { .fd = fd, .events = POLLIN | POLLRDHUP },
 				       { .fd = xshim_ready_bell_fd(ch), .events = POLLIN } };
 		uint64_t now;
+		int crossed;
 		bool stuck;
 
 		if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
@@ -312,6 +344,15 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 		/* Empty the bell /then/ look: a ring after this is seen by the poll below. */
 		if (ch->be->hush(&ch->local, &ch->remote) == -EPIPE)
 			atomic_store_explicit(&ch->bell_dead, 1, memory_order_relaxed);
+		if (!s->link.tx.seq && !s->link.rx.seq) {
+			xshim_conn_reason(c, why);
+			if (xshim_link_withdraw(&s->link, ch->local.region, ch->remote.region))
+				atomic_store_explicit(&c->detach_due, 1, memory_order_release);
+			xshim_chan_ring(c, ch);
+		}
+		crossed = cross_all(c, ch);
+		if (s->link.tx.state == XSHIM_TX_TCP && s->link.rx.state == XSHIM_RX_RING)
+			up(c, ch, fd, true);
 		if (s->link.tx.state == XSHIM_TX_RING && !s->link.want_leave) {
 			xshim_link_leave_ask(&s->link, ch->local.region);
 			xshim_conn_reason(c, why);
@@ -332,6 +373,8 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 			xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) || s->link.error;
 		xshim_lock_drop(&s->tx_lock);
 		xshim_lock_drop(&s->rx_lock);
+		if (crossed)
+			xshim_epoll_crossed(c);
 		if (atomic_load_explicit(&c->detach_due, memory_order_acquire)) {
 			xshim_chan_detach(c);
 			return 0;
@@ -340,7 +383,8 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 		if (stuck || now >= deadline)
 			return -EAGAIN;
 		/* Each step of the peer's rings or comes on TCP. */
-		(void)libc.poll(p, 2, (int)((deadline - now) / 1000000) + 1);
+		if (libc.poll(p, 2, (int)((deadline - now) / 1000000) + 1) < 0 && errno == EINVAL)
+			(void)libc.poll(NULL, 0, 1);	/* RLIMIT_NOFILE allows poll no two descriptors */
 	}
 	return 0;
 }

@@ -41,8 +41,8 @@ bool xshim_tx_may_switch(const struct xshim_link *l, const struct xshim_region_h
 	switch (l->tx.state) {
 	case XSHIM_TX_TCP:
 		/* up: also while the peer waits to leave, it needs us on the ring for that */
-		return atomic_load_explicit(&peer->attached, memory_order_acquire) == 1 &&
-		       acked(l, peer);
+		return !l->withdrawn &&
+		       atomic_load_explicit(&peer->attached, memory_order_seq_cst) == 1 && acked(l, peer);
 	case XSHIM_TX_RING:
 		/* down: not when somebody is leaving, LEAVE itself brings us back */
 		return !l->want_leave && acked(l, peer) &&
@@ -352,6 +352,39 @@ void xshim_link_leave_undo(struct xshim_link *l)
 		l->rx.state = XSHIM_RX_RING;
 	if (l->tx.state == XSHIM_TX_HELD)
 		l->tx.state = XSHIM_TX_RING;
+}
+
+/*
+ * Each end stores its own `attached` /then/ reads the other's. An end that is not attached yet, when ours is read, will
+ * find 2 when it is; one that is attached may have read 1 and be switching now.
+ */
+bool xshim_link_withdraw(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer)
+{
+	uint32_t its;
+
+	if (l->error || l->tx.seq || l->rx.seq)
+		return false;
+	l->withdrawn = 1;
+	atomic_store_explicit(&own->attached, 2, memory_order_seq_cst);
+	its = atomic_load_explicit(&peer->attached, memory_order_seq_cst);
+	if (atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst)) {
+		/* It has switched, so it does not count on this. */
+		l->withdrawn = 0;
+		atomic_store_explicit(&own->attached, 1, memory_order_seq_cst);
+		return false;
+	}
+	return its != 1;
+}
+
+bool xshim_link_is_withdrawn(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer)
+{
+	if (l->error || l->tx.seq || l->rx.seq ||
+	    atomic_load_explicit(&peer->attached, memory_order_seq_cst) != 2 ||
+	    atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst))
+		return false;
+	l->withdrawn = 1;
+	atomic_store_explicit(&own->attached, 2, memory_order_seq_cst);
+	return true;
 }
 
 bool xshim_link_is_out(const struct xshim_link *l)

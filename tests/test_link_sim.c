@@ -57,7 +57,7 @@ static uint64_t rnd, seed_now, chunk;
 static unsigned int ask_one_in, down_one_in;
 static struct {
 	uint64_t bytes_ring, bytes_tcp, resent;
-	uint64_t ups, downs, joins, leaves, undone, discarded, half_frames, sleeps;
+	uint64_t ups, downs, joins, leaves, undone, discarded, half_frames, sleeps, withdrawn, agreed;
 } seen;
 
 #define must(cond, ...)									\
@@ -229,11 +229,40 @@ static void send_pending(struct end *e)
 	}
 }
 
+static void throw_away(struct end *e)
+{
+	e->own = e->peer = NULL;
+	ring_bell(e);
+}
+
+/* Either end may have enough of it before anything was switched. True: the channel is gone. */
+static bool withdraw(struct end *e)
+{
+	struct xshim_link *l = &e->link;
+
+	if (l->tx.seq || l->rx.seq)
+		return false;
+	if (xshim_link_is_withdrawn(l, e->own, e->peer)) {
+		seen.agreed++;
+		ring_bell(e->other);
+		throw_away(e);
+		return true;
+	}
+	if (!l->withdrawn && !chance(ask_one_in / 4 + 1))
+		return false;
+	ring_bell(e->other);
+	if (!xshim_link_withdraw(l, e->own, e->peer))
+		return false;
+	seen.withdrawn++;
+	throw_away(e);
+	return true;
+}
+
 static void pump(struct end *e)
 {
 	struct xshim_link *l = &e->link;
 
-	if (!e->own || e->tx.mid || e->rx.mid)
+	if (!e->own || e->tx.mid || e->rx.mid || withdraw(e))
 		return;
 	take_frame(e);
 	if (!e->fin_seen && xshim_link_leave_due(l, e->peer)) {
@@ -242,9 +271,8 @@ static void pump(struct end *e)
 	}
 	send_pending(e);
 	if (xshim_link_is_out(l)) {
-		e->own = e->peer = NULL;
+		throw_away(e);
 		seen.leaves++;
-		ring_bell(e);
 	}
 }
 
@@ -300,12 +328,8 @@ static bool tx_tcp(struct end *e)
 
 	if (e->own && e->link.tx.state == XSHIM_TX_TCP && xshim_tx_may_switch(&e->link, e->peer) &&
 	    (chance(3) || atomic_load(&e->peer->leave))) {
-		uint64_t at = e->kernel_tx + (uint64_t)e->base_tx;
-
-		must(at == e->accepted, "end %u goes up at a wrong offset", e->id);
-		xshim_tx_up(&e->link, e->own, at);
-		ring_bell(e->other);
-		seen.ups++;
+		e->tx.n = 0;		/* up; the peer may withdraw, or ask to leave, before it is made */
+		e->tx.mid = true;
 		return true;
 	}
 	if (!n)
@@ -318,6 +342,21 @@ static bool tx_tcp(struct end *e)
 	return true;
 }
 
+static void switch_over(struct end *e)
+{
+	uint64_t at = e->kernel_tx + (uint64_t)e->base_tx;
+
+	if (e->link.tx.state == XSHIM_TX_TCP) {
+		must(at == e->accepted, "end %u goes up at a wrong offset", e->id);
+		xshim_tx_up(&e->link, e->own, at);
+		seen.ups++;
+	} else {
+		xshim_tx_down(&e->link, e->own);
+		seen.downs++;
+	}
+	ring_bell(e->other);
+}
+
 static void tx_step(struct end *e)
 {
 	struct xshim_link *l = &e->link;
@@ -326,9 +365,7 @@ static void tx_step(struct end *e)
 	if (e->tx.mid) {
 		e->tx.mid = false;
 		if (e->tx.n == 0) {
-			xshim_tx_down(l, e->own);
-			ring_bell(e->other);
-			seen.downs++;
+			switch_over(e);
 			return;
 		}
 		e->accepted += e->tx.n;
@@ -570,11 +607,12 @@ START_TEST(every_byte_arrives_once_and_in_order_for_all_seeds)
 	for (uint64_t s = 1; s <= seeds; s++)
 		run(s);
 	printf("sim: %llu seeds: bytes by ring %llu by TCP %llu resent %llu; ups %llu downs %llu joins %llu "
-	       "leaves %llu undone %llu discarded %llu half frames %llu sleeps %llu\n",
+	       "leaves %llu undone %llu discarded %llu half frames %llu withdrawn %llu agreed %llu sleeps %llu\n",
 	       (unsigned long long)seeds, (unsigned long long)seen.bytes_ring, (unsigned long long)seen.bytes_tcp,
 	       (unsigned long long)seen.resent, (unsigned long long)seen.ups, (unsigned long long)seen.downs,
 	       (unsigned long long)seen.joins, (unsigned long long)seen.leaves, (unsigned long long)seen.undone,
 	       (unsigned long long)seen.discarded, (unsigned long long)seen.half_frames,
+	       (unsigned long long)seen.withdrawn, (unsigned long long)seen.agreed,
 	       (unsigned long long)seen.sleeps);
 	fflush(stdout);
 	if (seeds < 1000)
@@ -582,6 +620,7 @@ START_TEST(every_byte_arrives_once_and_in_order_for_all_seeds)
 	/* A simulation in which the interesting things do not happen shows nothing. */
 	ck_assert(seen.bytes_ring && seen.bytes_tcp && seen.resent && seen.ups && seen.downs && seen.leaves);
 	ck_assert(seen.undone && seen.discarded && seen.half_frames && seen.joins > 2 * seeds);
+	ck_assert(seen.withdrawn && seen.agreed);
 }
 END_TEST
 

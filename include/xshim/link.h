@@ -30,6 +30,9 @@
  *   LEAVE defers its half-close until it is OUT.
  * - From beginning LEAVE to the peer's answer an end can move nothing on this connection; the peer
  *   answers in its next call, or at once if it sleeps in one.
+ * - before the first switch of either end there is a shorter way: `attached` is taken back (xshim_link_withdraw). Who
+ *   attaches later, or has not switched yet, sees it, and does so, too. It matters where the peer sleeps over plain TCP and
+ *   waits for the very program that wants to leave.
  * - A LEAVE that comes without having been asked for is answered all the same if the end is in a state to do
  *   so; else the connection is reset (-EPROTO).
  *
@@ -96,6 +99,7 @@ struct xshim_link {
 	uint32_t left;		/* the peer's LEAVE has been taken in */
 	uint32_t error;		/* sticky errno once the protocol was broken */
 	uint32_t fin;		/* our own stream is half-closed */
+	uint32_t withdrawn;	/* we have taken `attached` back; no switch of ours will come */
 };
 
 /* Fresh state for a channel; order_* and nonce_* as checked by the caller. */
@@ -169,6 +173,14 @@ int xshim_link_leave_got(struct xshim_link *l);
 void xshim_link_fin(struct xshim_link *l, struct xshim_region_hdr *own);
 /* EOF came where the peer's LEAVE was expected: go on as if ours had not been begun. */
 void xshim_link_leave_undo(struct xshim_link *l);
+/*
+ * To leave before anything was switched: take `attached` back. True: the peer has not switched and will not, the channel
+ * can be thrown away. False: it may be about to; the caller rings, and asks again when it has been rung, until this
+ * is true or the peer's switch is there, after which leave is asked for as ever.
+ */
+bool xshim_link_withdraw(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer);
+/* The peer has done so, and we have not switched: agree. True: the channel can be thrown away; the caller rings. */
+bool xshim_link_is_withdrawn(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer);
 /* Both directions have left: the channel can be thrown away. */
 bool xshim_link_is_out(const struct xshim_link *l);
 

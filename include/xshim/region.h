@@ -26,8 +26,9 @@
  *   ack           release                     acquire             last switch of the peer that the owner has crossed
  *   want_data     seq_cst                     seq_cst             see "Sleeping"
  *   want_space    seq_cst                     seq_cst             see "Sleeping"
- *   attached      release, once               acquire             1: the owner consults this channel before and
- *                                                                  after each read of the TCP socket
+ *   attached      seq_cst                     seq_cst             1: the owner consults this channel before and
+ *                                                                  after each read of the TCP socket; 2: it does not any
+ *                                                                  more, and has never switched (link.h, "withdraw")
  *   leave         release, once               acquire             1: the owner asks to return to TCP, and will
  *                                                                  make no switch from here on
  *   consult       relaxed                     relaxed             count of reads from TCP since attached; a hint
@@ -56,6 +57,7 @@
 #ifndef XSHIM_REGION_H
 #define XSHIM_REGION_H
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -66,6 +68,7 @@
 #define XSHIM_RING_ORDER_MAX 24		/* 16 MiB */
 #define XSHIM_REGION_GREFS ((XSHIM_REGION_HDR - 320) / 4) /* so a xen ring is of 2 MiB at most */
 #define XSHIM_REGION_ALIVE 0x5a17a11fu
+#define XSHIM_REGION_GONE 0x5a17a100u	/* alive once the kernel has cleared its first byte: what the ring holds is still true */
 #define XSHIM_WANT_NOTHING UINT64_MAX
 
 struct xshim_region_hdr {
@@ -118,6 +121,23 @@ static inline uint8_t *xshim_region_data(struct xshim_region_hdr *r)
 static inline const uint8_t *xshim_region_cdata(const struct xshim_region_hdr *r)
 {
 	return (const uint8_t *)r + XSHIM_REGION_HDR;
+}
+
+/*
+ * Peer: the mapping shows the owner's memory, the owner living or not. False: a save or a migration has cut it, or it was let go
+ * of (be->forsake). Asked after a copy it speaks for all that was copied, because a mapping goes as a whole.
+ */
+static inline bool xshim_region_is_whole(const struct xshim_region_hdr *r)
+{
+	uint32_t alive;
+
+	/* What was copied /then/ the word: no load before this one may come after it. */
+	atomic_signal_fence(memory_order_seq_cst);
+#if !defined(__x86_64__)
+	atomic_thread_fence(memory_order_acquire);
+#endif
+	alive = atomic_load_explicit(&r->alive, memory_order_relaxed);
+	return alive == XSHIM_REGION_ALIVE || alive == XSHIM_REGION_GONE;
 }
 
 /* Owner: write the constant part and the initial words into zeroed memory, before it is shared. */
