@@ -9,9 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 #include <utlist.h>
+#include <xshim/backend.h>
 
 #include "match.h"
 #include "report.h"
+#include "xen.h"
 #include "xshimd.h"
 
 #define BURST 16	/* messages of one client before the others have their turn */
@@ -174,7 +176,7 @@ static void on_endpoint(struct xshimd_conn *c, const union xshim_msg *m, int fd)
 			xshimd_conn_verdict(c, m, &v);
 		return;
 	}
-	rc = xshimd_endpoint_add(c->d, c, &tcp.tuple.local, &limit);
+	rc = xshimd_endpoint_add(c->d, c, &tcp, &limit);
 	if (rc == -EDQUOT)
 		xshimd_conn_note(c, XSHIM_LOG_WARN, "endpoints",
 				 "endpoints=%u: as many as one user may have; not registered", limit);
@@ -243,11 +245,14 @@ static bool is_allowed(const struct xshimd_conn *c, uint32_t type)
 	case XSHIM_MSG_PING:
 	case XSHIM_MSG_REPORT_ASK:
 		return c->state == XSHIMD_CONN_GREETED;
+	case XSHIM_MSG_DRAIN_ASK:
+		return c->state == XSHIMD_CONN_GREETED && c->kind == XSHIM_CLIENT_TOOL;
 	case XSHIM_MSG_ENDPOINT:
 	case XSHIM_MSG_OFFER:
 	case XSHIM_MSG_CLAIM:
 	case XSHIM_MSG_WITHDRAW:
 	case XSHIM_MSG_PROBE:
+	case XSHIM_MSG_LEFT:
 		return c->state == XSHIMD_CONN_GREETED && c->kind == XSHIM_CLIENT_SHIM;
 	default:
 		return false;
@@ -271,7 +276,10 @@ static void dispatch(struct xshimd_conn *c, const union xshim_msg *m, int *fds, 
 		break;
 	case XSHIM_MSG_OFFER:
 	case XSHIM_MSG_CLAIM:
-		xshimd_match_channel(c, m, fds, nfds);
+		if (m->channel.backend == XSHIM_BACKEND_XEN)
+			xshimd_xen_channel(c, m, fds);
+		else
+			xshimd_match_channel(c, m, fds, nfds);
 		return;		/* it has closed, or keeps, the descriptors */
 	case XSHIM_MSG_WITHDRAW:
 		xshimd_match_withdraw(c, m->h.id);
@@ -282,6 +290,12 @@ static void dispatch(struct xshimd_conn *c, const union xshim_msg *m, int *fds, 
 		break;
 	case XSHIM_MSG_REPORT_ASK:
 		on_report_ask(c, m);
+		break;
+	case XSHIM_MSG_LEFT:
+		xshimd_xen_left(c, m->h.id);
+		break;
+	case XSHIM_MSG_DRAIN_ASK:
+		xshimd_xen_drain(c, m);
 		break;
 	}
 	for (unsigned int i = 0; i < nfds; i++)
@@ -394,6 +408,7 @@ void xshimd_conn_destroy(struct xshimd_conn *c)
 {
 	struct xshimd *d = c->d;
 
+	xshimd_xen_conn_gone(c);
 	xshimd_registry_leave(d, c);
 	for (unsigned int i = 0; i < c->arenas_n; i++)
 		xshimd_arena_leave(d, c->arenas[i]);

@@ -5,6 +5,7 @@
 #include <utlist.h>
 
 #include "match.h"
+#include "xen.h"
 #include "xshimd.h"
 
 #define FD_RESERVE 128u		/* a message brings 4, a probe needs 1, and libuv and the log have theirs */
@@ -20,6 +21,9 @@ static void on_timer(uv_timer_t *timer)
 	if (t < next)
 		next = t;
 	t = xshimd_waits_sweep(d, now);
+	if (t < next)
+		next = t;
+	t = xshimd_xen_sweep(d, now);
 	if (t < next)
 		next = t;
 	xshimd_settle(d);
@@ -60,6 +64,8 @@ void xshimd_shut(struct xshimd *d)
 	DL_FOREACH_SAFE(d->conns, c, tmp)
 		xshimd_conn_drop(c);
 	xshimd_settle(d);
+	xshimd_xen_close(d);
+	xshimd_channels_close(d);
 	xshimd_probes_close(d);
 	xshimd_arenas_close(d);
 	xshimd_publish_close(&d->publish);
@@ -92,7 +98,7 @@ void xshimd_settle(struct xshimd *d)
 bool xshimd_has_room(const struct xshimd *d)
 {
 	uint64_t used = d->quota.total[XSHIMD_CONNECTIONS] + d->quota.total[XSHIMD_ARENAS] +
-			3ull * d->quota.total[XSHIMD_OFFERS] + 3ull * d->probes.running_n;
+			3ull * d->quota.total[XSHIMD_OFFERS] + 3ull * d->probes.running_n + d->channels.n;
 
 	return used + FD_RESERVE <= d->server.fd_limit;
 }

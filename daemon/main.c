@@ -16,14 +16,17 @@
 #endif
 
 #include "bounded.h"
+#include "role.h"
+#include "xen.h"
 #include "xshimd.h"
 
 #define EXIT_RUNTIME 1
 #define EXIT_USAGE 2
+#define LATE_MS 1000	/* for what is under way in xenstore at the end */
 
 struct command {
 	const char *config;	/* NULL: the usual place, which may be empty */
-	const char *socket, *log;
+	const char *socket, *log, *role;
 	bool check;
 };
 
@@ -33,6 +36,7 @@ struct run {
 	char config[PATH_MAX];
 	unsigned int fixed;
 	uv_signal_t signals[3];
+	uv_timer_t late;
 };
 
 static const struct argp_option argp_options[] = {
@@ -40,13 +44,14 @@ static const struct argp_option argp_options[] = {
 	{ "config", 'c', "FILE", 0, "Read FILE instead of " XSHIMD_CONFIG, 0 },
 	{ "check", 'k', NULL, 0, "Check the configuration and exit: 0 if it is good, 2 if not", 0 },
 	{ "log", 'l', "LEVEL", 0, "What is written to standard error: error, warn, info or debug", 0 },
-	{ "role", 'r', "ROLE", 0, "local or auto (which is local here)", 0 },
+	{ "role", 'r', "ROLE", 0, "local, guest, host or auto (the default)", 0 },
 	{ 0 }
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct command *cmd = state->input;
+	uint32_t role;
 
 	switch (key) {
 	case 's':
@@ -68,8 +73,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		cmd->log = arg;
 		return 0;
 	case 'r':
-		if (xshimd_role_check(arg) < 0)
-			argp_error(state, "--role=%s: this xshimd serves the role local (or auto)", arg);
+		if (xshimd_role_parse(arg, &role) < 0)
+			argp_error(state, "--role=%s: one of local, guest, host, auto is needed", arg);
+		cmd->role = arg;
 		return 0;
 	case ARGP_KEY_ARG:
 		argp_error(state, "%s: no argument is expected", arg);
@@ -93,7 +99,27 @@ static int configure(struct run *r, struct xshimd_options *o)
 		strcpy(o->socket, r->cmd.socket);
 	if (r->cmd.log)
 		o->log_level = (uint32_t)xshim_log_level_from_name(r->cmd.log, strlen(r->cmd.log));
+	if (r->cmd.role)
+		(void)xshimd_role_parse(r->cmd.role, &o->role);
 	return xshimd_options_read(o, r->config, r->cmd.config != NULL, r->fixed, &r->d.journal.log);
+}
+
+/* What auto is here; and whether this build can do it. */
+static bool settle_role(struct xshimd *d)
+{
+	bool is_auto = d->opt.role == XSHIMD_ROLE_AUTO;
+
+	d->role = is_auto ? xshimd_role_detect() : d->opt.role;
+#ifndef HAVE_XEN_DAEMON
+	if (d->role != XSHIMD_ROLE_LOCAL) {
+		xshim_log(&d->journal.log, is_auto ? XSHIM_LOG_WARN : XSHIM_LOG_ERROR, "role=%s: this xshimd was built "
+			  "without Xen's libraries (libxenstore, libxenvchan)%s", xshimd_role_name(d->role),
+			  is_auto ? "; role local is taken" : "; role local is the only one it has");
+		d->role = XSHIMD_ROLE_LOCAL;
+		return is_auto;
+	}
+#endif
+	return true;
 }
 
 static void notify(const char *state)
@@ -119,6 +145,9 @@ static void reload(struct run *r)
 			  d->opt.socket);
 		strcpy(o.socket, d->opt.socket);
 	}
+	if (o.role != d->opt.role)
+		xshim_log(&d->journal.log, XSHIM_LOG_WARN, "role=%s: takes a restart; still %s", xshimd_role_name(o.role),
+			  xshimd_role_name(d->role));
 	d->opt = o;
 	d->journal.log.level = (enum xshim_log_level)o.log_level;
 	xshim_log(&d->journal.log, XSHIM_LOG_INFO, "%s: read again", r->config);
@@ -182,26 +211,42 @@ static int start(struct run *r)
 	if (rc < 0)
 		return rc;
 	tell_about_owners(d);
-	xshim_log(&d->journal.log, XSHIM_LOG_INFO, "version %s, protocol %d, at %s", XSHIMD_VERSION,
-		  XSHIM_PROTO_VERSION, d->server.path[0] ? d->server.path : "the service manager's socket");
+	rc = xshimd_xen_open(d);
+	if (rc < 0)
+		return rc;
+	xshim_log(&d->journal.log, XSHIM_LOG_INFO, "version %s, protocol %d, role %s, at %s", XSHIMD_VERSION,
+		  XSHIM_PROTO_VERSION, xshimd_role_name(d->role), d->server.path[0] ? d->server.path : "the service manager's socket");
 	notify("READY=1");
 	return 0;
 }
 
-static void close_handle(uv_handle_t *h, void *arg)
+static void close_others(uv_handle_t *h, void *but)
 {
-	(void)arg;
-	if (!uv_is_closing(h))
+	if (h != but && !uv_is_closing(h))
 		uv_close(h, NULL);
+}
+
+static void on_late(uv_timer_t *timer)
+{
+	(void)timer;
+	_exit(0);	/* a job waits for a xenstored that does not answer; everything else is done */
 }
 
 static void finish(struct run *r)
 {
 	notify("STOPPING=1");
 	xshimd_shut(&r->d);
-	uv_walk(&r->d.loop, close_handle, NULL);
+	if (xshimd_xen_is_busy(&r->d)) {
+		uv_timer_init(&r->d.loop, &r->late);
+		uv_timer_start(&r->late, on_late, LATE_MS, 0);
+		uv_unref((uv_handle_t *)&r->late);
+		uv_walk(&r->d.loop, close_others, &r->late);
+		uv_run(&r->d.loop, UV_RUN_DEFAULT);
+	}
+	uv_walk(&r->d.loop, close_others, NULL);
 	uv_run(&r->d.loop, UV_RUN_DEFAULT);
 	uv_loop_close(&r->d.loop);
+	xshimd_xen_free(&r->d);
 }
 
 int main(int argc, char **argv)
@@ -218,7 +263,8 @@ int main(int argc, char **argv)
 	d->journal.log.who = "xshimd";
 	d->server.fd = d->server.lock = d->server.spare = -1;
 	argp_parse(&argp, argc, argv, 0, NULL, &r->cmd);
-	r->fixed = (r->cmd.socket ? XSHIMD_FIXED_SOCKET : 0) | (r->cmd.log ? XSHIMD_FIXED_LOG : 0);
+	r->fixed = (r->cmd.socket ? XSHIMD_FIXED_SOCKET : 0) | (r->cmd.log ? XSHIMD_FIXED_LOG : 0) |
+		   (r->cmd.role ? XSHIMD_FIXED_ROLE : 0);
 	/* Absolute, since it is read again after the change of directory. */
 	if (!r->cmd.config)
 		strcpy(r->config, XSHIMD_CONFIG);
@@ -230,6 +276,8 @@ int main(int argc, char **argv)
 		printf("%s: good\n", r->config);
 		return fflush(stdout) ? EXIT_RUNTIME : 0;
 	}
+	if (!settle_role(d))
+		return EXIT_USAGE;
 	d->journal.log.level = (enum xshim_log_level)d->opt.log_level;
 	rc = xshimd_journal_open(&d->journal);
 	if (rc < 0 || chdir("/") < 0) {

@@ -6,7 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 #include <utlist.h>
-#include <xshim/backend.h>
 
 #include "verify.h"
 #include "xshimd.h"
@@ -169,8 +168,9 @@ static void replace_twin(struct xshimd *d, const struct xshimd_wait *offer)
 	}
 }
 
-static uint32_t over_quota(struct xshimd *d, struct xshimd_conn *c)
+uint32_t xshimd_match_quota(struct xshimd_conn *c)
 {
+	struct xshimd *d = c->d;
 	uint32_t limit;
 
 	if (!xshimd_has_room(d)) {
@@ -207,7 +207,7 @@ static uint32_t enter(struct xshimd_conn *c, const union xshim_msg *m, int *fds,
 	w = xshimd_wait_find(c, m->h.id);
 	if (w)
 		xshimd_wait_free(d, w);
-	reason = over_quota(d, c);
+	reason = xshimd_match_quota(c);
 	if (reason)
 		return reason;
 	w = calloc(1, sizeof(*w));
@@ -255,10 +255,6 @@ void xshimd_match_channel(struct xshimd_conn *c, const union xshim_msg *m, int *
 		d->stats.offers++;
 	else
 		d->stats.claims++;
-	if (m->channel.backend != XSHIM_BACKEND_SHM) {
-		xshimd_conn_decline(c, m->h.id, XSHIM_R_NOT_CORESIDENT);
-		goto close_all;
-	}
 	a = xshimd_verify_tcp(fds[FD_TCP], FD_TCP, c->cred.uid, &m->channel.cookie, &tcp, &v);
 	/* At once: while it is open here the connection cannot end. */
 	close(fds[FD_TCP]);
@@ -279,7 +275,6 @@ void xshimd_match_channel(struct xshimd_conn *c, const union xshim_msg *m, int *
 		if (reason)
 			xshimd_conn_decline(c, m->h.id, reason);
 	}
-close_all:
 	for (unsigned int i = 0; i < nfds; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);

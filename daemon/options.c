@@ -17,9 +17,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "role.h"
+
 #define LINE_MAX_BYTES 180	/* below the 200 at which inih cuts */
 
-enum kind { NUMBER, POWER, SOCKET, LEVEL, CROSS, ROLE };
+enum kind { NUMBER, POWER, SOCKET, LEVEL, CROSS, ROLE, TRUST };
 
 struct key {
 	const char *name;
@@ -35,7 +37,7 @@ struct key {
 static const struct key keys[] = {
 	{ "socket", SOCKET, OFF(socket), 0, 0, 0, "an absolute path of at most 107 bytes" },
 	{ "log", LEVEL, OFF(log_level), XSHIM_LOG_INFO, 0, 0, "one of error warn info debug" },
-	{ "role", ROLE, 0, 0, 0, 0, "local or auto" },
+	{ "role", ROLE, OFF(role), XSHIMD_ROLE_AUTO, 0, 0, "one of local guest host auto" },
 	{ "cross_netns", CROSS, OFF(cross_netns), XSHIMD_CROSS_OWNED, 0, 0, "one of off owned any" },
 	NUM(max_connections, 4096, 1, 4096, "a number from 1 to 4096"),
 	NUM(max_offers, 4096, 1, 16384, "a number from 1 to 16384"),
@@ -49,6 +51,10 @@ static const struct key keys[] = {
 	NUM(probe_timeout, 2, 1, 60, "seconds from 1 to 60"),
 	NUM(probe_cache, 30, 0, 86400, "seconds from 0 to 86400"),
 	NUM(probe_retry, 5, 0, 86400, "seconds from 0 to 86400"),
+	{ "xen_trust", TRUST, OFF(xen_trust), XSHIMD_TRUST_CLAIM, 0, 0, "claim or vif" },
+	NUM(xen_gntalloc_limit, 16384, 0, 1048576, "a number of pages from 0 to 1048576"),
+	NUM(xen_drain_timeout, 10, 1, 300, "seconds from 1 to 300"),
+	NUM(xen_drain_hold, 600, 1, 86400, "seconds from 1 to 86400"),
 };
 #define KEYS (sizeof(keys) / sizeof(keys[0]))
 
@@ -75,13 +81,8 @@ void xshimd_options_default(struct xshimd_options *o)
 	memset(o, 0, sizeof(*o));
 	strcpy(o->socket, "/run/xshim/xshimd.sock");
 	for (size_t i = 0; i < KEYS; i++)
-		if (keys[i].kind != SOCKET && keys[i].kind != ROLE)
+		if (keys[i].kind != SOCKET)
 			*number_at(o, &keys[i]) = keys[i].def;
-}
-
-int xshimd_role_check(const char *name)
-{
-	return strcmp(name, "local") && strcmp(name, "auto") ? -EINVAL : 0;
 }
 
 /* Strict: digits and nothing else, no sign, no unit, no leading zero that could mean octal. */
@@ -102,6 +103,7 @@ static bool parse_number(const char *s, uint64_t *out)
 
 static bool take_value(struct parse *p, const struct key *k, const char *value)
 {
+	uint32_t role;
 	uint64_t n;
 	int level;
 
@@ -137,7 +139,14 @@ static bool take_value(struct parse *p, const struct key *k, const char *value)
 			return false;
 		return true;
 	case ROLE:
-		return xshimd_role_check(value) == 0;
+		if (xshimd_role_parse(value, &role) < 0)
+			return false;
+		if (!(p->fixed & XSHIMD_FIXED_ROLE))
+			p->o->role = role;
+		return true;
+	case TRUST:
+		p->o->xen_trust = strcmp(value, "vif") ? XSHIMD_TRUST_CLAIM : XSHIMD_TRUST_VIF;
+		return !strcmp(value, "vif") || !strcmp(value, "claim");
 	}
 	return false;
 }

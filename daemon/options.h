@@ -19,10 +19,18 @@ enum xshimd_cross {			/* rings between network namespaces */
 	XSHIMD_CROSS_ANY,		/* whoever passes the probe */
 };
 
+enum xshimd_trust {			/* addresses of other guests */
+	XSHIMD_TRUST_CLAIM,		/* also those that a guest only claims */
+	XSHIMD_TRUST_VIF,		/* those in the configuration of its network interfaces */
+};
+
 struct xshimd_options {
 	char socket[108];		/* as long as sun_path */
 	uint32_t log_level;		/* enum xshim_log_level */
+	uint32_t role;			/* enum xshimd_role */
 	uint32_t cross_netns;		/* enum xshimd_cross */
+	uint32_t xen_trust;		/* enum xshimd_trust */
+	uint32_t xen_gntalloc_limit;	/* pages; 0: left as it is */
 	/* limits for one user */
 	uint32_t max_connections;	/* control connections */
 	uint32_t max_offers;		/* offers and claims that wait */
@@ -37,6 +45,8 @@ struct xshimd_options {
 	uint32_t probe_timeout;
 	uint32_t probe_cache;		/* a positive answer of a probe */
 	uint32_t probe_retry;		/* a negative one */
+	uint32_t xen_drain_timeout;	/* for connections to leave their rings */
+	uint32_t xen_drain_hold;	/* no new rings after a drain */
 };
 
 void xshimd_options_default(struct xshimd_options *o);
@@ -47,10 +57,8 @@ void xshimd_options_default(struct xshimd_options *o);
  */
 #define XSHIMD_FIXED_SOCKET	(1u << 0)
 #define XSHIMD_FIXED_LOG	(1u << 1)
+#define XSHIMD_FIXED_ROLE	(1u << 2)
 int xshimd_options_read(struct xshimd_options *o, const char *path, bool must_exist, unsigned int fixed,
 			const struct xshim_log *log);
-
-/* "local" and "auto" are served; 0 or -EINVAL. */
-int xshimd_role_check(const char *name);
 
 #endif

@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "xen.h"
 #include "xshimd.h"
 
 static struct xshim_tuple acceptors_view(const struct xshimd_wait *w)
@@ -61,6 +62,12 @@ void xshimd_wait_free(struct xshimd *d, struct xshimd_wait *w)
 	struct xshimd_registry *r = &d->registry;
 	struct xshimd_bucket *b = w->bucket;
 
+	if (w->is_xen) {
+		xshimd_xen_wait_gone(d, w);
+		DL_DELETE2(r->offers, w, a_prev, a_next);
+		r->offers_n--;
+		goto of_the_client;
+	}
 	xshimd_probe_forget(d, w);
 	if (w->is_claim) {
 		DL_DELETE2(r->claims, w, a_prev, a_next);
@@ -70,14 +77,16 @@ void xshimd_wait_free(struct xshimd *d, struct xshimd_wait *w)
 		DL_DELETE2(r->offers, w, a_prev, a_next);
 		r->offers_n--;
 	}
-	DL_DELETE2(w->conn->waits, w, c_prev, c_next);
 	DL_DELETE(b->waits, w);
 	if (!b->waits) {
 		HASH_DEL(r->buckets, b);
 		free(b);
 	}
 	close(w->region);
-	close(w->bell);
+of_the_client:
+	DL_DELETE2(w->conn->waits, w, c_prev, c_next);
+	if (w->bell >= 0)
+		close(w->bell);
 	if (w->probe >= 0)
 		close(w->probe);
 	xshimd_quota_give(&d->quota, w->conn->cred.uid, XSHIMD_OFFERS);
@@ -121,8 +130,9 @@ uint64_t xshimd_waits_sweep(struct xshimd *d, uint64_t now_ms)
 	return offers < claims ? offers : claims;
 }
 
-int xshimd_endpoint_add(struct xshimd *d, struct xshimd_conn *c, const struct xshim_endpoint *ep, uint32_t *limit)
+int xshimd_endpoint_add(struct xshimd *d, struct xshimd_conn *c, const struct xshimd_tcp *tcp, uint32_t *limit)
 {
+	const struct xshim_endpoint *ep = &tcp->tuple.local;
 	uint64_t hash = xshim_endpoint_hash(ep);
 	struct xshimd_endpoint_reg *e;
 	int rc;
@@ -142,8 +152,10 @@ int xshimd_endpoint_add(struct xshimd *d, struct xshimd_conn *c, const struct xs
 	if (rc < 0)
 		goto free_reg;
 	e->hash = hash;
+	e->ep = *ep;
 	HASH_ADD(hh, c->endpoints, hash, sizeof(e->hash), e);
 	d->registry.endpoints_n++;
+	e->exported = xshimd_xen_export(d, ep, tcp->netns);
 	return 0;
 free_reg:
 	free(e);
@@ -159,6 +171,8 @@ void xshimd_registry_leave(struct xshimd *d, struct xshimd_conn *c)
 	while (c->waits)
 		xshimd_wait_free(d, c->waits);
 	HASH_ITER(hh, c->endpoints, e, tmp) {
+		if (e->exported)
+			xshimd_xen_unexport(d, &e->ep);
 		xshimd_withdraw_endpoint(&d->publish, e->hash);
 		xshimd_quota_give(&d->quota, c->cred.uid, XSHIMD_ENDPOINTS);
 		d->registry.endpoints_n--;

@@ -21,6 +21,8 @@ struct xshimd_bucket;
 
 struct xshimd_endpoint_reg {
 	uint64_t hash;
+	struct xshim_endpoint ep;
+	bool exported;			/* other guests are told of it */
 	UT_hash_handle hh;		/* in conn->endpoints */
 };
 
@@ -30,12 +32,18 @@ struct xshimd_wait {			/* an offer or a claim that waits */
 	bool is_claim;
 	bool probe_asked;		/* PROBE_WANTED is out */
 	struct xshimd_tcp tcp;		/* as its own end sees it */
-	int region, bell, probe;	/* ours; probe -1: none yet */
+	int region, bell, probe;	/* ours; region -1: xen; probe -1: none yet */
 	uint32_t order;
 	uint64_t nonce;
 	uint64_t until_ms;
 	uint32_t round;			/* match.c: looked at in this round */
 	uint32_t probes;		/* probe.c: probes that count on it for a socket */
+	/* an offer over xen: it waits at another guest's xshimd, in no bucket */
+	bool is_xen;
+	bool settled;			/* by the other one's answer */
+	uint32_t domid, gref, port;
+	uint32_t number;		/* under which the other one knows it */
+	UT_hash_handle xh;		/* guest->offers, by number */
 	struct xshimd_bucket *bucket;
 	struct xshimd_wait *prev, *next;	/* in the bucket */
 	struct xshimd_wait *c_prev, *c_next;	/* of the client */
@@ -65,8 +73,8 @@ struct xshimd_wait *xshimd_wait_find(const struct xshimd_conn *c, uint32_t id);
 /* Decline what has waited long enough; the next such time, or UINT64_MAX. */
 uint64_t xshimd_waits_sweep(struct xshimd *d, uint64_t now_ms);
 
-/* An endpoint of a client. 0, also when it has it already; -EDQUOT, -ENOMEM, -ENOSPC. */
-int xshimd_endpoint_add(struct xshimd *d, struct xshimd_conn *c, const struct xshim_endpoint *ep, uint32_t *limit);
+/* The local end of an accepted socket of a client as an endpoint. 0, also when it has it already; -EDQUOT, -ENOMEM, -ENOSPC. */
+int xshimd_endpoint_add(struct xshimd *d, struct xshimd_conn *c, const struct xshimd_tcp *tcp, uint32_t *limit);
 
 /* All that a client that goes away has here. */
 void xshimd_registry_leave(struct xshimd *d, struct xshimd_conn *c);

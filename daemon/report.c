@@ -11,6 +11,9 @@
 #include <unistd.h>
 #include <xshim/proto.h>
 
+#include "role.h"
+#include "xen_guest.h"
+#include "xen_host.h"
 #include "xshimd.h"
 
 static const char *const counter_names[XSHIMD_COUNTERS] = {
@@ -29,6 +32,7 @@ struct entry {				/* a row with what is needed to find its mirror */
 };
 
 struct gather {
+	const struct xshimd *d;
 	struct entry *list, *by_tuple;
 	size_t n, room;
 	uid_t uid;
@@ -129,11 +133,20 @@ static const struct entry *find_peer(const struct gather *g, const struct entry 
 	return n == 1 ? elsewhere : NULL;
 }
 
+/* What the ring is made of: the shims decide by the same addresses. NULL: it is not on one. */
+static const char *backend_of(const struct xshimd *d, const struct xshimd_row *row)
+{
+	if (row->transport == XSHIM_TRANSPORT_TCP)
+		return NULL;
+	return d->guest && row->netns == d->guest->netns && xshimd_guest_at(d->guest, &row->tuple.remote) ? "xen" : "shm";
+}
+
 static json_t *row_json(const struct gather *g, const struct entry *e)
 {
 	static const char *const roles[] = { "unknown", "connect", "accept" };
 	static const char *const transports[] = { "tcp", "switching", "ring" };
 	const struct entry *peer = find_peer(g, e);
+	const char *backend = backend_of(g->d, &e->row);
 	json_t *o = json_object();
 
 	put(o, "netns", number(e->row.netns));
@@ -144,6 +157,7 @@ static json_t *row_json(const struct gather *g, const struct entry *e)
 	put(o, "command", plain(e->row.comm));
 	put(o, "role", json_string(roles[e->row.role < 3 ? e->row.role : 0]));
 	put(o, "transport", json_string(transports[e->row.transport < 3 ? e->row.transport : 0]));
+	put(o, "backend", backend ? json_string(backend) : json_null());
 	put(o, "reason", json_string(xshim_reason_name(e->row.reason)));
 	put(o, "peer_reason", peer ? json_string(xshim_reason_name(peer->row.reason)) : json_null());
 	for (int i = 0; i < XSHIMD_COUNTERS; i++)
@@ -154,7 +168,7 @@ static json_t *row_json(const struct gather *g, const struct entry *e)
 static json_t *connections(struct xshimd *d, uid_t uid)
 {
 	struct xshimd_arena *a, *tmp;
-	struct gather g = { 0 };
+	struct gather g = { .d = d };
 	json_t *rows;
 
 	HASH_ITER(hh, d->arenas.live, a, tmp) {
@@ -218,6 +232,23 @@ static json_t *daemon_json(const struct xshimd *d)
 	return o;
 }
 
+static json_t *xen_json(const struct xshimd *d)
+{
+	json_t *o = json_object();
+
+	if (d->guest) {
+		if (d->guest->has_self)
+			put(o, "domid", number(d->guest->self.domid));
+		put(o, "guests", number(HASH_COUNT(d->guest->peers)));
+		put(o, "peers", number(xshimd_guest_peers_up(d->guest)));
+	} else {
+		put(o, "guests", number(d->host->guests));
+	}
+	put(o, "channels", number(d->channels.n));
+	put(o, "channels_total", number(d->channels.total));
+	return o;
+}
+
 static void totals(struct xshimd *d, json_t *top)
 {
 	struct xshimd_figures f = d->arenas.past;
@@ -239,6 +270,9 @@ static void totals(struct xshimd *d, json_t *top)
 	put(top, "counters", counters);
 	put(top, "reasons", reasons_json(&f));
 	put(top, "daemon", daemon_json(d));
+	put(top, "role", json_string(xshimd_role_name(d->role)));
+	if (d->guest || d->host)
+		put(top, "xen", xen_json(d));
 }
 
 static int sealed(const char *text, size_t len)

@@ -23,6 +23,7 @@
 #include "registry.h"
 #include "server.h"
 #include "watch.h"
+#include "xen_channels.h"
 
 #ifdef PACKAGE_VERSION
 #define XSHIMD_VERSION PACKAGE_VERSION
@@ -34,6 +35,9 @@ struct xshimd_stats {			/* since the start; they outlive the clients */
 	uint64_t offers, claims, matched, probes_ok, probes_failed, bad_messages, clients;
 	uint64_t declined[XSHIM_R_COUNT];
 };
+
+struct xshimd_guest;
+struct xshimd_host;
 
 struct xshimd {
 	uv_loop_t loop;
@@ -49,6 +53,10 @@ struct xshimd {
 	struct xshimd_probes probes;
 	struct xshimd_arenas arenas;
 	struct xshimd_stats stats;
+	struct xshimd_channels channels;	/* over xen */
+	struct xshimd_guest *guest;	/* role guest, else NULL */
+	struct xshimd_host *host;	/* role host, else NULL */
+	uint32_t role;			/* enum xshimd_role; not auto */
 	struct xshimd_conn *conns, *dead;
 	uint32_t conns_n;
 	uint32_t round;			/* match.c */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* channel.c - attach and detach a channel (channel.h). pump.c moves its protocol on. */
 #include "channel.h"
+#include "client.h"
+#include "depart.h"
 #include "epoll.h"
 #include "kick.h"
 #include "options.h"
@@ -12,12 +14,41 @@
 #include <string.h>
 #include <sys/random.h>
 
-static unsigned int ring_order(void)
+static unsigned int ring_order(const struct xshim_chan *ch)
 {
-	return (unsigned int)__builtin_ctzll(xshim_opt.ring_size);
+	return (unsigned int)__builtin_ctzll(ch->be->kind == XSHIM_BACKEND_XEN ? xshim_opt.xen_ring_size :
+										 xshim_opt.ring_size);
 }
 
-struct xshim_chan *xshim_chan_new(enum xshim_reason *why)
+enum xshim_reason xshim_chan_why(const struct xshim_chan *ch, int rc)
+{
+	bool xen = ch->be->kind == XSHIM_BACKEND_XEN;
+
+	switch (rc) {
+	case -EMFILE:
+	case -ENFILE:
+		return XSHIM_R_FD_LIMIT;
+	case -EACCES:
+	case -EPERM:
+	case -ENOENT:
+	case -ENXIO:
+	case -ENODEV:
+		return xen ? XSHIM_R_XEN_DEVICE : XSHIM_R_MEMORY;
+	default:
+		return xen ? XSHIM_R_XEN_LIMIT : XSHIM_R_MEMORY;
+	}
+}
+
+/* Once for each reason: it is the same for the next connection. */
+static void say_once(enum xshim_reason why)
+{
+	static _Atomic uint64_t said;
+
+	if (!(atomic_fetch_or_explicit(&said, 1ull << why, memory_order_relaxed) >> why & 1))
+		xlog(WARN, "no ring to another guest: %s; its connections stay on TCP", xshim_reason_text(why));
+}
+
+struct xshim_chan *xshim_chan_new(const struct xshim_party *guest, enum xshim_reason *why)
 {
 	struct xshim_chan *ch = (struct xshim_chan *)xshim_obj_new(XSHIM_OBJ_CHAN);
 	uint64_t nonce;
@@ -31,11 +62,18 @@ struct xshim_chan *xshim_chan_new(enum xshim_reason *why)
 		ch->local.fds[i] = -1;
 	if (getrandom(&nonce, sizeof(nonce), GRND_NONBLOCK) != sizeof(nonce))
 		nonce = xshim_now_ns() ^ (uintptr_t)ch;
-	ch->be = &xshim_backend_shm;
-	rc = ch->be->create(&ch->local, NULL, ring_order(), nonce);
+	ch->be = guest ? xshim_backend_of(XSHIM_BACKEND_XEN) : &xshim_backend_shm;
+	if (!ch->be) {			/* not in this build */
+		ch->be = &xshim_backend_shm;
+		*why = XSHIM_R_XEN_DEVICE;
+		xshim_chan_drop(ch);
+		return NULL;
+	}
+	rc = ch->be->create(&ch->local, guest, ring_order(ch), nonce);
 	if (rc < 0) {
-		if (rc == -EMFILE || rc == -ENFILE)
-			*why = XSHIM_R_FD_LIMIT;
+		*why = xshim_chan_why(ch, rc);
+		if (guest)
+			say_once(*why);
 		xshim_chan_drop(ch);
 		return NULL;
 	}
@@ -64,6 +102,8 @@ void xshim_chan_release(struct xshim_obj *o)
 {
 	struct xshim_chan *ch = (struct xshim_chan *)o;
 
+	if (ch->be->bye)
+		ch->be->bye(&ch->local);
 	/* The numbers are ours to free, the rest is the backend's. */
 	for (int i = 0; i < XSHIM_LOCAL_FDS; i++) {
 		xshim_privfd_close(ch->local.fds[i]);
@@ -75,6 +115,8 @@ void xshim_chan_release(struct xshim_obj *o)
 		ch->be->destroy(&ch->local);
 	if (ch->remote.region)
 		ch->be->detach(&ch->remote);
+	if (atomic_load_explicit(&ch->session, memory_order_relaxed))
+		xshim_client_left(ch->id, atomic_exchange_explicit(&ch->session, 0, memory_order_relaxed));
 }
 
 /* Nobody inside but `own` calls of ours, and nobody may enter until enter_again(). */
@@ -144,8 +186,8 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 	ch = c->pending;
 	if (!atomic_load_explicit(&c->attach_due, memory_order_acquire) || !ch || xshim_conn_chan(c))
 		goto out;
-	if (!xshim_slot_is_sole(s, getpid())) {
-		xshim_conn_reason(c, XSHIM_R_SHARED);
+	if (!xshim_slot_is_sole(s, getpid()) || xshim_conn_on_stdio(c)) {
+		xshim_conn_reason(c, xshim_conn_on_stdio(c) ? XSHIM_R_STDIO : XSHIM_R_SHARED);
 		goto out;
 	}
 	free_dead(c);
@@ -183,6 +225,20 @@ out:
 	return xshim_conn_chan(c) != NULL;
 }
 
+/* The other guest's memory goes at once, whoever may still be inside: under the locks, so that nobody takes it for a loss. */
+static void let_go(struct xshim_conn *c, struct xshim_chan *ch)
+{
+	struct xshim_slot *s = c->slot;
+
+	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
+		return;			/* when the channel is freed, then */
+	if (xshim_lock_take(&s->tx_lock, xshim_tid()) == 0) {
+		xshim_depart_let_go(c, ch);
+		xshim_lock_drop(&s->tx_lock);
+	}
+	xshim_lock_drop(&s->rx_lock);
+}
+
 void xshim_chan_detach(struct xshim_conn *c)
 {
 	struct xshim_slot *s = c->slot;
@@ -197,6 +253,8 @@ void xshim_chan_detach(struct xshim_conn *c)
 	atomic_store_explicit(&c->ch, NULL, memory_order_release);
 	atomic_store_explicit(&s->transport, XSHIM_TRANSPORT_TCP, memory_order_relaxed);
 	xshim_count(&s->n.leaves, 1);
+	if (ch->be->forsake)
+		let_go(c, ch);
 	/* Calls under way may still wait on its bell: it goes when the last of them has left. */
 	ch->next_dead = atomic_load_explicit(&c->dead, memory_order_relaxed);
 	while (!atomic_compare_exchange_weak_explicit(&c->dead, &ch->next_dead, ch,
@@ -219,10 +277,19 @@ int xshim_chan_break(struct xshim_conn *c, int fd, enum xshim_reason why)
 {
 	struct linger now = { .l_onoff = 1, .l_linger = 0 };
 	struct sockaddr unspec = { .sa_family = AF_UNSPEC };
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	uint32_t was;
 
+	if (why == XSHIM_R_CORRUPT && ch && xshim_chan_is_cut(ch))
+		why = XSHIM_R_PEER_MOVED;	/* what could not be true came of it */
 	c->slot->link.error = EPROTO;
-	if (atomic_exchange_explicit(&c->slot->reason, why, memory_order_relaxed) == why)
-		return -ECONNRESET;	/* done before */
+	was = atomic_exchange_explicit(&c->slot->reason, why, memory_order_seq_cst);
+	if (ch)
+		xshim_depart_let_go(c, ch);
+	if (was == XSHIM_R_CORRUPT || was == XSHIM_R_BYPASS || was == XSHIM_R_PEER_MOVED) {
+		atomic_store_explicit(&c->slot->reason, was, memory_order_relaxed);
+		return -ECONNRESET;	/* done before, perhaps by a process that shares it */
+	}
 	xlog(ERROR, "connection %u: %s; it is reset", c->id, xshim_reason_text(why));
 	/* Disconnecting aborts: the peer gets RST, our own socket is unconnected. */
 	(void)libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));

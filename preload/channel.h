@@ -13,8 +13,10 @@
 /* An honest peer makes one switch for each that we cross; one that makes more is not followed for ever. */
 #define XSHIM_CROSSINGS 8
 
-/* Our half, descriptors moved to private numbers; NULL and *why when it cannot be had. */
-struct xshim_chan *xshim_chan_new(enum xshim_reason *why);
+/* Our half, descriptors moved to private numbers; NULL and *why when it cannot be had. guest: to whom, over xen; NULL: over shm. */
+struct xshim_chan *xshim_chan_new(const struct xshim_party *guest, enum xshim_reason *why);
+/* The reason that an error of the backend stands for. */
+enum xshim_reason xshim_chan_why(const struct xshim_chan *ch, int rc);
 /* Drop one that was never attached. NULL is fine. */
 void xshim_chan_drop(struct xshim_chan *ch);
 
@@ -44,7 +46,7 @@ void xshim_chan_wake_own(struct xshim_chan *ch);
 /* The peer asks to leave, or there is something else that pump would do; a cheap look. */
 bool xshim_chan_pump_due(struct xshim_conn *c, struct xshim_chan *ch);
 
-/* Break the connection: the peer broke the protocol. Returns -ECONNRESET. */
+/* Break the connection: the peer broke the protocol, or is gone with its memory. Returns -ECONNRESET. */
 int xshim_chan_break(struct xshim_conn *c, int fd, enum xshim_reason why);
 /* TCP gave EOF or an error: the peer sends no frame any more; what its ring holds is still to be read. */
 void xshim_chan_peer_gone_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd);
@@ -55,6 +57,9 @@ int xshim_chan_owed(struct xshim_conn *c, bool take);
  * Return to TCP and wait until it is done, at most wait_ms. 0; -EAGAIN when it could not be had in time.
  */
 int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, int wait_ms);
+
+/* One step of it, without waiting. Both locks. True if a boundary was crossed (xshim_epoll_crossed). */
+bool xshim_chan_leave_step(struct xshim_conn *c, struct xshim_chan *ch, int fd, enum xshim_reason why);
 
 /* After a switch or a crossing: what is shown. */
 void xshim_chan_note(struct xshim_conn *c, struct xshim_chan *ch);

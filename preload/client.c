@@ -2,6 +2,8 @@
 /* client.c - the control connection to xshimd (client.h). */
 #include "client.h"
 #include "channel.h"
+#include "depart.h"
+#include "fault.h"
 #include "options.h"
 #include "privfd.h"
 
@@ -17,6 +19,7 @@
 #define FRESH_NS 100000000ull
 #define PING_NS 20000000ull
 #define LOOK_NS 1000000000ull		/* look for the end of xshimd at least so often */
+#define MAIL_TRIES 100			/* for the lock, after a bell; it is held for short steps */
 
 static _Atomic uint32_t lock_word;
 
@@ -26,19 +29,25 @@ static bool greeted;
 static enum xshim_reason why = XSHIM_R_NO_DAEMON;
 static const struct xshim_map *map;
 static uint64_t retry_at, heard_at, pinged_at, looked_at;
+static _Atomic uint32_t session = 1;	/* counts the conversations; written under the lock */
+
+/* Not guarded: for those who could not have the lock. 0: free. */
+static _Atomic uint32_t leavers[64];
+static _Atomic uint32_t overflow;	/* there was no room: end the conversation, that says it of all */
+static _Atomic uint32_t asked;		/* there is work; who gives the lock back looks again */
 
 static const _Atomic uint64_t no_gen;
 static const _Atomic uint32_t no_mail;
-const _Atomic uint64_t *xshim_conn_gen[3] = { &no_gen, &no_gen, &no_gen };
-const _Atomic uint32_t *xshim_mail = &no_mail;
-uint32_t xshim_mail_seen;
+const _Atomic uint64_t *_Atomic xshim_conn_gen[3] = { &no_gen, &no_gen, &no_gen };
+const _Atomic uint32_t *_Atomic xshim_mail = &no_mail;
+_Atomic uint32_t xshim_mail_seen;
 
 bool xshim_client_try(void)
 {
 	uint32_t unlocked = 0;
 
 	return atomic_compare_exchange_strong_explicit(&lock_word, &unlocked, xshim_tid(),
-						       memory_order_acquire, memory_order_relaxed);
+						       memory_order_seq_cst, memory_order_seq_cst);
 }
 
 bool xshim_client_insist(void)
@@ -51,14 +60,78 @@ bool xshim_client_insist(void)
 	return true;
 }
 
+/*
+ * Give the lock back /then/ read asked. Pairs with xshim_client_mail(): asked /then/ try for the lock. So one of the two takes the
+ * mail in.
+ */
 void xshim_client_drop(void)
 {
-	atomic_store_explicit(&lock_word, 0, memory_order_release);
+	for (;;) {
+		atomic_store_explicit(&lock_word, 0, memory_order_seq_cst);
+		if (!atomic_load_explicit(&asked, memory_order_seq_cst) || !xshim_client_try())
+			return;
+		xshim_client_service();
+	}
+}
+
+void xshim_client_mail(void)
+{
+	if (!xshim_client_has_mail())
+		return;
+	atomic_store_explicit(&asked, 1, memory_order_seq_cst);
+	for (int i = 0; i < MAIL_TRIES; i++) {
+		if (xshim_client_try()) {
+			xshim_client_service();
+			xshim_client_drop();
+			return;
+		}
+		sched_yield();
+	}
+}
+
+/* With the lock. What could not be sent stays for the next time. */
+static void send_left(void)
+{
+	union xshim_msg m;
+
+	for (size_t i = 0; i < sizeof(leavers) / sizeof(leavers[0]); i++) {
+		uint32_t id = atomic_load_explicit(&leavers[i], memory_order_acquire);
+
+		if (!id)
+			continue;
+		xshim_msg_init(&m, XSHIM_MSG_LEFT, id);
+		if (sock >= 0 && xshim_msg_send(sock, &m, NULL, 0) == -EAGAIN)
+			return;
+		atomic_store_explicit(&leavers[i], 0, memory_order_relaxed);
+	}
+}
+
+void xshim_client_left(uint32_t id, uint32_t of)
+{
+	uint32_t none;
+	size_t i;
+
+	if (!id || of != atomic_load_explicit(&session, memory_order_relaxed))
+		return;
+	for (i = 0; i < sizeof(leavers) / sizeof(leavers[0]); i++) {
+		none = 0;
+		if (atomic_compare_exchange_strong_explicit(&leavers[i], &none, id, memory_order_release,
+							    memory_order_relaxed))
+			break;
+	}
+	if (i == sizeof(leavers) / sizeof(leavers[0]))
+		atomic_store_explicit(&overflow, 1, memory_order_relaxed);
+	/* Who does not get the lock leaves it to the holder. Only this is done here: the caller may hold other locks. */
+	atomic_store_explicit(&asked, 1, memory_order_seq_cst);
+	if (xshim_client_try()) {
+		send_left();
+		atomic_store_explicit(&lock_word, 0, memory_order_seq_cst);
+	}
 }
 
 bool xshim_client_has_mail(void)
 {
-	return atomic_load_explicit(xshim_mail, memory_order_relaxed) != xshim_mail_seen;
+	return atomic_load_explicit(xshim_mail_word(), memory_order_relaxed) != xshim_mail_seen;
 }
 
 bool xshim_client_is_greeted(void)
@@ -113,6 +186,14 @@ static void forget_map(void)
 	map = NULL;
 }
 
+/* A xshimd that does not hear LEFT of a channel sees the end of its bell. */
+static void new_session(void)
+{
+	atomic_fetch_add_explicit(&session, 1, memory_order_relaxed);
+	for (size_t i = 0; i < sizeof(leavers) / sizeof(leavers[0]); i++)
+		atomic_store_explicit(&leavers[i], 0, memory_order_relaxed);
+}
+
 static void hang_up(enum xshim_reason reason)
 {
 	xshim_privfd_close(sock);
@@ -120,6 +201,7 @@ static void hang_up(enum xshim_reason reason)
 	greeted = false;
 	why = reason;
 	retry_at = xshim_now_ns() + RETRY_NS;
+	new_session();
 	forget_map();
 	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_CONN); i++) {
 		struct xshim_obj *o = xshim_obj_at(XSHIM_OBJ_CONN, i);
@@ -192,14 +274,37 @@ static void take_welcome(const union xshim_msg *m, int map_fd)
 	xlog(INFO, "xshimd %s at %s", m->welcome.build, xshim_opt.socket);
 }
 
+static struct xshim_chan *introduced(struct xshim_conn *c, uint32_t backend)
+{
+	struct xshim_chan *ch = c ? c->pending : NULL;
+
+	if (!ch || (uint32_t)ch->be->kind != backend ||
+	    (c->intro != XSHIM_INTRO_OFFERED && c->intro != XSHIM_INTRO_CLAIMED))
+		return NULL;
+	return ch;
+}
+
+/* Both halves are here. */
+static void matched(struct xshim_conn *c, struct xshim_chan *ch)
+{
+	/* shm: the peer has its copy of our region now. xen: the kernel has been told what to do at our end. */
+	xshim_privfd_close(ch->local.fds[XSHIM_LOCAL_MEMORY]);
+	ch->local.fds[XSHIM_LOCAL_MEMORY] = -1;
+	c->intro = XSHIM_INTRO_MATCHED;
+	c->retry_wait_ns = 0;
+	xshim_conn_reason(c, XSHIM_R_SWITCHING);
+	atomic_store_explicit(&c->attach_due, 1, memory_order_release);
+	xshim_chan_attach(c, 0);
+}
+
 static void take_matched(const union xshim_msg *m, int *fds)
 {
 	struct xshim_conn *c = conn_of_id(m->h.id);
-	struct xshim_chan *ch = c ? c->pending : NULL;
+	struct xshim_chan *ch = introduced(c, XSHIM_BACKEND_SHM);
 	struct xshim_ticket ticket;
 	int pair[2];
 
-	if (!ch || (c->intro != XSHIM_INTRO_OFFERED && c->intro != XSHIM_INTRO_CLAIMED))
+	if (!ch)
 		return;
 	pair[0] = fds[0];
 	pair[1] = xshim_privfd_move(fds[1]);
@@ -215,14 +320,47 @@ static void take_matched(const union xshim_msg *m, int *fds)
 		return;
 	}
 	fds[0] = -1;
-	/* The peer has its copy of our region now. */
-	xshim_privfd_close(ch->local.fds[XSHIM_LOCAL_MEMORY]);
-	ch->local.fds[XSHIM_LOCAL_MEMORY] = -1;
-	c->intro = XSHIM_INTRO_MATCHED;
-	c->retry_wait_ns = 0;
-	xshim_conn_reason(c, XSHIM_R_SWITCHING);
-	atomic_store_explicit(&c->attach_due, 1, memory_order_release);
-	xshim_chan_attach(c, 0);
+	matched(c, ch);
+}
+
+static void take_matched_xen(const union xshim_msg *m)
+{
+	struct xshim_conn *c = conn_of_id(m->h.id);
+	struct xshim_chan *ch = introduced(c, XSHIM_BACKEND_XEN);
+	uint32_t of = atomic_load_explicit(&session, memory_order_relaxed);
+	struct xshim_ticket ticket = {
+		.nonce = m->matched.nonce, .order = m->matched.order, .domid = m->matched.domid,
+		.gref = m->matched.gref, .port = m->matched.port,
+	};
+	int rc;
+
+	if (!ch) {
+		xshim_client_left(m->h.id, of);
+		return;
+	}
+	/* From here on xshimd waits for LEFT, whatever comes of it. */
+	ch->id = c->id;
+	atomic_store_explicit(&ch->session, of, memory_order_relaxed);
+	xshim_fault_ready();
+	rc = ch->be->attach(&ch->remote, &ch->local, &ticket, NULL);
+	if (rc < 0) {
+		xlog(WARN, "connection %u: the ring of domain %u cannot be mapped: errno %d; it stays on TCP", c->id,
+		     ticket.domid, -rc);
+		give_up(c, rc == -EPROTO ? XSHIM_R_CORRUPT : xshim_chan_why(ch, rc));
+		return;
+	}
+	matched(c, ch);
+}
+
+void xshim_client_call_off(struct xshim_conn *c, enum xshim_reason reason)
+{
+	if (c->intro == XSHIM_INTRO_OFFERED || c->intro == XSHIM_INTRO_CLAIMED)
+		xshim_client_withdraw(c);
+	if (c->intro == XSHIM_INTRO_MATCHED) {
+		atomic_store_explicit(&c->attach_due, 0, memory_order_relaxed);
+		c->intro = XSHIM_INTRO_CLAIMED;		/* not attached, so it is as if it had not been matched */
+	}
+	give_up(c, reason);
 }
 
 static void take_probe_wanted(uint32_t id)
@@ -271,8 +409,14 @@ static void take(const union xshim_msg *m, int *fds, unsigned int nfds)
 		retry_at = xshim_now_ns() + 10 * RETRY_NS;
 		break;
 	case XSHIM_MSG_MATCHED:
-		if (nfds == 2)
+		if (m->matched.backend == XSHIM_BACKEND_XEN)
+			take_matched_xen(m);
+		else if (nfds == 2)
 			take_matched(m, fds);
+		break;
+	case XSHIM_MSG_LEAVE:
+	case XSHIM_MSG_FORSAKE:
+		xshim_depart_told(m);
 		break;
 	case XSHIM_MSG_DECLINED:
 		c = conn_of_id(m->h.id);
@@ -322,10 +466,18 @@ void xshim_client_service(void)
 	uint64_t now = xshim_now_ns();
 	uint32_t seen;
 
+	if (atomic_load_explicit(&asked, memory_order_relaxed)) {
+		atomic_store_explicit(&asked, 0, memory_order_seq_cst);
+		send_left();
+	}
 	if (sock >= 0 && (!greeted || xshim_client_has_mail() || now - looked_at > LOOK_NS ||
 			  now - pinged_at < FRESH_NS)) {
 		looked_at = now;
-		seen = atomic_load_explicit(xshim_mail, memory_order_acquire);
+		seen = atomic_load_explicit(xshim_mail_word(), memory_order_acquire);
+		if (atomic_exchange_explicit(&overflow, 0, memory_order_relaxed)) {
+			hang_up(XSHIM_R_DAEMON_LOST);
+			return;
+		}
 		take_all();
 		if (greeted && xshim_mail != &no_mail && seen)
 			xshim_mail_seen = seen;
@@ -365,6 +517,7 @@ int xshim_client_channel(struct xshim_conn *c, int fd)
 	bool offer = c->slot->role == XSHIM_ROLE_CONNECT;
 	struct xshim_chan *ch = c->pending;
 	int fds[3] = { fd, ch->local.fds[XSHIM_LOCAL_MEMORY], ch->local.fds[XSHIM_LOCAL_BELL_OUT] };
+	bool xen = ch->be->kind == XSHIM_BACKEND_XEN;
 	union xshim_msg m;
 	int rc;
 
@@ -372,7 +525,14 @@ int xshim_client_channel(struct xshim_conn *c, int fd)
 	m.channel.cookie = c->slot->cookie;
 	m.channel.order = ch->local.order;
 	m.channel.nonce = ch->local.nonce;
-	rc = xshim_msg_send(sock, &m, fds, 3);
+	m.channel.backend = ch->be->kind;
+	if (xen) {			/* pages and event channel are named, not handed over */
+		m.channel.domid = ch->local.domid;
+		m.channel.gref = ch->local.gref;
+		m.channel.port = ch->local.port;
+		fds[1] = fds[2];
+	}
+	rc = xshim_msg_send(sock, &m, fds, xen ? 2 : 3);
 	if (rc == -EPIPE || rc == -ECONNRESET)
 		hang_up(XSHIM_R_DAEMON_LOST);
 	return rc;
@@ -406,6 +566,8 @@ void xshim_client_fork_child(void)
 	why = XSHIM_R_NO_DAEMON;
 	retry_at = 0;
 	heard_at = pinged_at = looked_at = 0;
+	new_session();
+	atomic_store_explicit(&asked, 0, memory_order_relaxed);
 	forget_map();
 	xshim_client_drop();
 }

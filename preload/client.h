@@ -6,7 +6,8 @@
  * noticed at a later call by a load from the map (mail). A descriptor of a TCP socket is sent only to a xshimd that has
  * been heard within the last 100 ms, because in flight to a stopped one it would keep the connection open.
  *
- * Threads: one lock, only ever tried; who does not get it goes on and somebody else does the work.
+ * Threads: one lock, only ever tried by who holds another; who does not get it goes on and who has it does the work. Before
+ *          a slot's locks and those of epoll sets.
  * Fork: the child closes its copy of the socket and starts anew when it needs to.
  */
 #ifndef XSHIM_CLIENT_H
@@ -36,12 +37,24 @@ int xshim_client_endpoint(int fd);
 int xshim_client_channel(struct xshim_conn *c, int fd);
 void xshim_client_withdraw(struct xshim_conn *c);
 
+/* Nothing comes of the introduction of c: take it back, in whatever state it is. */
+void xshim_client_call_off(struct xshim_conn *c, enum xshim_reason reason);
+
 /* ---- fork ---- */
 void xshim_client_fork_prepare(void);
 void xshim_client_fork_parent(void);
 void xshim_client_fork_child(void);
 
+/* ---- without the lock ---- */
+
 /* Somebody queued something for us: worth a service. */
 bool xshim_client_has_mail(void);
+/*
+ * After a sleep that the bell has ended: xshimd rings it when there is mail. Takes in what has come, or sees to it that the
+ * one who has the lock does. The caller holds no lock of a slot or of an epoll set.
+ */
+void xshim_client_mail(void);
+/* Tell xshimd LEFT, now or soon; session: of the MATCHED (ch->session). Any locks may be held. */
+void xshim_client_left(uint32_t id, uint32_t session);
 
 #endif

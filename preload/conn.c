@@ -8,6 +8,7 @@
 #include "conn.h"
 #include "channel.h"
 #include "client.h"
+#include "depart.h"
 #include "epoll.h"
 #include "options.h"
 #include "privfd.h"
@@ -32,7 +33,7 @@ struct xshim_arena xshim_own_arena;
 int xshim_own_arena_fd = -1;
 struct xshim_arena xshim_old_arenas[XSHIM_ARENAS_MAX - 1];
 int xshim_old_arena_fds[XSHIM_ARENAS_MAX - 1] = { -1, -1, -1 };
-_Atomic uint32_t xshim_sandboxed;
+_Atomic uint32_t xshim_tcp_only;
 
 uint32_t xshim_tid_slow(void)
 {
@@ -127,8 +128,10 @@ static struct xshim_conn *new_conn(int fd)
 
 	if (!c)
 		return NULL;
-	c->id = (atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed) << 16) |
-		(c->obj.index & 0xffff);
+	do				/* 0 means none, or all, in messages */
+		c->id = (atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed) << 16) |
+			(c->obj.index & 0xffff);
+	while (!c->id);
 	c->next_bytes = xshim_opt.trigger_bytes;
 	xshim_fd_set(fd, &c->obj);
 	return c;
@@ -138,6 +141,7 @@ void xshim_conn_track(int fd, enum xshim_role role, uint32_t flags)
 {
 	struct xshim_conn *c;
 	struct xshim_slot *s;
+	uint32_t tcp_only;
 	int proto = 0;
 	socklen_t len = sizeof(proto);
 
@@ -165,13 +169,14 @@ void xshim_conn_track(int fd, enum xshim_role role, uint32_t flags)
 			xshim_slot_publish(s);
 		}
 	}
-	if (c->slot && !atomic_load_explicit(&xshim_sandboxed, memory_order_relaxed) &&
-	    xshim_client_try()) {
+	/* where nothing is to be introduced xshimd still shows why; but a filter may forbid to speak to it */
+	tcp_only = atomic_load_explicit(&xshim_tcp_only, memory_order_relaxed);
+	if (c->slot && tcp_only != XSHIM_R_SECCOMP && xshim_client_try()) {
 		xshim_client_service();
-		if (xshim_client_is_greeted() && role == XSHIM_ROLE_CONNECT && c->hash &&
+		if (!tcp_only && xshim_client_is_greeted() && role == XSHIM_ROLE_CONNECT && c->hash &&
 		    xshim_map_has_endpoint(xshim_client_map(), c->hash))
 			atomic_store_explicit(&c->kickable, 1, memory_order_relaxed);
-		if (xshim_client_is_greeted() && role == XSHIM_ROLE_ACCEPT && c->hash &&
+		if (!tcp_only && xshim_client_is_greeted() && role == XSHIM_ROLE_ACCEPT && c->hash &&
 		    !xshim_map_has_endpoint(xshim_client_map(),
 					    xshim_endpoint_hash(&c->slot->tuple.local)) &&
 		    xshim_client_is_fresh())
@@ -202,6 +207,7 @@ void xshim_conn_closed(struct xshim_obj *o)
 {
 	struct xshim_conn *c = (struct xshim_conn *)o;
 
+	xshim_depart_closed(c, xshim_conn_chan(c));
 	xshim_epoll_forget(c);
 	if (c->pending && xshim_client_insist()) {
 		if (c->intro == XSHIM_INTRO_OFFERED || c->intro == XSHIM_INTRO_CLAIMED)
@@ -241,13 +247,14 @@ static enum xshim_reason obstacle(struct xshim_conn *c, int fd)
 	char ulp[32] = "";
 	socklen_t len = sizeof(ulp);
 
-	for (int std = 0; std < 3; std++)
-		if (xshim_fd_peek(std) == &c->obj)
-			return XSHIM_R_STDIO;
+	if (xshim_conn_on_stdio(c))
+		return XSHIM_R_STDIO;
 	if (!xshim_slot_is_sole(c->slot, getpid()))
 		return XSHIM_R_SHARED;
 	if (libc.getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len) == 0 && ulp[0])
 		return XSHIM_R_ULP;
+	if (libc.fcntl(fd, F_GETFL) & O_ASYNC)
+		return XSHIM_R_SIGIO;
 	return XSHIM_R_RING;
 }
 
@@ -264,12 +271,16 @@ static void later(struct xshim_conn *c)
 /* Client lock held, greeted, named. */
 static void introduce(struct xshim_conn *c, int fd)
 {
-	bool offer = c->slot->role == XSHIM_ROLE_CONNECT;
+	bool offer = c->slot->role == XSHIM_ROLE_CONNECT, in_guest;
+	struct xshim_party guest = { .offers = offer };
 	enum xshim_reason why;
 
 	why = obstacle(c, fd);
 	if (why != XSHIM_R_RING) {
 		xshim_conn_reason(c, why);
+		/* a server that forks for each connection has it for itself soon */
+		if (why == XSHIM_R_SHARED && c->next_ops > c->ops + 32)
+			c->next_ops = c->ops + 32;
 		return;
 	}
 	/* The map may change until the descriptor goes; a TCP descriptor goes only to a live xshimd. */
@@ -277,7 +288,8 @@ static void introduce(struct xshim_conn *c, int fd)
 		c->next_ops = c->ops + 1;
 		return;
 	}
-	c->pending = xshim_chan_new(&why);
+	in_guest = xshim_map_guest_of(xshim_client_map(), &c->slot->tuple.remote, &guest.domid);
+	c->pending = xshim_chan_new(in_guest ? &guest : NULL, &why);
 	if (!c->pending) {
 		xshim_conn_reason(c, why);
 		c->retry_ns = xshim_now_ns() + 1000000000ull;
@@ -304,7 +316,7 @@ static void decide(struct xshim_conn *c, int fd)
 	uint32_t role = c->slot->role;
 
 	/* Before the look, so that what changes after it is seen next time. */
-	c->gen_seen = atomic_load_explicit(xshim_conn_gen[role % 3], memory_order_acquire);
+	c->gen_seen = atomic_load_explicit(xshim_gen_word(role), memory_order_acquire);
 	if (c->intro == XSHIM_INTRO_OFFERED || c->intro == XSHIM_INTRO_CLAIMED) {
 		c->next_ops = c->ops + 256;
 		return;
@@ -352,8 +364,8 @@ bool xshim_conn_consider(struct xshim_conn *c, int fd)
 		xshim_chan_reap(c, 1);
 	if (xshim_conn_chan(c))
 		return true;
-	if (atomic_load_explicit(&xshim_sandboxed, memory_order_relaxed)) {
-		xshim_conn_reason(c, XSHIM_R_SECCOMP);
+	if (atomic_load_explicit(&xshim_tcp_only, memory_order_relaxed)) {
+		xshim_conn_reason(c, atomic_load_explicit(&xshim_tcp_only, memory_order_relaxed));
 		c->next_ops = NEVER_OPS;
 		c->next_bytes = UINT64_MAX;
 		return false;
@@ -399,6 +411,75 @@ void xshim_conn_fork_undo(void)
 	}
 }
 
+/* The peer's memory is not always inherited (xen). */
+static void remap(struct xshim_conn *c)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	int rc;
+
+	if (!ch || !ch->be->forked)
+		return;
+	rc = ch->be->forked(&ch->local, &ch->remote);
+	if (rc == 0 || xshim_link_is_out(&c->slot->link))
+		return;
+	c->lost = true;
+	xlog(WARN, "connection %u: the ring of domain %u cannot be mapped in a forked child: errno %d; it is reset there",
+	     c->id, ch->remote.domid, -rc);
+}
+
+/* A connection that was reset, for real: the kernel then says what is to be said. Where that cannot be had, an unconnected socket. */
+static int reset_socket(void)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct linger now = { .l_onoff = 1, .l_linger = 0 };
+	socklen_t len = sizeof(to);
+	int mine, listener, its = -1;
+
+	mine = libc.socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	listener = libc.socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (mine >= 0 && listener >= 0 && bind(listener, (struct sockaddr *)&to, len) == 0 &&
+	    libc.listen(listener, 1) == 0 && getsockname(listener, (struct sockaddr *)&to, &len) == 0) {
+		(void)libc.connect(mine, (struct sockaddr *)&to, len);
+		its = libc.accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	}
+	if (its >= 0) {
+		(void)libc.setsockopt(its, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+		libc.close(its);
+	}
+	if (listener >= 0)
+		libc.close(listener);
+	return mine;
+}
+
+static void put_reset_socket(int fd)
+{
+	int flags = libc.fcntl(fd, F_GETFD), status = libc.fcntl(fd, F_GETFL), dead = reset_socket();
+
+	xshim_fd_clear(fd);
+	if (dead < 0) {
+		libc.close(fd);
+		return;
+	}
+	libc.dup3(dead, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
+	libc.close(dead);
+	(void)libc.fcntl(fd, F_SETFL, status & O_NONBLOCK);
+}
+
+void xshim_conn_fork_lost(void)
+{
+	struct xshim_obj *o;
+	int fd;
+
+	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_CONN); i++) {
+		o = xshim_obj_at(XSHIM_OBJ_CONN, i);
+		if (!o || !((struct xshim_conn *)o)->lost)
+			continue;
+		((struct xshim_conn *)o)->lost = false;
+		while ((fd = xshim_fd_find(o)) >= 0)
+			put_reset_socket(fd);
+	}
+}
+
 /* The arena stays common to the family; each process has its own control connection. */
 void xshim_conn_fork_child(pid_t parent)
 {
@@ -418,6 +499,7 @@ void xshim_conn_fork_child(pid_t parent)
 		atomic_store_explicit(&c->attach_due, 0, memory_order_relaxed);
 		if (!c->slot)
 			continue;
+		remap(c);
 		if (blind)
 			xshim_conn_set_flag(c, XSHIM_SLOT_CROWDED, true);
 		xshim_slot_sharer_add(c->slot, getpid());

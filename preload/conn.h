@@ -50,10 +50,16 @@ struct xshim_chan {
 	_Atomic int tcp_err;		/* and its errno, if we took it from the socket: owed to the program */
 	_Atomic uint32_t consult_seen;	/* the peer's hint at our last look */
 	_Atomic uint32_t spin_good;	/* 0..8: how well spinning paid lately */
-	uint32_t spin_skip;
+	_Atomic uint32_t spin_skip;
+	/* the peer's head and our tail when nothing could be done on the ring; XSHIM_WANT_NOTHING: the direction is on TCP */
+	_Atomic uint64_t rx_empty_at, tx_full_at;
 	uint64_t sent;			/* ring bytes since attached or since the last spill, for the test options */
 	_Atomic uint64_t stall_ns;	/* since when the ring has been full without progress, 0: it is not */
 	uint64_t stall_tail;
+	/* xen (depart.h) */
+	_Atomic uint32_t told;		/* XSHIM_TOLD_*: what is to be done */
+	_Atomic uint32_t session;	/* of the xshimd that is to hear LEFT; 0: none */
+	uint32_t id;			/* in LEFT */
 	struct xshim_chan *next_dead;
 };
 
@@ -64,11 +70,11 @@ struct xshim_conn {
 	struct xshim_arena arena;	/* where the slot is */
 	/* when to think about a ring again; racy on purpose, a call early or late does not matter */
 	uint32_t lowat;			/* SO_RCVLOWAT, 0 and 1 mean one byte */
-	uint32_t ops, next_ops;
-	uint64_t bytes, next_bytes;
-	uint64_t gen_seen;
+	_Atomic uint32_t ops, next_ops;
+	_Atomic uint64_t bytes, next_bytes;
+	_Atomic uint64_t gen_seen;
 	uint64_t hash;			/* CONNECT: of the peer's endpoint; ACCEPT: of the tuple; 0: not named yet */
-	uint64_t retry_ns, retry_wait_ns;
+	_Atomic uint64_t retry_ns, retry_wait_ns;
 	/* introduction, under the client lock */
 	uint32_t intro;			/* enum xshim_intro */
 	uint32_t id;			/* in messages */
@@ -76,6 +82,7 @@ struct xshim_conn {
 	_Atomic uint32_t attach_due;	/* pending is complete, attach at the next chance */
 	_Atomic uint32_t detach_due;	/* the link has left: take the channel away */
 	_Atomic uint32_t kickable;	/* a channel is likely, or was kept out by a sleeper: sleep as in kick.h */
+	bool lost;			/* a forked child could not map the peer's memory again */
 	struct xshim_chan *_Atomic dead; /* detached; calls under way may still look at it */
 	/* epoll sets that watch it, under epoll.c's lock */
 	struct xshim_reg *regs;
@@ -125,36 +132,64 @@ void xshim_conn_reason(struct xshim_conn *c, enum xshim_reason why);
  * Every data call on a connection: true if it is to go through stream.c. n: bytes of the call, a hint.
  */
 bool xshim_conn_consider(struct xshim_conn *c, int fd);
-extern const _Atomic uint64_t *xshim_conn_gen[3];	/* by role: what to watch in the map */
-extern const _Atomic uint32_t *xshim_mail;
-extern uint32_t xshim_mail_seen;
+extern const _Atomic uint64_t *_Atomic xshim_conn_gen[3];	/* by role: what to watch in the map */
+extern const _Atomic uint32_t *_Atomic xshim_mail;
+extern _Atomic uint32_t xshim_mail_seen;
 
 static inline struct xshim_chan *xshim_conn_chan(struct xshim_conn *c)
 {
 	return atomic_load_explicit(&c->ch, memory_order_acquire);
 }
 
+static inline const _Atomic uint64_t *xshim_gen_word(uint32_t role)
+{
+	return atomic_load_explicit(&xshim_conn_gen[role % 3], memory_order_acquire);
+}
+
+static inline const _Atomic uint32_t *xshim_mail_word(void)
+{
+	return atomic_load_explicit(&xshim_mail, memory_order_acquire);
+}
+
 static inline bool xshim_conn_on_ring(struct xshim_conn *c, int fd)
 {
+	uint32_t ops;
+
 	if (xshim_conn_chan(c) &&
 	    !atomic_load_explicit(&c->detach_due, memory_order_relaxed))
 		return true;
 	if (!c->slot)
 		return false;
-	if (++c->ops < c->next_ops && c->bytes < c->next_bytes &&
+	/* threads may count at the same time; one count less does not matter */
+	ops = atomic_load_explicit(&c->ops, memory_order_relaxed) + 1;
+	atomic_store_explicit(&c->ops, ops, memory_order_relaxed);
+	if (ops < atomic_load_explicit(&c->next_ops, memory_order_relaxed) &&
+	    atomic_load_explicit(&c->bytes, memory_order_relaxed) <
+		    atomic_load_explicit(&c->next_bytes, memory_order_relaxed) &&
 	    !atomic_load_explicit(&c->attach_due, memory_order_relaxed) &&
 	    !atomic_load_explicit(&c->detach_due, memory_order_relaxed) &&
-	    atomic_load_explicit(xshim_conn_gen[c->slot->role % 3], memory_order_relaxed) == c->gen_seen &&
-	    atomic_load_explicit(xshim_mail, memory_order_relaxed) == xshim_mail_seen)
+	    atomic_load_explicit(xshim_gen_word(c->slot->role), memory_order_relaxed) ==
+		    atomic_load_explicit(&c->gen_seen, memory_order_relaxed) &&
+	    atomic_load_explicit(xshim_mail_word(), memory_order_relaxed) ==
+		    atomic_load_explicit(&xshim_mail_seen, memory_order_relaxed))
 		return false;
 	return xshim_conn_consider(c, fd);
+}
+
+/* One of its descriptors is 0, 1 or 2, which streams may use. */
+static inline bool xshim_conn_on_stdio(const struct xshim_conn *c)
+{
+	for (int std = 0; std < 3; std++)
+		if (xshim_fd_peek(std) == &c->obj)
+			return true;
+	return false;
 }
 
 /* Count what a plain call moved. */
 static inline void xshim_conn_plain_rx(struct xshim_conn *c, ssize_t n)
 {
 	if (n > 0 && c->slot) {
-		c->bytes += (uint64_t)n;
+		xshim_count(&c->bytes, (uint64_t)n);
 		xshim_count(&c->slot->n.tcp_rx, (uint64_t)n);
 	}
 }
@@ -162,7 +197,7 @@ static inline void xshim_conn_plain_rx(struct xshim_conn *c, ssize_t n)
 static inline void xshim_conn_plain_tx(struct xshim_conn *c, ssize_t n)
 {
 	if (n > 0 && c->slot) {
-		c->bytes += (uint64_t)n;
+		xshim_count(&c->bytes, (uint64_t)n);
 		xshim_count(&c->slot->n.tcp_tx, (uint64_t)n);
 	}
 }
@@ -186,6 +221,9 @@ bool xshim_arena_ready(void);	/* make our own if there is none */
 void xshim_conn_fork_prepare(void);
 void xshim_conn_fork_undo(void);
 void xshim_conn_fork_child(pid_t parent);
-extern _Atomic uint32_t xshim_sandboxed;	/* a seccomp filter was installed: no new kinds of calls */
+/* Last in the child: descriptors of connections that it cannot go on with become ones that were reset. */
+void xshim_conn_fork_lost(void);
+/* 0, or the reason why nothing of this process is introduced any more: a seccomp filter, an io_uring, ... */
+extern _Atomic uint32_t xshim_tcp_only;
 
 #endif

@@ -20,6 +20,7 @@ struct wait {
 	int stall_ms;			/* look again after so long, -1: no need */
 	struct xshim_conn *leaving[HELD]; /* held: their channel is to be taken away */
 	int leavings;
+	bool heard;			/* a bell has rung */
 };
 
 /*
@@ -107,11 +108,16 @@ static void collect(struct wait *w)
 		stays = false;
 		if (r->attached && !r->disabled) {
 			int stall_before = w->stall_ms;
+			bool told = r->rearmed && (r->events & EPOLLET) && !r->tcp_dirty;
 
 			mask = evaluate(w, r, &hot);
+			/* what has come since changes the head, seen after the wish was stored */
+			if (told && r->conn->slot->link.rx.head == r->seen_head &&
+			    !(mask & ~(EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLWRNORM)))
+				mask = 0;
 			if (r->quiet && (r->events & EPOLLET) && !(mask & EPOLLOUT))
 				mask = 0;
-			r->quiet = false;
+			r->quiet = r->rearmed = false;
 			if (mask) {
 				/* one answer names an entry once */
 				if (r->told_by == w->number) {
@@ -151,6 +157,7 @@ static bool hot_to_ready(struct xshim_eset *set, bool all)
 			continue;
 		xshim_eset_cool(set, r);
 		r->quiet = false;
+		r->rearmed = all;
 		xshim_eset_list(set, r);
 		some = true;
 	}
@@ -211,9 +218,11 @@ static void sort(struct wait *w, int k)
 		if (!r || r->set != set || r->tag != (low & XSHIM_TAG_ENTRY))
 			continue;	/* it was deleted meanwhile */
 		if (r->parked) {
-			if (low & XSHIM_TAG_BELL)
+			if (low & XSHIM_TAG_BELL) {
+				w->heard = true;
 				atomic_store_explicit(&xshim_conn_chan(r->conn)->bell_maybe, 1,
 						      memory_order_release);
+			}
 			if (low & XSHIM_TAG_PEER)
 				atomic_store_explicit(&xshim_conn_chan(r->conn)->gone, 1,
 						      memory_order_relaxed);
@@ -228,13 +237,15 @@ static void sort(struct wait *w, int k)
 			w->events[w->n++].data.u64 = r->data;
 			continue;
 		}
-		if (low & XSHIM_TAG_BELL)
+		if (low & XSHIM_TAG_BELL) {
+			w->heard = true;
 			atomic_store_explicit(&xshim_conn_chan(r->conn)->bell_maybe, 1,
 					      memory_order_release);
-		else if (low & XSHIM_TAG_PEER)
+		} else if (low & XSHIM_TAG_PEER) {
 			xshim_ready_peer_hup(r->conn, xshim_conn_chan(r->conn), r->fd);
-		else
+		} else {
 			r->tcp_dirty = true;
+		}
 		r->quiet = false;
 		xshim_eset_list(set, r);
 	}
@@ -317,6 +328,9 @@ static int wait_tagged(struct xshim_eset *set, int epfd, struct epoll_event *eve
 				collect(&w);
 			xshim_eset_unlock(&set->lock);
 			take_away(&w);
+			if (w.heard)
+				xshim_client_mail();
+			w.heard = false;
 		}
 		if (w.n)
 			return w.n;
@@ -360,7 +374,7 @@ static int do_wait(int epfd, struct epoll_event *events, int max, int64_t timeou
 {
 	struct xshim_obj *o = xshim_fd_get(epfd);
 	struct xshim_eset *set = (struct xshim_eset *)o;
-	int n;
+	int n, saved = errno;
 
 	if (o && o->kind != XSHIM_OBJ_EPOLL) {
 		xshim_obj_put(o);
@@ -389,6 +403,8 @@ static int do_wait(int epfd, struct epoll_event *events, int max, int64_t timeou
 					collect(&w);
 				xshim_eset_unlock(&set->lock);
 				take_away(&w);
+				if (w.heard)
+					xshim_client_mail();
 			}
 			n = w.n ? w.n : wait_tagged(set, epfd, events, max, timeout_ns, mask);
 		}
@@ -399,6 +415,7 @@ static int do_wait(int epfd, struct epoll_event *events, int max, int64_t timeou
 out:
 	if (o)
 		xshim_obj_put(o);
+	errno = saved;
 	return n;
 }
 

@@ -15,7 +15,8 @@
  *
  * Locks: one for the structure (which entry is in which set), taken by epoll_ctl, attach, detach and close;
  * then the set's own, for its ready list and its entries' fields; then the slot's. Never held while waiting.
- * Fork: the child's copies name the same kernel sets; a connection shared with a child is not attached.
+ * Fork: the child's copies name the same kernel sets; a connection shared with a child is not attached. A child that closes its
+ * copy of a connection leaves the set's entries alone, as the kernel does while the parent has the socket.
  */
 #ifndef XSHIM_EPOLL_H
 #define XSHIM_EPOLL_H
@@ -35,9 +36,11 @@ struct xshim_reg {			/* a connection in a set */
 	bool tagged;			/* the kernel's entry carries our tag */
 	bool attached;			/* and the bell is in the set */
 	bool disabled;			/* ONESHOT has fired */
+	bool inherited;			/* made before a fork that we are the child of: the kernel's entries are the parent's, too */
 	bool parked;			/* the program took it out; the kernel's entries stay for when it puts it back */
 	bool listed;
 	bool quiet;			/* listed to be armed: report only POLLOUT news */
+	bool rearmed;			/* looked at before a sleep only to arm it: edge-triggered, it has been told */
 	bool tcp_dirty;			/* ask the kernel about the socket at the next look */
 	bool rx_wait, tx_wait;		/* counted in the channel's waiters */
 	uint32_t kmask;			/* lasting bits the kernel gave last: RDHUP HUP ERR PRI */
@@ -81,5 +84,6 @@ void xshim_epoll_crossed(struct xshim_conn *c);
 void xshim_epoll_shown(struct xshim_eset *set);
 void xshim_epoll_fork_prepare(void);
 void xshim_epoll_fork_done(void);
+void xshim_epoll_fork_child(void);	/* before fork_done */
 
 #endif

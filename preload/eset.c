@@ -176,7 +176,8 @@ static void put_bell_in(struct xshim_reg *r, struct xshim_chan *ch)
 	ev.events = EPOLLET;			/* POLLHUP only */
 	ev.data.u64 = datum(r, XSHIM_TAG_PEER);
 	r->peer_bell = ch->remote.bell;
-	libc.epoll_ctl(set->epfd, EPOLL_CTL_ADD, r->peer_bell, &ev);
+	if (r->peer_bell >= 0)			/* xen: the bell tells that, too */
+		libc.epoll_ctl(set->epfd, EPOLL_CTL_ADD, r->peer_bell, &ev);
 	r->attached = true;
 	r->tcp_dirty = true;
 	r->kmask = 0;
@@ -188,7 +189,8 @@ static void put_bell_in(struct xshim_reg *r, struct xshim_chan *ch)
 static void take_bell_out(struct xshim_reg *r)
 {
 	libc.epoll_ctl(r->set->epfd, EPOLL_CTL_DEL, r->bell, NULL);
-	libc.epoll_ctl(r->set->epfd, EPOLL_CTL_DEL, r->peer_bell, NULL);
+	if (r->peer_bell >= 0)
+		libc.epoll_ctl(r->set->epfd, EPOLL_CTL_DEL, r->peer_bell, NULL);
 }
 
 static void restore(struct xshim_reg *r)
@@ -236,7 +238,7 @@ static void drop_reg(struct xshim_reg *r, bool in_kernel)
 
 	xshim_eset_lock(&set->lock);
 	unlist(set, r);
-	if (r->attached && in_kernel)
+	if (r->attached && in_kernel && !r->inherited)
 		take_bell_out(r);
 	if (ch)
 		xshim_eset_count_waiters(r, ch, false, false);
@@ -477,7 +479,7 @@ XSHIM_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
 	struct xshim_conn *c = xshim_conn_get(fd);
 	struct xshim_obj *o;
-	int rc;
+	int rc, saved = errno;
 
 	if (!c)
 		return libc.epoll_ctl(epfd, op, fd, event);
@@ -495,7 +497,7 @@ XSHIM_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	if (o)
 		xshim_obj_put(o);
 	xshim_conn_put(c);
-	return (int)xshim_ret(rc);
+	return (int)xshim_ret_kept(rc, saved);
 }
 
 static int track_set(int epfd)
@@ -533,6 +535,16 @@ void xshim_epoll_fork_prepare(void)
 
 		if (set)
 			(void)xshim_eset_lock(&set->lock);
+	}
+}
+
+void xshim_epoll_fork_child(void)
+{
+	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_REG); i++) {
+		struct xshim_reg *r = (struct xshim_reg *)xshim_obj_at(XSHIM_OBJ_REG, i);
+
+		if (r)
+			r->inherited = true;
 	}
 }
 

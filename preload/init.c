@@ -6,6 +6,7 @@
  */
 #include "conn.h"
 #include "options.h"
+#include "privfd.h"
 #include "process.h"
 
 #include <stdlib.h>
@@ -21,6 +22,7 @@ __attribute__((constructor)) static void start(void)
 	xshim_options_read();
 	if (xshim_opt.disable)
 		return;
+	xshim_backend_place = xshim_privfd_move;
 	xshim_process_init();
 	xshim_process_inherit();
 	xshim_active = true;

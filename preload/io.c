@@ -7,6 +7,7 @@
  */
 #include "channel.h"
 #include "conn.h"
+#include "exclude.h"
 #include "kick.h"
 #include "stream.h"
 
@@ -17,22 +18,17 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* What the ring does not do goes to the kernel's own path for good. */
-static void leave_for(struct xshim_conn *c, int fd, enum xshim_reason why)
-{
-	if (xshim_conn_chan(c))
-		(void)xshim_chan_leave_wait(c, fd, why, 1000);
-	xshim_conn_never(c, why);
-}
-
 static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *v, size_t n, int flags);
 
-#define RX_RING_FLAGS (MSG_PEEK | MSG_WAITALL | MSG_DONTWAIT | MSG_TRUNC | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC)
+/* Only these mean something else than the stream; flags that the kernel ignores are ignored. */
+#define RX_RING_FLAGS (~(MSG_OOB | MSG_ERRQUEUE))
 
 /*
  * RECEIVE: the body of a receiving wrapper. plain: the kernel's call; n iovecs at v.
  */
-#define RECEIVE(fd, v, n, flags, plain)                                                            \
+#define RECEIVE(fd, v, n, flags, plain) RECEIVE_AND(fd, v, n, flags, plain, (void)0)
+/* done: what is to follow a receive of the ring's that gave rc_. */
+#define RECEIVE_AND(fd, v, n, flags, plain, done)                                                  \
 	do {                                                                                       \
 		struct xshim_conn *c_ = xshim_conn_get(fd);                                        \
 		ssize_t rc_;                                                                       \
@@ -42,14 +38,17 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 		if (xshim_conn_on_ring(c_, fd) && !((flags) & ~RX_RING_FLAGS)) {                   \
 			rc_ = xshim_stream_recv(c_, fd, v, n, flags);                              \
 			if (rc_ != XSHIM_PLAIN) {                                                  \
+				done;                                                              \
 				xshim_conn_put(c_);                                                \
 				return xshim_ret(rc_);                                             \
 			}                                                                          \
 		}                                                                                  \
 		if (xshim_kick_able(c_)) {                                                         \
 			rc_ = sleep_outside(&c_, fd, v, n, flags);                                 \
-			if (rc_ != XSHIM_PLAIN)                                                    \
+			if (rc_ != XSHIM_PLAIN) {                                                  \
+				done;                                                              \
 				return xshim_ret(rc_);                                             \
+			}                                                                          \
 			if (!c_)                                                                   \
 				return plain;                                                      \
 		}                                                                                  \
@@ -60,7 +59,8 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 		return rc_;                                                                        \
 	} while (0)
 
-#define TX_RING_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE | MSG_EOR | MSG_DONTROUTE | MSG_CONFIRM)
+/* MSG_ZEROCOPY without SO_ZEROCOPY is ignored, and with it there is no ring. */
+#define TX_RING_FLAGS (~(MSG_OOB | MSG_FASTOPEN))
 
 #define SEND(fd, v, n, flags, plain)                                                               \
 	do {                                                                                       \
@@ -70,7 +70,7 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 		if (!c_)                                                                           \
 			return plain;                                                              \
 		if ((flags) & ~TX_RING_FLAGS)                                                      \
-			leave_for(c_, fd, XSHIM_R_OOB);                                            \
+			xshim_exclude_conn(c_, fd, XSHIM_R_OOB);                                            \
 		if (xshim_conn_on_ring(c_, fd) && !((flags) & ~TX_RING_FLAGS)) {                   \
 			rc_ = xshim_stream_send(c_, fd, v, n, flags);                              \
 			if (rc_ != XSHIM_PLAIN) {                                                  \
@@ -92,6 +92,7 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
  */
 static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *v, size_t n, int flags)
 {
+	int saved = errno;
 	ssize_t rc;
 
 	if ((flags & (MSG_DONTWAIT | ~RX_RING_FLAGS)) || xshim_conn_flag(*c, XSHIM_SLOT_NONBLOCK))
@@ -99,6 +100,7 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 	for (;;) {
 		int woken = xshim_kick_wait(*c, fd);
 
+		errno = saved;
 		if (woken < 0)
 			return woken;
 		*c = xshim_conn_get(fd);
@@ -120,12 +122,30 @@ XSHIM_EXPORT ssize_t read(int fd, void *buf, size_t n)
 {
 	struct iovec v = { buf, n };
 
+	if (!n)
+		return libc.read(fd, buf, n);	/* never waits, unlike recv() of nothing */
 	RECEIVE(fd, &v, 1, 0, libc.read(fd, buf, n));
+}
+XSHIM_ALIAS(ssize_t, __read, read, (int, void *, size_t))
+
+/* What is wrong with an array of parts the kernel says best; a read or write of nothing is its affair as well. */
+static bool is_plain_vector(const struct iovec *v, int n)
+{
+	bool nothing = true;
+
+	if (n <= 0 || n > IOV_MAX || xshim_is_nowhere(v))
+		return true;
+	for (int i = 0; i < n; i++) {
+		if (v[i].iov_len > SSIZE_MAX)
+			return true;
+		nothing = nothing && !v[i].iov_len;
+	}
+	return nothing;
 }
 
 XSHIM_EXPORT ssize_t readv(int fd, const struct iovec *v, int n)
 {
-	if (n < 0 || n > IOV_MAX)
+	if (is_plain_vector(v, n))
 		return libc.readv(fd, v, n);
 	RECEIVE(fd, v, (size_t)n, 0, libc.readv(fd, v, n));
 }
@@ -134,7 +154,7 @@ XSHIM_EXPORT ssize_t preadv2(int fd, const struct iovec *v, int n, off_t offset,
 {
 	int msg = flags & RWF_NOWAIT ? MSG_DONTWAIT : 0;
 
-	if (offset != -1 || n < 0 || n > IOV_MAX)
+	if (offset != -1 || is_plain_vector(v, n))
 		return libc.preadv2(fd, v, n, offset, flags);
 	RECEIVE(fd, v, (size_t)n, msg, libc.preadv2(fd, v, n, offset, flags));
 }
@@ -156,30 +176,28 @@ XSHIM_EXPORT ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct soc
 {
 	struct iovec v = { buf, n };
 
+	if (from && xshim_is_nowhere(len))
+		return libc.recvfrom(fd, buf, n, flags, from, len);
 	/* a stream socket leaves the address alone, but says so in *len */
-	if (from && len && xshim_fd_peek(fd)) {
-		struct xshim_conn *c = xshim_conn_get(fd);
-		ssize_t rc;
+	RECEIVE_AND(fd, &v, 1, flags, libc.recvfrom(fd, buf, n, flags, from, len),
+		    if (rc_ >= 0 && from) *len = 0);
+}
 
-		if (c && xshim_conn_on_ring(c, fd) && !(flags & ~RX_RING_FLAGS)) {
-			rc = xshim_stream_recv(c, fd, &v, 1, flags);
-			if (rc != XSHIM_PLAIN) {
-				if (rc >= 0)
-					*len = 0;
-				xshim_conn_put(c);
-				return xshim_ret(rc);
-			}
-		}
-		if (c)
-			xshim_conn_put(c);
-	}
-	RECEIVE(fd, &v, 1, flags, libc.recvfrom(fd, buf, n, flags, from, len));
+/* A header whose parts cannot be looked at, or are too many: the kernel has the error for it. */
+static bool is_plain_message(const struct msghdr *m)
+{
+	if (xshim_is_nowhere(m) || m->msg_iovlen > IOV_MAX || (m->msg_iovlen && xshim_is_nowhere(m->msg_iov)))
+		return true;
+	for (size_t i = 0; i < m->msg_iovlen; i++)
+		if (m->msg_iov[i].iov_len > SSIZE_MAX)
+			return true;
+	return false;
 }
 
 /* 1 and *rc: done on the ring. */
 static bool recvmsg_on_ring(struct xshim_conn *c, int fd, struct msghdr *m, int flags, ssize_t *rc)
 {
-	if (!xshim_conn_on_ring(c, fd) || (flags & ~RX_RING_FLAGS) || m->msg_iovlen > IOV_MAX)
+	if (!xshim_conn_on_ring(c, fd) || (flags & ~RX_RING_FLAGS))
 		return false;
 	*rc = xshim_stream_recv(c, fd, m->msg_iov, m->msg_iovlen, flags);
 	if (*rc == XSHIM_PLAIN)
@@ -195,12 +213,13 @@ static bool recvmsg_on_ring(struct xshim_conn *c, int fd, struct msghdr *m, int 
 XSHIM_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 {
 	struct xshim_conn *c = xshim_conn_get(fd);
+	int saved = errno;
 	bool waited = false;
 	ssize_t rc;
 
 	if (!c)
 		return libc.recvmsg(fd, m, flags);
-	while (m) {
+	while (!is_plain_message(m)) {
 		int woken;
 
 		if (recvmsg_on_ring(c, fd, m, flags, &rc)) {
@@ -211,6 +230,7 @@ XSHIM_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 		    xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK))
 			break;
 		woken = xshim_kick_wait(c, fd);
+		errno = saved;
 		if (woken < 0)
 			return xshim_ret(woken);
 		waited = woken;
@@ -230,11 +250,12 @@ XSHIM_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags,
 {
 	struct xshim_conn *c = xshim_conn_get(fd);
 	unsigned int done = 0;
+	int saved = errno;
 	ssize_t rc;
 
 	if (!c)
 		return libc.recvmmsg(fd, v, n, flags, timeout);
-	if (!xshim_conn_on_ring(c, fd)) {
+	if (xshim_is_nowhere(v) || !xshim_conn_on_ring(c, fd)) {
 		int k = libc.recvmmsg(fd, v, n, flags, timeout);
 
 		for (int i = 0; i < k && !(flags & MSG_PEEK); i++)
@@ -245,14 +266,15 @@ XSHIM_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags,
 	xshim_conn_put(c);
 	while (done < n) {
 		rc = recvmsg(fd, &v[done].msg_hdr, flags & ~MSG_WAITFORONE);
+		if (rc < 0 && !done)
+			return -1;
 		if (rc < 0)
-			return done ? (int)done : -1;
-		v[done++].msg_len = (unsigned int)rc;
-		if (!rc)
 			break;
+		v[done++].msg_len = (unsigned int)rc;
 		if (flags & MSG_WAITFORONE)
 			flags |= MSG_DONTWAIT;
 	}
+	errno = saved;
 	return (int)done;
 }
 
@@ -339,10 +361,11 @@ XSHIM_EXPORT ssize_t write(int fd, const void *buf, size_t n)
 	}
 	SEND(fd, &v, 1, 0, libc.write(fd, buf, n));
 }
+XSHIM_ALIAS(ssize_t, __write, write, (int, const void *, size_t))
 
 XSHIM_EXPORT ssize_t writev(int fd, const struct iovec *v, int n)
 {
-	if (n < 0 || n > IOV_MAX)
+	if (is_plain_vector(v, n))
 		return libc.writev(fd, v, n);
 	SEND(fd, v, (size_t)n, 0, libc.writev(fd, v, n));
 }
@@ -351,7 +374,7 @@ XSHIM_EXPORT ssize_t pwritev2(int fd, const struct iovec *v, int n, off_t offset
 {
 	int msg = flags & RWF_NOWAIT ? MSG_DONTWAIT : 0;
 
-	if (offset != -1 || n < 0 || n > IOV_MAX)
+	if (offset != -1 || is_plain_vector(v, n))
 		return libc.pwritev2(fd, v, n, offset, flags);
 	SEND(fd, v, (size_t)n, msg, libc.pwritev2(fd, v, n, offset, flags));
 }
@@ -374,12 +397,15 @@ XSHIM_EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
 	}
 	SEND(fd, &v, 1, flags, libc.send(fd, buf, n, flags));
 }
+XSHIM_ALIAS(ssize_t, __send, send, (int, const void *, size_t, int))
 
 XSHIM_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *to,
 			    socklen_t len)
 {
 	struct iovec v = { (void *)(uintptr_t)buf, n };
 
+	if (to && xshim_is_nowhere(to))
+		return libc.sendto(fd, buf, n, flags, to, len);
 	SEND(fd, &v, 1, flags, libc.sendto(fd, buf, n, flags, to, len));
 }
 
@@ -388,7 +414,7 @@ static void passing(const struct msghdr *m)
 {
 	struct cmsghdr *cm;
 
-	if (!m || !m->msg_control || m->msg_controllen < sizeof(*cm))
+	if (xshim_is_nowhere(m) || xshim_is_nowhere(m->msg_control) || m->msg_controllen < sizeof(*cm))
 		return;
 	for (cm = CMSG_FIRSTHDR(m); cm; cm = CMSG_NXTHDR((struct msghdr *)(uintptr_t)m, cm)) {
 		size_t n = (cm->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -404,7 +430,7 @@ static void passing(const struct msghdr *m)
 			c = xshim_conn_get(fd);
 			if (!c)
 				continue;
-			leave_for(c, fd, XSHIM_R_FD_PASSED);
+			xshim_exclude_conn(c, fd, XSHIM_R_FD_PASSED);
 			xshim_conn_put(c);
 		}
 	}
@@ -412,16 +438,16 @@ static void passing(const struct msghdr *m)
 
 XSHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 {
-	if (!xshim_fd_peek(fd) || !m) {
+	if (!xshim_fd_peek(fd) || is_plain_message(m)) {
 		passing(m);
 		return libc.sendmsg(fd, m, flags);
 	}
-	if (m->msg_controllen || m->msg_iovlen > IOV_MAX) {
+	if (m->msg_controllen) {
 		/* control messages (timestamps, zero-copy) have a meaning only for the kernel */
 		struct xshim_conn *c = xshim_conn_get(fd);
 
 		if (c) {
-			leave_for(c, fd, XSHIM_R_OOB);
+			xshim_exclude_conn(c, fd, XSHIM_R_OOB);
 			xshim_conn_put(c);
 		}
 	}
@@ -431,19 +457,23 @@ XSHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 XSHIM_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags)
 {
 	unsigned int done = 0;
+	int saved = errno;
 
-	if (!xshim_fd_peek(fd)) {
-		for (unsigned int i = 0; v && i < n && i < IOV_MAX; i++)
+	if (!xshim_fd_peek(fd) || xshim_is_nowhere(v)) {
+		for (unsigned int i = 0; !xshim_is_nowhere(v) && i < n && i < IOV_MAX; i++)
 			passing(&v[i].msg_hdr);
 		return libc.sendmmsg(fd, v, n, flags);
 	}
 	for (; done < n; done++) {
 		ssize_t rc = sendmsg(fd, &v[done].msg_hdr, flags);
 
+		if (rc < 0 && !done)
+			return -1;
 		if (rc < 0)
-			return done ? (int)done : -1;
+			break;
 		v[done].msg_len = (unsigned int)rc;
 	}
+	errno = saved;
 	return (int)done;
 }
 
@@ -466,7 +496,7 @@ static ssize_t sendfile_pieces(struct xshim_conn *c, int out, int in, off64_t *o
 	do {
 		if (xshim_conn_on_ring(c, out)) {
 			if (!checked && !can_sendfile(in, offset)) {
-				leave_for(c, out, XSHIM_R_SPLICE);
+				xshim_exclude_conn(c, out, XSHIM_R_SPLICE);
 			} else {
 				checked = true;
 				rc = xshim_stream_sendfile(c, out, in, offset, n - done);
@@ -502,22 +532,4 @@ XSHIM_EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t n)
 {
 	_Static_assert(sizeof(off_t) == sizeof(off64_t), "a 64-bit system");
 	return sendfile64(out, in, offset, n);
-}
-
-XSHIM_EXPORT ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off, size_t n,
-			    unsigned int flags)
-{
-	int ends[2] = { in, out };
-	ssize_t rc;
-
-	for (int i = 0; i < 2; i++) {
-		struct xshim_conn *c = xshim_conn_get(ends[i]);
-
-		if (!c)
-			continue;
-		leave_for(c, ends[i], XSHIM_R_SPLICE);
-		xshim_conn_put(c);
-	}
-	rc = libc.splice(in, in_off, out, out_off, n, flags);
-	return rc;
 }

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 
 /* who: NULL nobody; ANY any connection; else that one. */
@@ -31,7 +32,7 @@ static struct place *take(struct xshim_conn *who)
 							     memory_order_relaxed))
 			continue;
 		if (!p->fd)
-			p->fd = xshim_privfd_move(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+			p->fd = xshim_privfd_move((int)libc.syscall(SYS_eventfd2, 0, EFD_NONBLOCK | EFD_CLOEXEC));
 		if (p->fd < 0) {
 			p->fd = 0;
 			atomic_store_explicit(&p->taken, 0, memory_order_release);

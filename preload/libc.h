@@ -7,10 +7,17 @@
  */
 #ifndef XSHIM_LIBC_H
 #define XSHIM_LIBC_H
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <aio.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pty.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
@@ -19,8 +26,18 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <time.h>
+#include <utmp.h>
+#include <wordexp.h>
 
 #define XSHIM_EXPORT __attribute__((visibility("default")))
+/* The C library's second name of a call: the same function. */
+#if __has_attribute(copy)
+#define XSHIM_COPY(name) copy(name)
+#else
+#define XSHIM_COPY(name)
+#endif
+#define XSHIM_ALIAS(ret, alias_, name, args)                                                       \
+	extern ret alias_ args __attribute__((visibility("default"), alias(#name), XSHIM_COPY(name)));
 
 struct xshim_libc {
 #define CALL(ret, name, args) ret(*name) args;
@@ -49,9 +66,26 @@ CALL(ssize_t, __recv_chk, (int, void *, size_t, size_t, int))
 CALL(ssize_t, __recvfrom_chk, (int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *))
 CALL(int, __poll_chk, (struct pollfd *, nfds_t, int, size_t))
 CALL(int, __ppoll_chk, (struct pollfd *, nfds_t, const struct timespec *, const sigset_t *, size_t))
+CALL(int, __dprintf_chk, (int, int, const char *, ...))
+CALL(int, __vdprintf_chk, (int, int, const char *, va_list))
 #undef CALL
 
 /* rc >= 0 as it is; -errno becomes -1 and errno. The one place where that happens. */
 ssize_t xshim_ret(ssize_t rc);
+/* The same after work that may have changed errno; a call that succeeds leaves it as it was. */
+static inline ssize_t xshim_ret_kept(ssize_t rc, int saved)
+{
+	errno = saved;
+	return xshim_ret(rc);
+}
+
+/*
+ * An address that cannot be memory of the program: the page of NULL, the kernel's half. EFAULT costs nothing to give there; other
+ * bad addresses fault where the ring is filled or read.
+ */
+static inline bool xshim_is_nowhere(const void *p)
+{
+	return (uintptr_t)p < 4096 || (intptr_t)p < 0;
+}
 
 #endif

@@ -78,6 +78,15 @@ static void read_str(const char *name, char *field, size_t size)
 		strcpy(field, text);
 }
 
+static void power_of_two(const char *name, uint64_t *field, uint64_t def)
+{
+	if (!(*field & (*field - 1)))
+		return;
+	xlog(WARN, "%s=%llu: not a power of two; %llu is used", name, (unsigned long long)*field,
+	     (unsigned long long)def);
+	*field = def;
+}
+
 void xshim_options_read(void)
 {
 	const char *log = getenv("XSHIM_LOG");
@@ -91,9 +100,6 @@ void xshim_options_read(void)
 #include "options.def"
 #undef XSHIM_OPTION_NUM
 #undef XSHIM_OPTION_STR
-	if (xshim_opt.ring_size & (xshim_opt.ring_size - 1)) {
-		xlog(WARN, "XSHIM_RING_SIZE=%llu: not a power of two; 262144 is used",
-		     (unsigned long long)xshim_opt.ring_size);
-		xshim_opt.ring_size = 262144;
-	}
+	power_of_two("XSHIM_RING_SIZE", &xshim_opt.ring_size, 262144);
+	power_of_two("XSHIM_XEN_RING_SIZE", &xshim_opt.xen_ring_size, 131072);
 }

@@ -66,6 +66,49 @@ static void leave_all(struct watched *w, nfds_t n)
 		}
 }
 
+static bool heard(const struct work *k, nfds_t n)
+{
+	for (nfds_t i = 0; i < n; i++)
+		if (k->w[i].bell >= 0 && k->p[k->w[i].bell].revents)
+			return true;
+	return false;
+}
+
+/*
+ * The kernel takes no more entries than RLIMIT_NOFILE allows descriptors. The program's n fit, with ours there are too many:
+ * ours go behind one epoll descriptor. As ppoll.
+ */
+static int poll_behind(struct pollfd *p, nfds_t n, nfds_t total, const struct timespec *left, const sigset_t *mask)
+{
+	struct pollfd first = p[n];
+	struct epoll_event ev[ON_STACK];
+	int ep = libc.epoll_create1(EPOLL_CLOEXEC), rc, err, k = 0;
+
+	if (ep < 0) {
+		errno = ENOMEM;
+		return -1;
+	}
+	for (nfds_t i = n; i < total; i++) {
+		ev[0] = (struct epoll_event){ .events = (uint32_t)p[i].events, .data.u32 = (uint32_t)p[i].fd };
+		/* EEXIST: a connection that the program has entered twice */
+		(void)libc.epoll_ctl(ep, EPOLL_CTL_ADD, p[i].fd, &ev[0]);
+		p[i].revents = 0;
+	}
+	p[n] = (struct pollfd){ .fd = ep, .events = POLLIN };
+	rc = libc.ppoll(p, n + 1, left, mask);
+	err = errno;
+	if (rc > 0 && p[n].revents)
+		k = libc.epoll_pwait(ep, ev, ON_STACK, 0, NULL);
+	p[n] = first;
+	for (int j = 0; j < k; j++)
+		for (nfds_t i = n; i < total; i++)
+			if (p[i].fd == (int)ev[j].data.u32)
+				p[i].revents = (short)ev[j].events;
+	libc.close(ep);
+	errno = err;
+	return rc;
+}
+
 /*
  * One round: look at the rings (arming), ask the kernel, put together. Counts what is ready; -errno.
  * *again: something moved that is to be looked at before the next sleep.
@@ -87,7 +130,10 @@ static int one_round(struct pollfd *fds, nfds_t n, struct work *k, const struct 
 		w->bell = -1;
 		if (!w->ch)
 			continue;
+		/* who wants neither must hear the bell all the same, or it would ring on */
 		w->what = directions(fds[i].events);
+		if (!w->what)
+			w->what = POLLIN;
 		xshim_wait_enter(w->ch, w->what);
 		if (xshim_ready_look(w->conn, w->ch, fds[i].fd, w->what, &w->ready) < 0)
 			moved = true;
@@ -98,7 +144,7 @@ static int one_round(struct pollfd *fds, nfds_t n, struct work *k, const struct 
 		k->p[i].events = (short)((fds[i].events & (POLLPRI | POLLRDHUP)) |
 					 (w->ready.tcp_events & ~(POLLIN | POLLOUT)));
 		/* the socket's own readiness only if it is asked for, or is the protocol's */
-		if ((w->ready.tcp_events & POLLIN) && (!w->ready.in_from_tcp || (w->what & POLLIN)))
+		if ((w->ready.tcp_events & POLLIN) && (!w->ready.in_from_tcp || (directions(fds[i].events) & POLLIN)))
 			k->p[i].events |= POLLIN;
 		if ((w->ready.tcp_events & POLLOUT) && (!w->ready.out_from_tcp || (w->what & POLLOUT)))
 			k->p[i].events |= POLLOUT;
@@ -123,8 +169,12 @@ static int one_round(struct pollfd *fds, nfds_t n, struct work *k, const struct 
 		moved = true;
 	}
 	rc = libc.ppoll(k->p, total, left, mask);
+	if (rc < 0 && errno == EINVAL && total > n)
+		rc = poll_behind(k->p, n, total, left, mask);
 	if (rc < 0)
 		rc = -errno;
+	if (rc > 0 && xshim_client_has_mail() && heard(k, n))
+		xshim_client_mail();
 	for (nfds_t i = 0; i < n && rc >= 0; i++) {
 		struct watched *w = &k->w[i];
 
@@ -290,13 +340,14 @@ plain:
 /* The kernel answers for bad arguments. */
 static bool plain_only(const struct pollfd *fds, nfds_t n)
 {
-	return !fds || n > INT_MAX / 2 / sizeof(*fds);
+	return xshim_is_nowhere(fds) || n > INT_MAX / 2 / sizeof(*fds);
 }
 
 XSHIM_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
 	struct timespec ts = { .tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000l };
 	bool conns = false;
+	int saved;
 
 	if (plain_only(fds, n))
 		return libc.poll(fds, n, timeout);
@@ -304,17 +355,22 @@ XSHIM_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 		conns = xshim_fd_peek(fds[i].fd) != NULL;
 	if (!conns)
 		return libc.poll(fds, n, timeout);
-	return (int)xshim_ret(xshim_poll(fds, n, timeout < 0 ? NULL : &ts, NULL));
+	saved = errno;
+	return (int)xshim_ret_kept(xshim_poll(fds, n, timeout < 0 ? NULL : &ts, NULL), saved);
 }
+XSHIM_ALIAS(int, __poll, poll, (struct pollfd *, nfds_t, int))
 
 XSHIM_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout,
 		       const sigset_t *mask)
 {
+	int saved;
+
 	if (plain_only(fds, n) ||
 	    (timeout && (timeout->tv_sec < 0 || timeout->tv_sec > 1000000000 || timeout->tv_nsec < 0 ||
 			 timeout->tv_nsec > 999999999)))
 		return libc.ppoll(fds, n, timeout, mask);
-	return (int)xshim_ret(xshim_poll(fds, n, timeout, mask));
+	saved = errno;
+	return (int)xshim_ret_kept(xshim_poll(fds, n, timeout, mask), saved);
 }
 
 XSHIM_EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t room)

@@ -1,85 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * process.c - fork, exec and their like.
+ * process.c - exec and its like, and what a process may not do any more.
  *
- * fork: cursors and locks of attached connections live in memory shared with the child, so both go on; what
- * is not attached yet is not attached while both hold it. The marks are made by pthread_atfork handlers, which also
- * run for forks inside the C library (daemon, forkpty).
- *
- * exec: what crosses it on a ring returns to TCP first. What crosses it on TCP keeps its slot: the arena's descriptor is left open
+ * What crosses exec on a ring returns to TCP first. What crosses it on TCP keeps its slot: the arena's descriptor is left open
  * and named in the environment (XSHIM_ARENA), and the new image's shim goes on from there.
  */
 #include "channel.h"
-#include "client.h"
 #include "conn.h"
-#include "epoll.h"
-#include "kick.h"
 #include "options.h"
 #include "process.h"
 
 #include <alloca.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/seccomp.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 
 #define LEAVE_MS 2000
-
-static pid_t forker;
-
-static void prepare(void)
-{
-	forker = getpid();
-	xshim_client_fork_prepare();
-	xshim_epoll_fork_prepare();
-	xshim_conn_fork_prepare();
-}
-
-static void parent(void)
-{
-	xshim_epoll_fork_done();
-	xshim_client_fork_parent();
-}
-
-static void child(void)
-{
-	xshim_fdtab_fork_child();
-	xshim_conn_fork_child(forker);
-	xshim_kick_fork_child();
-	xshim_epoll_fork_done();
-	xshim_client_fork_child();
-}
-
-void xshim_process_init(void)
-{
-	pthread_atfork(prepare, parent, child);
-}
-
-XSHIM_EXPORT pid_t fork(void)
-{
-	pid_t pid = libc.fork();
-
-	if (pid < 0 && xshim_active) {
-		int saved = errno;
-
-		xshim_conn_fork_undo();
-		errno = saved;
-	}
-	return pid;
-}
-
-/* Served as fork: a child that runs on the parent's memory would change the parent's tables. */
-XSHIM_EXPORT pid_t vfork(void)
-{
-	return fork();
-}
 
 /* ---- exec ---- */
 
@@ -127,9 +68,9 @@ static size_t count(char *const *v)
 	return n;
 }
 
-enum how { PATH, SEARCH, BY_FD };
+enum how { PATH, SEARCH, BY_FD, AT };
 
-static int do_exec(enum how how, const char *file, int fd, char *const *argv, char *const *env)
+static int do_exec(enum how how, const char *file, int fd, char *const *argv, char *const *env, int flags)
 {
 	bool hand_over = leave_crossing(false) && xshim_own_arena_fd >= 0;
 	char text[96];
@@ -142,6 +83,7 @@ static int do_exec(enum how how, const char *file, int fd, char *const *argv, ch
 	}
 	rc = how == PATH ? libc.execve(file, argv, env) :
 	     how == SEARCH ? libc.execvpe(file, argv, env) :
+	     how == AT	   ? libc.execveat(fd, file, argv, env, flags) :
 			     libc.fexecve(fd, argv, env);
 	saved = errno;
 	if (hand_over)
@@ -152,27 +94,32 @@ static int do_exec(enum how how, const char *file, int fd, char *const *argv, ch
 
 XSHIM_EXPORT int execve(const char *path, char *const *argv, char *const *env)
 {
-	return do_exec(PATH, path, -1, argv, env);
+	return do_exec(PATH, path, -1, argv, env, 0);
 }
 
 XSHIM_EXPORT int execv(const char *path, char *const *argv)
 {
-	return do_exec(PATH, path, -1, argv, environ);
+	return do_exec(PATH, path, -1, argv, environ, 0);
 }
 
 XSHIM_EXPORT int execvp(const char *file, char *const *argv)
 {
-	return do_exec(SEARCH, file, -1, argv, environ);
+	return do_exec(SEARCH, file, -1, argv, environ, 0);
 }
 
 XSHIM_EXPORT int execvpe(const char *file, char *const *argv, char *const *env)
 {
-	return do_exec(SEARCH, file, -1, argv, env);
+	return do_exec(SEARCH, file, -1, argv, env, 0);
 }
 
 XSHIM_EXPORT int fexecve(int fd, char *const *argv, char *const *env)
 {
-	return do_exec(BY_FD, NULL, fd, argv, env);
+	return do_exec(BY_FD, NULL, fd, argv, env, 0);
+}
+
+XSHIM_EXPORT int execveat(int dir, const char *path, char *const *argv, char *const *env, int flags)
+{
+	return do_exec(AT, path, dir, argv, env, flags);
 }
 
 /* execl and its like end their list with NULL; ARG_MAX bounds what exec itself takes. */
@@ -267,13 +214,24 @@ XSHIM_EXPORT FILE *popen(const char *command, const char *mode)
 	leave_crossing(false);
 	return libc.popen(command, mode);
 }
+XSHIM_ALIAS(FILE *, _IO_popen, popen, (const char *, const char *))
+
+/* $(command) is run by a shell */
+XSHIM_EXPORT int wordexp(const char *words, wordexp_t *to, int flags)
+{
+	if (!(flags & WRDE_NOCMD))
+		leave_crossing(false);
+	return libc.wordexp(words, to, flags);
+}
 
 /* ---- seccomp: no new kinds of calls afterwards ---- */
 
-static void sandboxed(void)
+void xshim_process_sandboxed(void)
 {
+	if (!xshim_active)
+		return;
 	leave_crossing(true);
-	atomic_store_explicit(&xshim_sandboxed, 1, memory_order_relaxed);
+	atomic_store_explicit(&xshim_tcp_only, XSHIM_R_SECCOMP, memory_order_relaxed);
 }
 
 XSHIM_EXPORT int prctl(int option, ...)
@@ -285,21 +243,7 @@ XSHIM_EXPORT int prctl(int option, ...)
 	for (int i = 0; i < 4; i++)
 		a[i] = va_arg(ap, unsigned long);
 	va_end(ap);
-	if (option == PR_SET_SECCOMP && xshim_active)
-		sandboxed();
+	if (option == PR_SET_SECCOMP)
+		xshim_process_sandboxed();
 	return libc.prctl(option, a[0], a[1], a[2], a[3]);
-}
-
-XSHIM_EXPORT long syscall(long nr, ...)
-{
-	long a[6];
-	va_list ap;
-
-	va_start(ap, nr);
-	for (int i = 0; i < 6; i++)
-		a[i] = va_arg(ap, long);
-	va_end(ap);
-	if (nr == SYS_seccomp && a[0] != SECCOMP_GET_ACTION_AVAIL && xshim_active)
-		sandboxed();
-	return libc.syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 }

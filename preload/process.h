@@ -3,12 +3,21 @@
 #ifndef XSHIM_PROCESS_H
 #define XSHIM_PROCESS_H
 #include <stdbool.h>
+#include <sys/types.h>
+
+struct xshim_conn;
 
 /* Set by the constructor when all is ready; false: pass everything through. Const afterwards. */
 extern bool xshim_active;
 
-/* process.c: fork handlers. */
+/* fork.c: fork handlers, and the same by hand around a fork that runs none; pid: what it returned. */
 void xshim_process_init(void);
+void xshim_fork_prepare(void);
+void xshim_forked(pid_t pid);
+/* fork.c: 1: it makes a process that is to be treated as forked, by these flags; 0: it is none of our business. */
+int xshim_clone_flags(unsigned long *flags);
+/* process.c: a seccomp filter is about to be installed. */
+void xshim_process_sandboxed(void);
 /* inherit.c: adopt the connections that came over exec. */
 void xshim_process_inherit(void);
 /*
@@ -18,6 +27,12 @@ void xshim_process_inherit(void);
 char *const *xshim_inherit_env(char *const *env, char **out, char text[96]);
 void xshim_inherit_cross(bool on);
 
+/*
+ * sock.c: fd is about to be closed, by us or inside the C library; the connection is to be handed to
+ * xshim_sock_forgotten() when that has been done. NULL: it was none.
+ */
+struct xshim_conn *xshim_sock_forget(int fd);
+void xshim_sock_forgotten(struct xshim_conn *c);
 /* sock.c: fcntl's F_DUPFD and F_DUPFD_CLOEXEC. */
 int xshim_sock_dup(int fd, int cmd, int min);
 

@@ -6,6 +6,8 @@
  * when readiness is computed, and when a quick path finds the state unusual. It never blocks.
  */
 #include "channel.h"
+#include "client.h"
+#include "depart.h"
 #include "epoll.h"
 #include "options.h"
 #include "ready.h"
@@ -68,15 +70,18 @@ bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 static void peer_dead(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
 	struct xshim_link *l = &c->slot->link;
+	uint64_t tail = atomic_load_explicit(&ch->remote.region->tail, memory_order_seq_cst);
 
+	/* what went before the present stretch of the ring went by TCP */
+	if (tail < l->tx.start)
+		tail = l->tx.start;
 	/*
 	 * What the peer had on its ring is still there for us, if it was leaving, too. In RAW the socket
 	 * comes first; the rest is taken from the ring when it has nothing more (stream.c).
 	 */
 	if (l->rx.state == XSHIM_RX_FRAME)
 		l->rx.state = XSHIM_RX_RING;
-	if (l->tx.state == XSHIM_TX_RING &&
-	    atomic_load_explicit(&ch->remote.region->tail, memory_order_seq_cst) < l->tx.pos &&
+	if (l->tx.state == XSHIM_TX_RING && tail < l->tx.pos &&
 	    !atomic_load_explicit(&ch->tcp_dead, memory_order_relaxed)) {
 		xshim_conn_set_flag(c, XSHIM_SLOT_RESET, true);
 		atomic_store_explicit(&ch->fin_seen, 1, memory_order_relaxed);
@@ -209,6 +214,15 @@ int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 
 	if (l->error)
 		return xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
+	if (xshim_conn_chan(c) != ch)
+		return 0;		/* detached: all has been said, and its memory may have been let go of */
+	if (xshim_chan_is_cut(ch))
+		return xshim_chan_break(c, fd, XSHIM_R_PEER_MOVED);
+	if (atomic_load_explicit(&ch->told, memory_order_relaxed)) {
+		rc = xshim_depart_obey(c, ch, fd);
+		if (rc < 0)
+			return rc;
+	}
 	if (!l->tx.seq && !l->rx.seq && xshim_link_is_withdrawn(l, ch->local.region, peer)) {
 		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
 		xshim_conn_reason(c, XSHIM_R_PEER_LEFT);
@@ -302,6 +316,7 @@ bool xshim_chan_pump_due(struct xshim_conn *c, struct xshim_chan *ch)
 	struct xshim_link *l = &c->slot->link;
 
 	return l->tx.state != XSHIM_TX_RING || l->rx.state == XSHIM_RX_FRAME || l->error ||
+	       atomic_load_explicit(&ch->told, memory_order_relaxed) ||
 	       atomic_load_explicit(&ch->remote.region->leave, memory_order_acquire);
 }
 
@@ -322,6 +337,28 @@ static int cross_all(struct xshim_conn *c, struct xshim_chan *ch)
 	return n;
 }
 
+bool xshim_chan_leave_step(struct xshim_conn *c, struct xshim_chan *ch, int fd, enum xshim_reason why)
+{
+	struct xshim_link *l = &c->slot->link;
+	bool crossed;
+
+	if (!l->tx.seq && !l->rx.seq) {
+		xshim_conn_reason(c, why);
+		if (xshim_link_withdraw(l, ch->local.region, ch->remote.region))
+			atomic_store_explicit(&c->detach_due, 1, memory_order_release);
+		xshim_chan_ring(c, ch);
+	}
+	crossed = cross_all(c, ch) > 0;
+	if (l->tx.state == XSHIM_TX_TCP && l->rx.state == XSHIM_RX_RING)
+		up(c, ch, fd, true);
+	if (l->tx.state == XSHIM_TX_RING && !l->want_leave) {
+		xshim_link_leave_ask(l, ch->local.region);
+		xshim_conn_reason(c, why);
+		xshim_chan_ring(c, ch);
+	}
+	return crossed;
+}
+
 int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, int wait_ms)
 {
 	uint64_t deadline = xshim_now_ns() + (uint64_t)wait_ms * 1000000;
@@ -332,8 +369,7 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 		struct pollfd p[2] = { { .fd = fd, .events = POLLIN | POLLRDHUP },
 				       { .fd = xshim_ready_bell_fd(ch), .events = POLLIN } };
 		uint64_t now;
-		int crossed;
-		bool stuck;
+		bool crossed, stuck;
 
 		if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
 			return -EAGAIN;
@@ -344,20 +380,7 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 		/* Empty the bell /then/ look: a ring after this is seen by the poll below. */
 		if (ch->be->hush(&ch->local, &ch->remote) == -EPIPE)
 			atomic_store_explicit(&ch->bell_dead, 1, memory_order_relaxed);
-		if (!s->link.tx.seq && !s->link.rx.seq) {
-			xshim_conn_reason(c, why);
-			if (xshim_link_withdraw(&s->link, ch->local.region, ch->remote.region))
-				atomic_store_explicit(&c->detach_due, 1, memory_order_release);
-			xshim_chan_ring(c, ch);
-		}
-		crossed = cross_all(c, ch);
-		if (s->link.tx.state == XSHIM_TX_TCP && s->link.rx.state == XSHIM_RX_RING)
-			up(c, ch, fd, true);
-		if (s->link.tx.state == XSHIM_TX_RING && !s->link.want_leave) {
-			xshim_link_leave_ask(&s->link, ch->local.region);
-			xshim_conn_reason(c, why);
-			xshim_chan_ring(c, ch);
-		}
+		crossed = xshim_chan_leave_step(c, ch, fd, why);
 		(void)xshim_chan_pump_locked(c, ch, fd, POLLIN);
 		if (s->link.rx.state != XSHIM_RX_RING && s->link.rx.state != XSHIM_RX_FRAME)
 			p[0].events = 0;	/* what is there is the program's */
@@ -385,6 +408,8 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 		/* Each step of the peer's rings or comes on TCP. */
 		if (libc.poll(p, 2, (int)((deadline - now) / 1000000) + 1) < 0 && errno == EINVAL)
 			(void)libc.poll(NULL, 0, 1);	/* RLIMIT_NOFILE allows poll no two descriptors */
+		if (p[1].revents)
+			xshim_client_mail();
 	}
 	return 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* ready.c - readiness of a connection with a channel, and sleeping on it (ready.h). */
 #include "ready.h"
+#include "client.h"
 #include "options.h"
 
 #include <errno.h>
@@ -186,6 +187,7 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 unsigned int xshim_ready_result(struct xshim_conn *c, struct xshim_chan *ch, int fd,
 				struct xshim_ready *r, unsigned int kmask)
 {
+	struct pollfd p = { .fd = fd, .events = POLLIN | POLLOUT };
 	unsigned int mask;
 
 	if ((!r->in_from_tcp && (kmask & POLLIN)) || (!r->out_from_tcp && (kmask & POLLOUT)) ||
@@ -194,6 +196,10 @@ unsigned int xshim_ready_result(struct xshim_conn *c, struct xshim_chan *ch, int
 		if (xshim_ready_look(c, ch, fd, 0, r) < 0)
 			return POLLIN | POLLOUT | POLLRDHUP | POLLERR | POLLHUP;
 	}
+	/* with the peer's end a direction has become the kernel's, which was not asked about it */
+	if (atomic_load_explicit(&ch->gone, memory_order_relaxed) && (r->in_from_tcp || r->out_from_tcp) &&
+	    libc.poll(&p, 1, 0) > 0)
+		kmask |= (unsigned short)p.revents;
 	mask = r->mask | (kmask & (POLLRDHUP | POLLHUP | POLLERR | POLLPRI));
 	if (r->in_from_tcp)
 		mask |= kmask & POLLIN;
@@ -260,30 +266,37 @@ int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch)
 
 bool xshim_spin_allowed(void)
 {
-	static int processors;
+	static _Atomic int processors;
+	int n = atomic_load_explicit(&processors, memory_order_relaxed);
 
-	if (!processors)
-		processors = (int)sysconf(_SC_NPROCESSORS_ONLN);
-	return xshim_opt.spin_us && processors > 1;
+	if (!n) {
+		n = (int)sysconf(_SC_NPROCESSORS_ONLN);
+		atomic_store_explicit(&processors, n, memory_order_relaxed);
+	}
+	return xshim_opt.spin_us && n > 1;
 }
 
 /*
  * Busy-wait a bounded time while that has paid lately: spin_good goes up by one with each success and
  * halves with each failure; at 0 only one wait in 64 tries again.
  */
-static bool spin(struct xshim_conn *c, struct xshim_chan *ch, unsigned int what)
+static bool spin(struct xshim_chan *ch, unsigned int what)
 {
-	struct xshim_link *l = &c->slot->link;
 	const struct xshim_region_hdr *peer = ch->remote.region;
-	uint32_t good = atomic_load_explicit(&ch->spin_good, memory_order_relaxed);
-	uint64_t end, pos = l->rx.pos, tail = l->tx.tail;
+	uint32_t good = atomic_load_explicit(&ch->spin_good, memory_order_relaxed), skip;
+	uint64_t pos = atomic_load_explicit(&ch->rx_empty_at, memory_order_relaxed);
+	uint64_t tail = atomic_load_explicit(&ch->tx_full_at, memory_order_relaxed), end;
 
 	if (!xshim_spin_allowed())
 		return false;
-	if (l->rx.state != XSHIM_RX_RING && l->tx.state != XSHIM_TX_RING)
+	if ((what & POLLIN ? pos : tail) == XSHIM_WANT_NOTHING)
 		return false;
-	if (!good && ++ch->spin_skip % 64)
-		return false;
+	if (!good) {
+		skip = atomic_load_explicit(&ch->spin_skip, memory_order_relaxed) + 1;
+		atomic_store_explicit(&ch->spin_skip, skip, memory_order_relaxed);
+		if (skip % 64)
+			return false;
+	}
 	end = xshim_clock_ns() + xshim_opt.spin_us * 1000;
 	do {
 		for (int i = 0; i < 32; i++) {
@@ -326,7 +339,7 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 	struct pollfd p[3];
 	int rc = 0, stall = -1;
 
-	if (spin(c, ch, what))
+	if (spin(ch, what))
 		return 0;
 	xshim_wait_enter(ch, what);
 	if (xshim_ready_look(c, ch, fd, what, &r) < 0 || (r.mask & what))
@@ -371,8 +384,10 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 		goto out;
 	}
 	rc = 0;
-	if (p[1].revents)
+	if (p[1].revents) {
 		atomic_store_explicit(&ch->bell_maybe, 1, memory_order_release);
+		xshim_client_mail();
+	}
 	if (p[2].revents)
 		xshim_ready_peer_hup(c, ch, fd);
 	if (p[0].revents && !(r.in_from_tcp && (p[0].revents & ~POLLOUT) == POLLIN))

@@ -86,24 +86,28 @@ static int select_by_poll(int nfds, fd_set *r, fd_set *w, fd_set *e, const struc
 XSHIM_EXPORT int pselect(int nfds, fd_set *r, fd_set *w, fd_set *e, const struct timespec *timeout,
 			 const sigset_t *mask)
 {
+	int saved;
+
 	if (nfds <= 0 || nfds > XSHIM_FDTAB_CHUNK * XSHIM_FDTAB_CHUNKS || !any_conn(nfds, r, w, e) ||
 	    (timeout && (timeout->tv_sec < 0 || timeout->tv_sec > 1000000000 || timeout->tv_nsec < 0 ||
 			 timeout->tv_nsec > 999999999)))
 		return libc.pselect(nfds, r, w, e, timeout, mask);
-	return (int)xshim_ret(select_by_poll(nfds, r, w, e, timeout, mask));
+	saved = errno;
+	return (int)xshim_ret_kept(select_by_poll(nfds, r, w, e, timeout, mask), saved);
 }
 
 XSHIM_EXPORT int select(int nfds, fd_set *r, fd_set *w, fd_set *e, struct timeval *timeout)
 {
 	struct timespec ts = { 0 };
 	uint64_t start, spent, whole;
-	int rc;
+	int rc, saved;
 
 	if (nfds <= 0 || nfds > XSHIM_FDTAB_CHUNK * XSHIM_FDTAB_CHUNKS || !any_conn(nfds, r, w, e) ||
 	    (timeout && (timeout->tv_sec < 0 || timeout->tv_sec > 1000000000 || timeout->tv_usec < 0)))
 		return libc.select(nfds, r, w, e, timeout);
+	saved = errno;
 	if (!timeout)
-		return (int)xshim_ret(select_by_poll(nfds, r, w, e, NULL, NULL));
+		return (int)xshim_ret_kept(select_by_poll(nfds, r, w, e, NULL, NULL), saved);
 	ts.tv_sec = timeout->tv_sec + timeout->tv_usec / 1000000;
 	ts.tv_nsec = timeout->tv_usec % 1000000 * 1000;
 	start = xshim_clock_ns();
@@ -114,5 +118,6 @@ XSHIM_EXPORT int select(int nfds, fd_set *r, fd_set *w, fd_set *e, struct timeva
 	whole = whole > spent ? whole - spent : 0;
 	timeout->tv_sec = (time_t)(whole / 1000000000);
 	timeout->tv_usec = (suseconds_t)(whole % 1000000000 / 1000);
-	return (int)xshim_ret(rc);
+	return (int)xshim_ret_kept(rc, saved);
 }
+XSHIM_ALIAS(int, __select, select, (int, fd_set *, fd_set *, fd_set *, struct timeval *))

@@ -3,6 +3,7 @@
 #include "channel.h"
 #include "client.h"
 #include "conn.h"
+#include "exclude.h"
 #include "privfd.h"
 #include "process.h"
 #include "stream.h"
@@ -10,8 +11,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/single_threaded.h>
 
 static bool is_inet(const struct sockaddr *sa, socklen_t len)
 {
@@ -24,8 +27,11 @@ XSHIM_EXPORT int socket(int domain, int type, int protocol)
 	int fd = libc.socket(domain, type, protocol);
 
 	/* closed by a way that we do not see, the number names something new now */
-	if (fd >= 0 && xshim_fd_peek(fd))
-		xshim_fd_clear(fd);
+	if (fd >= 0) {
+		xshim_stdio_forget(fd);
+		if (xshim_fd_peek(fd))
+			xshim_fd_clear(fd);
+	}
 	return fd;
 }
 
@@ -61,9 +67,12 @@ XSHIM_EXPORT int connect(int fd, const struct sockaddr *sa, socklen_t len)
 	flags = libc.fcntl(fd, F_GETFL);
 	xshim_conn_track(fd, XSHIM_ROLE_CONNECT,
 			 flags >= 0 && (flags & O_NONBLOCK) ? XSHIM_SLOT_NONBLOCK : 0);
+	if (xshim_stdio_has(fd))
+		xshim_exclude_fd(fd, XSHIM_R_STDIO);
 	errno = saved;
 	return rc;
 }
+XSHIM_ALIAS(int, __connect, connect, (int, const struct sockaddr *, socklen_t))
 
 XSHIM_EXPORT int listen(int fd, int backlog)
 {
@@ -82,6 +91,7 @@ static int accepted(int fd, int flags)
 	int saved = errno;
 
 	if (fd >= 0 && xshim_active) {
+		xshim_stdio_forget(fd);
 		xshim_fd_clear(fd);
 		xshim_conn_track(fd, XSHIM_ROLE_ACCEPT, flags & SOCK_NONBLOCK ? XSHIM_SLOT_NONBLOCK : 0);
 		errno = saved;
@@ -124,10 +134,11 @@ XSHIM_EXPORT int shutdown(int fd, int how)
  * returned, held: it is to be put after the kernel has closed the socket, because the peer must see
  * FIN or RST before the end of the channel, which it would take for a death.
  */
-static struct xshim_conn *forget(int fd)
+struct xshim_conn *xshim_sock_forget(int fd)
 {
 	struct xshim_conn *c;
 
+	xshim_stdio_forget(fd);
 	if (!xshim_fd_peek(fd))
 		return NULL;
 	c = xshim_conn_get(fd);
@@ -137,7 +148,7 @@ static struct xshim_conn *forget(int fd)
 	return c;
 }
 
-static void forgotten(struct xshim_conn *c)
+void xshim_sock_forgotten(struct xshim_conn *c)
 {
 	int saved = errno;
 
@@ -155,11 +166,12 @@ XSHIM_EXPORT int close(int fd)
 		errno = EBADF;
 		return -1;
 	}
-	c = forget(fd);
+	c = xshim_sock_forget(fd);
 	rc = libc.close(fd);
-	forgotten(c);
+	xshim_sock_forgotten(c);
 	return rc;
 }
+XSHIM_ALIAS(int, __close, close, (int))
 
 /* fn over each stretch of [first, last] without a private descriptor in it. */
 static int around(unsigned int first, unsigned int last, int flags)
@@ -201,6 +213,13 @@ XSHIM_EXPORT int close_range(unsigned int first, unsigned int last, int flags)
 {
 	if (first > last)
 		return libc.close_range(first, last, flags);
+	if (flags & CLOSE_RANGE_UNSHARE) {
+		/* for this thread alone, if there are others */
+		if (unshare(CLONE_FILES) < 0)
+			return -1;
+		if (!__libc_single_threaded)
+			return libc.close_range(first, last, flags);
+	}
 	if (!(flags & CLOSE_RANGE_CLOEXEC))
 		close_conns(first, last);
 	return around(first, last, flags) ? -1 : 0;
@@ -224,9 +243,13 @@ static int named_too(int fd, int fresh)
 	if (fresh < 0 || fresh == fd)
 		return fresh;
 	o = xshim_fd_get(fd);
+	xshim_stdio_forget(fresh);
 	xshim_fd_set(fresh, o);
 	if (o)
 		xshim_obj_put(o);
+	/* stdin, stdout, stderr are streams from the start; a server that is started with its connection there moves it */
+	if (o && fresh < 3)
+		xshim_exclude_for_now(fresh, XSHIM_R_STDIO);
 	return fresh;
 }
 
@@ -255,9 +278,9 @@ static int onto(int fd, int target, int flags, bool three)
 		return -1;
 	}
 	if (fd != target && libc.fcntl(fd, F_GETFD) >= 0)
-		c = forget(target);
+		c = xshim_sock_forget(target);
 	rc = named_too(fd, three ? libc.dup3(fd, target, flags) : libc.dup2(fd, target));
-	forgotten(c);
+	xshim_sock_forgotten(c);
 	return rc;
 }
 
@@ -265,24 +288,11 @@ XSHIM_EXPORT int dup2(int fd, int target)
 {
 	return onto(fd, target, 0, false);
 }
+XSHIM_ALIAS(int, __dup2, dup2, (int, int))
 
 XSHIM_EXPORT int dup3(int fd, int target, int flags)
 {
 	return onto(fd, target, flags, true);
-}
-
-XSHIM_EXPORT FILE *fdopen(int fd, const char *mode)
-{
-	struct xshim_conn *c = xshim_conn_get(fd);
-
-	/* stdio reads, writes and closes inside the C library, where nobody sees it */
-	if (c) {
-		if (xshim_conn_chan(c))
-			(void)xshim_chan_leave_wait(c, fd, XSHIM_R_STDIO, 1000);
-		xshim_conn_never(c, XSHIM_R_STDIO);
-		xshim_conn_put(c);
-	}
-	return libc.fdopen(fd, mode);
 }
 
 int xshim_sock_dup(int fd, int cmd, int min)

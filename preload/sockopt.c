@@ -2,9 +2,11 @@
 /*
  * sockopt.c - fcntl, ioctl, setsockopt. The real socket keeps all options; here is only what changes
  * how we act: O_NONBLOCK, what is queued, SO_RCVLOWAT, and what a ring cannot be combined with.
+ * (O_ASYNC set before the connection is tracked is found when it is to be introduced.)
  */
 #include "channel.h"
 #include "conn.h"
+#include "exclude.h"
 #include "privfd.h"
 #include "process.h"
 #include "stream.h"
@@ -17,6 +19,10 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#ifndef TCP_ZEROCOPY_RECEIVE
+#define TCP_ZEROCOPY_RECEIVE 35
+#endif
+
 static int do_fcntl(int fd, int cmd, long arg)
 {
 	struct xshim_conn *c;
@@ -28,6 +34,9 @@ static int do_fcntl(int fd, int cmd, long arg)
 	}
 	if (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC)
 		return xshim_sock_dup(fd, cmd, (int)arg);
+	/* no signal would come of what goes by ring */
+	if (cmd == F_SETFL && (arg & O_ASYNC))
+		xshim_exclude_fd(fd, XSHIM_R_SIGIO);
 	rc = libc.fcntl(fd, cmd, arg);
 	if (cmd != F_SETFL || rc < 0)
 		return rc;
@@ -49,6 +58,7 @@ XSHIM_EXPORT int fcntl(int fd, int cmd, ...)
 	va_end(ap);
 	return do_fcntl(fd, cmd, arg);
 }
+XSHIM_ALIAS(int, __fcntl, fcntl, (int, int, ...))
 
 XSHIM_EXPORT int fcntl64(int fd, int cmd, ...)
 {
@@ -71,6 +81,8 @@ XSHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
 	va_start(ap, request);
 	arg = va_arg(ap, void *);
 	va_end(ap);
+	if (request == FIOASYNC)
+		xshim_exclude_fd(fd, XSHIM_R_SIGIO);
 	if (request != FIONBIO && request != FIONREAD && request != TIOCOUTQ)
 		return libc.ioctl(fd, request, arg);
 	c = xshim_conn_get(fd);
@@ -96,6 +108,8 @@ XSHIM_EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t 
 	struct xshim_conn *c;
 	int err = 0, rc;
 
+	if (level == IPPROTO_TCP && name == TCP_ZEROCOPY_RECEIVE)
+		xshim_exclude_fd(fd, XSHIM_R_SPLICE);	/* it takes data out of the socket */
 	if (level != SOL_SOCKET || name != SO_ERROR)
 		return libc.getsockopt(fd, level, name, value, len);
 	c = xshim_conn_get(fd);
@@ -121,14 +135,20 @@ static enum xshim_reason excluded(int level, int name)
 		return XSHIM_R_ULP;
 	if (level == SOL_SOCKET && (name == SO_ZEROCOPY || name == SO_OOBINLINE))
 		return XSHIM_R_OOB;
+	/* what a receive says beside the data, and where a peek begins */
+	if (level == SOL_SOCKET && (name == SO_PEEK_OFF || name == SO_TIMESTAMP || name == SO_TIMESTAMPNS ||
+				    name == SO_TIMESTAMPING))
+		return XSHIM_R_OOB;
+	if (level == IPPROTO_TCP && name == TCP_INQ)
+		return XSHIM_R_OOB;
 	return XSHIM_R_RING;
 }
 
 XSHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
 	struct xshim_conn *c = xshim_conn_get(fd);
+	int rc, low, saved = errno;
 	enum xshim_reason why;
-	int rc, low;
 
 	if (!c)
 		return libc.setsockopt(fd, level, name, value, len);
@@ -137,6 +157,7 @@ XSHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, sock
 		if (xshim_conn_chan(c))
 			(void)xshim_chan_leave_wait(c, fd, why, 1000);
 		xshim_conn_never(c, why);
+		errno = saved;
 	}
 	rc = libc.setsockopt(fd, level, name, value, len);
 	if (!rc && level == SOL_SOCKET && name == SO_RCVLOWAT) {

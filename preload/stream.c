@@ -8,6 +8,7 @@
  */
 #include "stream.h"
 #include "channel.h"
+#include "depart.h"
 #include "epoll.h"
 #include "options.h"
 #include "ready.h"
@@ -22,7 +23,8 @@
 #include <sys/time.h>
 #include <xshim/ring.h>
 
-#define SLICES 16
+#define SLICES 64
+#define TCP_HAS_DATA ((ssize_t)-4097)
 
 /*
  * A call that has moved bytes reports these; the error that ended it is for the next call, as in TCP.
@@ -44,11 +46,22 @@ static ssize_t tcp_recv(struct xshim_conn *c, int fd, struct xshim_iov *it, uint
 {
 	struct iovec v[SLICES];
 	struct msghdr m = { .msg_iov = v };
+	uint8_t byte;
 	ssize_t n;
 
 	if (limit > SSIZE_MAX)
 		limit = SSIZE_MAX;
-	m.msg_iovlen = xshim_iov_slice(it, (size_t)limit, v, SLICES);
+	if (!xshim_iov_left(it)) {
+		/* nothing is wanted: 0 as soon as there is data, which is not the end of the stream */
+		n = libc.recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+		return n < 0 ? -errno : n ? TCP_HAS_DATA : 0;
+	}
+	if (!it->index && !it->offset && it->count <= IOV_MAX && xshim_iov_left(it) <= limit) {
+		m.msg_iov = (struct iovec *)(uintptr_t)it->v;
+		m.msg_iovlen = it->count;
+	} else {
+		m.msg_iovlen = xshim_iov_slice(it, (size_t)limit, v, SLICES);
+	}
 	n = libc.recvmsg(fd, &m, (flags & (MSG_PEEK | MSG_TRUNC)) | MSG_DONTWAIT);
 	if (n < 0)
 		return -errno;
@@ -81,7 +94,20 @@ static ssize_t peek_beyond(struct xshim_conn *c, struct xshim_chan *ch, struct x
 	if (more > head - at)
 		more = head - at;
 	xshim_ring_copy_out(xshim_region_cdata(ch->remote.region), l->order_peer, at, &it, more);
-	return (ssize_t)(n + more);
+	return (ssize_t)(xshim_chan_is_cut(ch) ? n : n + more);
+}
+
+/* A peek that took all that is on the ring, where it goes on by TCP: what is there follows. */
+static ssize_t peek_behind(int fd, struct xshim_iov it, ssize_t n)
+{
+	struct iovec v[SLICES];
+	struct msghdr m = { .msg_iov = v };
+	ssize_t more;
+
+	xshim_iov_skip(&it, (size_t)n);
+	m.msg_iovlen = xshim_iov_slice(&it, SSIZE_MAX, v, SLICES);
+	more = m.msg_iovlen ? libc.recvmsg(fd, &m, MSG_PEEK | MSG_DONTWAIT) : 0;
+	return more > 0 ? n + more : n;
 }
 
 /* Nothing on the ring: what does TCP say? 1: look again; 0: end; -EAGAIN; or -errno. rx_lock held. */
@@ -124,20 +150,31 @@ static ssize_t ring_empty(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	return n;
 }
 
-/* What can be had now. ask_tcp: also find out about the end of the stream when the ring is empty. */
+/* Is any part of it at an address that can be no memory? */
+static bool leads_nowhere(const struct xshim_iov *it)
+{
+	for (size_t i = it->index; i < it->count; i++)
+		if (it->v[i].iov_len && xshim_is_nowhere(it->v[i].iov_base))
+			return true;
+	return false;
+}
+
+/* What can be had now; *more: and it is worth asking again. ask_tcp: also find out about the end of the stream when the ring is empty. */
 static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_iov *it,
-		       int flags, bool ask_tcp)
+		       int flags, bool ask_tcp, bool *more)
 {
 	struct xshim_region_hdr *own = ch->local.region;
 	const struct xshim_region_hdr *peer = ch->remote.region;
 	struct xshim_slot *s = c->slot;
 	struct xshim_link *l = &s->link;
 	enum xshim_rx_step step, last_step = XSHIM_RX_STEP_RING;
+	struct xshim_iov begin = *it;
 	uint64_t limit, last_limit = 0;
 	ssize_t n, last_n = 0;
 	bool crossed, ring = false;
 	int crossings = 0;
 
+	*more = false;
 	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
 		return -EAGAIN;
 	for (;;) {
@@ -159,12 +196,22 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 				n = (ssize_t)xshim_iov_left(it);
 				if ((uint64_t)n > limit)
 					n = (ssize_t)limit;
+				if (n && !(flags & MSG_TRUNC) && leads_nowhere(it)) {
+					n = -EFAULT;
+					goto out;
+				}
+				*more = atomic_load_explicit(&peer->sw_seq, memory_order_relaxed) != l->rx.seq;
 				if (!(flags & MSG_TRUNC))
 					xshim_ring_copy_out(xshim_region_cdata(peer), l->order_peer,
 							    l->rx.pos, it, (size_t)n);
 				else
 					xshim_iov_skip(it, (size_t)n);
-				if (!(flags & MSG_PEEK)) {
+				if (xshim_chan_is_cut(ch))
+					goto broken;	/* what was copied may have been zeros, or ones */
+				if (flags & MSG_PEEK) {
+					if (*more && !(flags & MSG_TRUNC) && (uint64_t)n == limit)
+						n = peek_behind(fd, begin, n);
+				} else {
 					ring = xshim_rx_took_ring(l, own, peer, (uint64_t)n);
 					s->base_rx += n;
 					xshim_count(&s->n.ring_rx, (uint64_t)n);
@@ -199,7 +246,13 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			goto out;
 		}
 		n = tcp_recv(c, fd, it, limit, flags);
+		if (n == TCP_HAS_DATA) {
+			n = 0;
+			goto out;
+		}
 		if (n > 0) {
+			*more = (uint64_t)n == limit || it->count > SLICES ||
+				atomic_load_explicit(&peer->sw_seq, memory_order_relaxed) != l->rx.seq;
 			atomic_fetch_add_explicit(&own->consult, 1, memory_order_relaxed);
 			if (flags & MSG_PEEK) {
 				if (!(flags & MSG_TRUNC) && (uint64_t)n == limit &&
@@ -210,7 +263,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			}
 			goto out;
 		}
-		if (n < 0 && n != -EAGAIN && l->rx.state == XSHIM_RX_RAW) {
+		if (n < 0 && n != -EAGAIN && n != -EFAULT && l->rx.state == XSHIM_RX_RAW) {
 			atomic_store_explicit(&ch->tcp_err, (int)-n, memory_order_relaxed);
 			n = 0;
 		}
@@ -224,6 +277,10 @@ broken:
 	n = xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
 	xshim_conn_set_flag(c, XSHIM_SLOT_RESET, false);
 out:
+	if (n == -EAGAIN)
+		atomic_store_explicit(&ch->rx_empty_at,
+				      l->rx.state == XSHIM_RX_RING ? l->rx.head : XSHIM_WANT_NOTHING,
+				      memory_order_relaxed);
 	if (xshim_link_is_out(l))
 		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
 	xshim_lock_drop(&s->rx_lock);
@@ -266,11 +323,12 @@ static ssize_t recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int
 	return (ssize_t)total;
 }
 
-ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
+static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
 {
 	bool nonblock = (flags & MSG_DONTWAIT) || xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
 	struct xshim_chan *ch = xshim_conn_chan(c);
 	uint64_t deadline = 0;
+	bool more;
 	struct xshim_iov it;
 	size_t want, total = 0;
 	ssize_t rc;
@@ -285,21 +343,23 @@ ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, s
 	for (;;) {
 		if (!ch)
 			return total ? recv_rest(c, fd, &it, flags, total) : XSHIM_PLAIN;
-		rc = rx_once(c, ch, fd, &it, flags, nonblock);
+		/* with enough in hand it is only a look */
+		rc = rx_once(c, ch, fd, &it, flags, nonblock && !total, &more);
 		if (rc > 0 && (flags & MSG_PEEK)) {
 			xshim_iov_init(&it, v, n);
 			if ((size_t)rc >= want || nonblock)
 				return rc;
 			/* MSG_PEEK | MSG_WAITALL, or below SO_RCVLOWAT: look again when more has come */
 		} else if (rc > 0) {
+			/* a boundary is nothing that the program should see */
 			total += (size_t)rc;
-			if (total >= want)
+			if (total >= want && !(more && xshim_iov_left(&it)))
 				return (ssize_t)total;
 			continue;
 		} else if (rc != -EAGAIN) {
 			return result(c, total, rc);
 		}
-		if (nonblock)
+		if (nonblock || (total && total >= want))
 			return total ? (ssize_t)total : -EAGAIN;
 		if (!deadline)
 			deadline = socket_deadline(fd, SO_RCVTIMEO);
@@ -312,6 +372,15 @@ ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, s
 			xshim_chan_detach(c);
 		ch = xshim_conn_chan(c);
 	}
+}
+
+ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
+{
+	int saved = errno;
+	ssize_t rc = stream_recv(c, fd, v, n, flags);
+
+	errno = saved;
+	return rc;
 }
 
 /* ---- sending ---- */
@@ -337,7 +406,7 @@ static void force_switch(struct xshim_conn *c, struct xshim_chan *ch)
 	struct xshim_link *l = &c->slot->link;
 
 	if (xshim_opt.force_leave && ch->sent >= xshim_opt.force_leave && !l->want_leave &&
-	    l->rx.state == XSHIM_RX_RING) {
+	    atomic_load_explicit(&c->slot->transport, memory_order_relaxed) == XSHIM_TRANSPORT_RING) {
 		xshim_link_leave_ask(l, ch->local.region);
 		xshim_conn_reason(c, XSHIM_R_FORCED);
 		xshim_chan_ring(c, ch);
@@ -366,8 +435,12 @@ static ssize_t ring_put(struct xshim_conn *c, struct xshim_chan *ch, struct xshi
 
 	if (space < 0)
 		return space;
+	if (it && !count)
+		return 0;	/* needs no room */
 	if (!space)
 		return -EAGAIN;
+	if (it && count && leads_nowhere(it))
+		return -EFAULT;
 	if (count > (uint64_t)space)
 		count = (size_t)space;
 	if (it) {
@@ -442,6 +515,10 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			return -EAGAIN;
 	}
 out:
+	if (n == -EAGAIN)
+		atomic_store_explicit(&ch->tx_full_at,
+				      l->tx.state == XSHIM_TX_RING ? l->tx.tail : XSHIM_WANT_NOTHING,
+				      memory_order_relaxed);
 	if (n > 0 && atomic_load_explicit(&ch->stall_ns, memory_order_relaxed))
 		atomic_store_explicit(&ch->stall_ns, 0, memory_order_relaxed);
 	xshim_lock_drop(&s->tx_lock);
@@ -492,7 +569,7 @@ static struct xshim_chan *still_there(struct xshim_conn *c)
 	return xshim_conn_chan(c);
 }
 
-ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
+static ssize_t stream_send(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
 {
 	bool nonblock = (flags & MSG_DONTWAIT) || xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
 	struct xshim_chan *ch = xshim_conn_chan(c);
@@ -536,7 +613,16 @@ ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, s
 	}
 }
 
-ssize_t xshim_stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *offset, size_t count)
+ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
+{
+	int saved = errno;
+	ssize_t rc = stream_send(c, fd, v, n, flags);
+
+	errno = saved;
+	return rc;
+}
+
+static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *offset, size_t count)
 {
 	bool nonblock = xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
 	struct xshim_chan *ch = xshim_conn_chan(c);
@@ -581,7 +667,33 @@ ssize_t xshim_stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *
 	return total ? (ssize_t)total : XSHIM_PLAIN;
 }
 
+ssize_t xshim_stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *offset, size_t count)
+{
+	int saved = errno;
+	ssize_t rc = stream_sendfile(c, fd, in_fd, offset, count);
+
+	errno = saved;
+	return rc;
+}
+
 /* ---- the rest ---- */
+
+/* The peer goes on by the other path behind what is on this one. */
+static bool peer_switched(const struct xshim_link *l, const struct xshim_chan *ch)
+{
+	return atomic_load_explicit(&ch->remote.region->sw_seq, memory_order_acquire) != l->rx.seq;
+}
+
+/* Bytes that are on the ring behind the next `limit` ones of TCP. */
+static uint64_t beyond(const struct xshim_link *l, const struct xshim_chan *ch, uint64_t limit)
+{
+	uint64_t head = atomic_load_explicit(&ch->remote.region->head, memory_order_acquire), at;
+
+	if (limit == UINT64_MAX || l->rx.state != XSHIM_RX_TCP)
+		return 0;
+	at = l->rx.pos + limit;
+	return head > at && head - at <= 1ull << l->order_peer ? head - at : 0;
+}
 
 int xshim_stream_inq(struct xshim_conn *c, int fd, int *bytes)
 {
@@ -599,10 +711,13 @@ int xshim_stream_inq(struct xshim_conn *c, int fd, int *bytes)
 		if (!rc && crossed)
 			xshim_chan_ring(c, ch);
 	} while (!rc && crossed && ++crossings < XSHIM_CROSSINGS);
+	if (!rc && step != XSHIM_RX_STEP_FRAME &&
+	    (step != XSHIM_RX_STEP_RING || peer_switched(&s->link, ch)))
+		rc = libc.ioctl(fd, FIONREAD, &tcp) < 0 ? -errno : 0;
 	if (!rc && step == XSHIM_RX_STEP_RING)
 		sum = limit;
-	else if (!rc && step != XSHIM_RX_STEP_FRAME)
-		rc = libc.ioctl(fd, FIONREAD, &tcp) < 0 ? -errno : 0;
+	else if (!rc && step == XSHIM_RX_STEP_TCP)
+		sum = beyond(&s->link, ch, limit);
 	xshim_lock_drop(&s->rx_lock);
 	if (crossings)
 		xshim_epoll_crossed(c);
@@ -622,7 +737,9 @@ int xshim_stream_outq(struct xshim_conn *c, int fd, int *bytes)
 	if (ch && xshim_lock_take(&s->tx_lock, xshim_tid()) == 0) {
 		if (s->link.tx.state == XSHIM_TX_RING) {
 			space = xshim_tx_space(&s->link, ch->remote.region);
-			if (space >= 0)
+			/* The kernel counts what the other end has not acknowledged. Half a ring is the other end's receive buffer. */
+			space += 1ll << (ch->local.order - 1);
+			if (space >= 0 && space < 1ll << ch->local.order)
 				tcp += (int)((1ll << ch->local.order) - space);
 		} else if (s->link.tx.state == XSHIM_TX_RESEND) {
 			tcp += (int)(s->link.tx.end - s->link.tx.pos);
@@ -639,6 +756,8 @@ int xshim_stream_shutdown(struct xshim_conn *c, int fd, int how)
 	struct xshim_slot *s = c->slot;
 	bool wr = how == SHUT_WR || how == SHUT_RDWR, later = false;
 
+	if (how != SHUT_RD && !wr)
+		return libc.shutdown(fd, how) < 0 ? -errno : 0;
 	if (ch && wr && xshim_lock_take(&s->tx_lock, xshim_tid()) == 0) {
 		if (s->link.tx.state == XSHIM_TX_HELD || s->link.tx.state == XSHIM_TX_RESEND) {
 			/* what is to be sent again comes before FIN */

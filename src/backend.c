@@ -6,8 +6,13 @@
 #include <string.h>
 #include <xshim/backend.h>
 
+int (*xshim_backend_place)(int fd);
+
 static const struct xshim_backend *const backends[] = {
 	&xshim_backend_shm,
+#ifdef HAVE_XEN_BACKEND
+	&xshim_backend_xen,
+#endif
 };
 
 const struct xshim_backend *xshim_backend_find(const char *name)

@@ -81,6 +81,21 @@ static inline int sys_fcntl(int fd, int cmd, long arg)
 	return (int)sys_call(SYS_fcntl, fd, cmd, arg, 0, 0, 0);
 }
 
+static inline int sys_open(const char *path, int flags)
+{
+	return (int)sys_call(SYS_openat, AT_FDCWD, path, flags, 0, 0, 0);
+}
+
+static inline int sys_ioctl(int fd, unsigned long request, void *arg)
+{
+	return (int)sys_call(SYS_ioctl, fd, request, arg, 0, 0, 0);
+}
+
+static inline ssize_t sys_read(int fd, void *buf, size_t len)
+{
+	return sys_call(SYS_read, fd, buf, len, 0, 0, 0);
+}
+
 static inline ssize_t sys_write(int fd, const void *buf, size_t len)
 {
 	return sys_call(SYS_write, fd, buf, len, 0, 0, 0);

@@ -76,7 +76,10 @@ bad 'Max_offers=1\n' "$conf:1: Max_offers=1: unknown key"
 bad 'max_offers=1\n  max_offers=2\n' "$conf:2: max_offers="
 bad '[other]\nlog=info\n' "$conf:2: [other]: unknown section"
 bad 'log=loud\n' "$conf:1: log=loud: one of error warn info debug"
-bad 'role=host\n' "$conf:1: role=host: local or auto"
+bad 'role=dom0\n' "$conf:1: role=dom0: one of local guest host auto"
+bad 'xen_trust=all\n' "$conf:1: xen_trust=all: claim or vif"
+bad 'xen_drain_timeout=0\n' "$conf:1: xen_drain_timeout=0: seconds from 1 to 300"
+good 'role=local\nxen_trust=vif\nxen_gntalloc_limit=0\nxen_drain_hold=60\n'
 bad 'cross_netns=yes\n' "$conf:1: cross_netns=yes: one of off owned any"
 bad 'socket=relative/path\n' "$conf:1: socket=relative/path: an absolute path of at most 107 bytes"
 bad "socket=/$(printf %0108d 0)\n" ": an absolute path of at most 107 bytes"
@@ -103,7 +106,7 @@ status 2 "unrecognized option '--nonsense'" -- --nonsense
 status 2 "requires an argument" -- --socket
 status 2 "--socket=relative: an absolute path" -- --socket relative
 status 2 "--log=loud: one of" -- --log loud
-status 2 "--role=guest: " -- --role guest
+status 2 "--role=dom0: one of local, guest, host, auto" -- --role dom0
 status 2 "extra: no argument is expected" -- extra
 status 0 "xshimd " -- --version
 timeout 20 "$xshimd" --help >"$work/out" 2>&1 || fail "--help: status $?"
@@ -139,5 +142,27 @@ got=$?
 pid=
 [ $got -eq 0 ] || fail "SIGTERM: status $got"
 [ ! -e "$sock" ] || fail "the socket was left behind"
+
+# Role guest: without Xen's libraries a mistake; with them, and no Xen, it serves its own programs and goes on looking.
+"$xshimd" --role guest --config "$conf" --socket "$sock" 2>"$work/log" &
+pid=$!
+if wait_for "role" "$work/log" && grep -qF "without Xen's libraries" "$work/log"; then
+	wait $pid
+	got=$?
+	pid=
+	[ $got -eq 2 ] || fail "--role=guest without libraries: status $got"
+elif [ -e /proc/xen/capabilities ] || [ -e /dev/xen/xenbus ]; then
+	kill -TERM $pid
+	wait $pid
+	pid=
+else
+	wait_for "role guest, at $sock" "$work/log"
+	wait_for "xenstore: " "$work/log"
+	kill -TERM $pid
+	wait $pid
+	got=$?
+	pid=
+	[ $got -eq 0 ] || fail "--role=guest, SIGTERM: status $got"
+fi
 
 exit $failed

@@ -74,8 +74,8 @@ wait_for() {
 
 cat >"$work/report.json" <<'J'
 {"version":1,"instance":"00000000000000ab","connections":[
-{"netns":1,"local":"10.0.0.1:80","remote":"10.0.0.2:4242","pid":11,"uid":0,"command":"nginx","role":"accept","transport":"ring","reason":"ring","peer_reason":"ring","ring_tx":1000,"ring_rx":2000,"tcp_tx":3,"tcp_rx":4,"attaches":1,"leaves":0,"switches":2,"bells_rung":0,"bells_got":0,"sleeps":0},
-{"netns":4,"local":"10.0.0.2:4242","remote":"10.0.0.1:80","pid":22,"uid":0,"command":"a\u001b[2Jb","role":"connect","transport":"tcp","reason":"not-coresident","peer_reason":null,"ring_tx":0,"ring_rx":0,"tcp_tx":5,"tcp_rx":6,"attaches":0,"leaves":0,"switches":0,"bells_rung":0,"bells_got":0,"sleeps":0},
+{"netns":1,"local":"10.0.0.1:80","remote":"10.0.0.2:4242","pid":11,"uid":0,"command":"nginx","role":"accept","transport":"ring","backend":"xen","reason":"ring","peer_reason":"ring","ring_tx":1000,"ring_rx":2000,"tcp_tx":3,"tcp_rx":4,"attaches":1,"leaves":0,"switches":2,"bells_rung":0,"bells_got":0,"sleeps":0},
+{"netns":4,"local":"10.0.0.2:4242","remote":"10.0.0.1:80","pid":22,"uid":0,"command":"a\u001b[2Jb","role":"connect","transport":"tcp","backend":null,"reason":"not-coresident","peer_reason":null,"ring_tx":0,"ring_rx":0,"tcp_tx":5,"tcp_rx":6,"attaches":0,"leaves":0,"switches":0,"bells_rung":0,"bells_got":0,"sleeps":0},
 {"netns":4,"local":"[fd00::1]:9","remote":"[fd00::2]:10","pid":22,"uid":0,"command":"x","role":"unknown","transport":"switching","reason":"switching","peer_reason":"switching","ring_tx":0,"ring_rx":0,"tcp_tx":7,"tcp_rx":8,"attaches":1,"leaves":0,"switches":1,"bells_rung":0,"bells_got":0,"sleeps":0}]}
 J
 cat >"$work/totals.json" <<'J'
@@ -84,7 +84,8 @@ cat >"$work/totals.json" <<'J'
 "bytes":{"ring_tx":300,"ring_rx":200,"tcp_tx":100,"tcp_rx":200},
 "counters":{"attaches":5,"leaves":1,"switches":10,"bells_rung":6,"bells_got":6,"sleeps":7},
 "reasons":{"ring":{"open":1,"ended":4},"no-daemon":{"open":1,"ended":6},"later-one":{"open":0,"ended":1}},
-"daemon":{"offers":5,"claims":5,"matched":5,"declined":{"quota":2},"probes_ok":1,"probes_failed":0,"bad_messages":0,"offers_waiting":0,"endpoints":2,"clients_total":9,"arenas":3}}
+"daemon":{"offers":5,"claims":5,"matched":5,"declined":{"quota":2},"probes_ok":1,"probes_failed":0,"bad_messages":0,"offers_waiting":0,"endpoints":2,"clients_total":9,"arenas":3},
+"role":"guest","xen":{"domid":3,"guests":2,"peers":1,"channels":4,"channels_total":7}}
 J
 
 cat >"$work/fake.py" <<'P'
@@ -154,6 +155,15 @@ def serve(conn):
 
 def answer(conn):
     ask = conn.recv(256)
+    if mode.startswith("drain") and len(ask) == 24 and ask[:16] == struct.pack("=IHHII", MAGIC, 2, 19, 24, 1):
+        domid, end = struct.unpack("=II", ask[16:24])
+        if mode == "drainno":
+            conn.send(header(11, 24) + struct.pack("=IHH", 7, 2, 2))
+        elif mode == "drainhang":
+            conn.recv(256)
+        elif (domid, end) in ((3, 0), (0xffffffff, 1)):
+            conn.send(header(20, 24) + struct.pack("=II", domid, 5 if mode == "drainleft" else 0))
+        return
     if len(ask) != 24 or ask[:16] != header(14, 24):
         return
     what = struct.unpack("=I", ask[16:20])[0]
@@ -268,9 +278,9 @@ echo "# reports"
 serve good
 export XSHIM_SOCKET=$sock
 try 0 "$tool" ss
-out_has '^NETNS  LOCAL +REMOTE +PID  COMMAND +TRANSPORT +REASON +PEER-REASON +RING-TX +RING-RX +TCP-TX +TCP-RX$'
-out_has '^ +1  10.0.0.1:80 +10.0.0.2:4242 +11  nginx +ring +ring +ring +1000 +2000 +3 +4$'
-out_has '^ +4  10.0.0.2:4242 +10.0.0.1:80 +22  a\?\[2Jb +tcp +not-coresident +- +0 +0 +5 +6$'
+out_has '^NETNS  LOCAL +REMOTE +PID  COMMAND +TRANSPORT  BACKEND +REASON +PEER-REASON +RING-TX +RING-RX +TCP-TX +TCP-RX$'
+out_has '^ +1  10.0.0.1:80 +10.0.0.2:4242 +11  nginx +ring +xen +ring +ring +1000 +2000 +3 +4$'
+out_has '^ +4  10.0.0.2:4242 +10.0.0.1:80 +22  a\?\[2Jb +tcp +- +not-coresident +- +0 +0 +5 +6$'
 [ "$(wc -l <"$work/out")" -eq 4 ] || fail "ss: not 3 rows and a header"
 rows() { [ "$(($(wc -l <"$work/out") - 1))" -eq "$1" ] || fail "not $1 rows"; }
 try 0 "$tool" ss ring; rows 1; out_has nginx
@@ -291,6 +301,8 @@ out_has '^xshimd 00000000000000ab, up 12 s, 3 clients$'
 out_has '^sent +300 +100 +75.00 %$'
 out_has '^received +200 +200 +50.00 %$'
 out_has '^declined +quota 2$'
+out_has '^xen +.*guests 2, .*channels 4'
+out_has '^role +guest$'
 out_has '^no-daemon +1 +6  xshimd cannot be reached at its socket$'
 out_has '^later-one +0 +1  not known'
 try 0 "$tool" stat --json
@@ -309,6 +321,44 @@ XSHIM_RING_SIZE=5 XSHIM_BOGUS=1 XSHIM_DISABLE=1 try 0 "$tool" doctor
 out_has '^warn: XSHIM_RING_SIZE=5: not a number from 4096 .*; '
 out_has '^warn: XSHIM_BOGUS is not a variable'
 out_has '^warn: XSHIM_DISABLE=1 is set'
+
+echo "# drain"
+try 2 "$tool" drain 1 2
+try 2 "$tool" drain -- -1
+try 2 "$tool" drain 32752
+try 2 "$tool" drain web1
+try 2 "$tool" drain --timeout=0
+for mode in drained drainleft drainno drainhang; do
+	serve $mode
+	case $mode in
+	drained)
+		try 0 "$tool" drain --socket="$sock" 3
+		out_has '^drained$'
+		try 0 "$tool" drain --socket="$sock" --end
+		out_has '^ended$'
+		try 0 "$tool" drain --socket="$sock" -q 3
+		[ ! -s "$work/out" ] || fail "drain -q prints"
+		;;
+	drainleft)
+		try 1 "$tool" drain --socket="$sock" 3
+		err_is_one_line
+		err_has '^xshim: 5 connections are left'
+		;;
+	drainno)
+		try 1 "$tool" drain --socket="$sock"
+		err_is_one_line
+		err_has 'from root alone'
+		;;
+	drainhang)
+		try 1 "$tool" drain --socket="$sock" --timeout=1
+		err_is_one_line
+		err_has 'does not answer'
+		;;
+	esac
+	end_server
+done
+serve good
+export XSHIM_SOCKET=$sock
 
 echo "# a daemon that is stopped, and one that has gone"
 kill -STOP "$server"
@@ -528,7 +578,7 @@ unset XSHIM_SOCKET
 echo "# the manual"
 sed 's/\\-/-/g' "$src/tools/xshim.1" >"$work/manual"
 in_manual() { grep -qE -- "(^|[^a-z_-])$1([^a-z_-]|\$)" "$work/manual" || fail "xshim.1 does not name $1"; }
-for c in run ss stat doctor; do
+for c in run ss stat doctor drain; do
 	"$tool" $c --help >"$work/out" 2>"$work/err" || fail "$c --help"
 	for option in $(grep -oE -- '--[a-z-]+' "$work/out" | grep -v -- '^--$' | sort -u); do
 		[ "$option" = --lib ] || in_manual "$option"
@@ -550,6 +600,10 @@ if [ -x "$daemon" ]; then
 	pids="$pids $server"
 	answers() { "$tool" stat >/dev/null 2>&1; }
 	wait_for answers || cat "$work/daemon.log"
+	if grep -q "role local" "$work/daemon.log"; then
+		try 1 "$tool" drain
+		err_is_one_line
+	fi
 	try 0 "$tool" doctor -- true
 	out_lacks '^fail'
 	cat >"$work/pair.py" <<'P'

@@ -142,7 +142,23 @@ static int fail_refused(struct xshim_client *c, const struct xshim_msg_refused *
 		    "xshimd refused us: %s (%s)", xshim_reason_name(r->reason), xshim_reason_text(r->reason));
 }
 
-/* Take one message that must be of this type and carry one descriptor. */
+static int fail_declined(struct xshim_client *c, const struct xshim_msg_refused *r)
+{
+	switch (r->reason) {
+	case XSHIM_R_POLICY:
+		return fail(c, XSHIM_CLIENT_REFUSED, -EPERM, "do it as root", "xshimd takes this from root alone");
+	case XSHIM_R_NOT_CORESIDENT:
+		return fail(c, XSHIM_CLIENT_REFUSED, -ENOTSUP, "start it with --role=guest, or in dom0 with --role=host",
+			    "xshimd runs in role local: there are no rings to other guests");
+	case XSHIM_R_BUSY:
+		return fail(c, XSHIM_CLIENT_REFUSED, -EBUSY, "wait for the others", "other drains are under way");
+	default:
+		return fail(c, XSHIM_CLIENT_REFUSED, -ECANCELED, "look at the log of xshimd", "xshimd gave it up: %s",
+			    xshim_reason_name(r->reason));
+	}
+}
+
+/* Take one message that must be of this type and carry one descriptor; fd NULL: none. */
 static int expect(struct xshim_client *c, enum xshim_msg_type type, long long deadline, union xshim_msg *m, int *fd)
 {
 	int fds[XSHIM_PROTO_MAX_FDS], rc;
@@ -182,15 +198,18 @@ static int expect(struct xshim_client *c, enum xshim_msg_type type, long long de
 		return fail(c, XSHIM_CLIENT_BROKEN, rc, not_xshimd, "bad message while %s is due: %s (%llu)",
 			    xshim_msg_name(type), why, value);
 	}
-	if (m->h.type == type && nfds == 1) {
-		*fd = fds[0];
+	if (m->h.type == type && nfds == (fd ? 1 : 0)) {
+		if (fd)
+			*fd = fds[0];
 		return 0;
 	}
 	close_all(fds, nfds);
 	if (m->h.type == XSHIM_MSG_REFUSED)
 		return fail_refused(c, &m->refused);
-	return fail(c, XSHIM_CLIENT_BROKEN, -EPROTO, not_xshimd, "%s with %u descriptors came, %s with one is due",
-		    xshim_msg_name(m->h.type), nfds, xshim_msg_name(type));
+	if (m->h.type == XSHIM_MSG_DECLINED)
+		return fail_declined(c, &m->refused);
+	return fail(c, XSHIM_CLIENT_BROKEN, -EPROTO, not_xshimd, "%s with %u descriptors came, %s with %d is due",
+		    xshim_msg_name(m->h.type), nfds, xshim_msg_name(type), fd ? 1 : 0);
 }
 
 static int ask(struct xshim_client *c, const union xshim_msg *m)
@@ -303,6 +322,23 @@ int xshim_client_report(struct xshim_client *c, uint32_t what, json_t **out)
 		return rc;
 	rc = parse_report(c, fd, out);
 	close(fd);
+	return rc;
+}
+
+int xshim_client_drain(struct xshim_client *c, uint32_t domid, bool end, int timeout_ms, uint32_t *left)
+{
+	long long deadline = now_ms() + timeout_ms;
+	union xshim_msg m;
+	int rc;
+
+	xshim_msg_init(&m, XSHIM_MSG_DRAIN_ASK, 1);
+	m.drain.domid = domid;
+	m.drain.left = end;
+	rc = ask(c, &m);
+	if (rc == 0)
+		rc = expect(c, XSHIM_MSG_DRAINED, deadline, &m, NULL);
+	if (rc == 0)
+		*left = m.drain.left;
 	return rc;
 }
 

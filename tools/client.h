@@ -46,6 +46,8 @@ struct xshim_client {
 int xshim_client_open(struct xshim_client *c, const char *path);
 /* Ask for XSHIM_REPORT_*; the caller owns *out. */
 int xshim_client_report(struct xshim_client *c, uint32_t what, json_t **out);
+/* DRAIN_ASK: begin, or end; *left connections are on rings still. */
+int xshim_client_drain(struct xshim_client *c, uint32_t domid, bool end, int timeout_ms, uint32_t *left);
 void xshim_client_close(struct xshim_client *c);
 
 /* "xshim: CAUSE; ADVICE" on stderr. */

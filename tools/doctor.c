@@ -383,6 +383,7 @@ int xshim_doctor_main(int argc, char **argv)
 	check_daemon(&f, path);
 	check_library(&f, d.lib);
 	check_environment(&f);
+	xshim_doctor_xen(&f);
 	if (d.program)
 		xshim_doctor_program(&f, d.program);
 	if (d.json) {

@@ -19,6 +19,7 @@ static const struct subcommand {
 	{ "ss", xshim_ss_main },
 	{ "stat", xshim_stat_main },
 	{ "doctor", xshim_doctor_main },
+	{ "drain", xshim_drain_main },
 };
 
 struct choice {
@@ -33,6 +34,7 @@ static const char doc[] =
 	"  ss      list connections and how their bytes travel\n"
 	"  stat    totals, and a count for each reason\n"
 	"  doctor  check this machine, and whether a program can be served\n"
+	"  drain   leave the rings between Xen guests, before a save or a move\n"
 	"\n"
 	"`xshim COMMAND --help' tells more; the manuals are xshim(1) and xshim(7).";
 
@@ -76,12 +78,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 			if (strcmp(arg, subcommands[i].name) == 0)
 				choice->sub = &subcommands[i];
 		if (!choice->sub)
-			argp_error(state, "unknown command '%s': one of run, ss, stat, doctor", arg);
+			argp_error(state, "unknown command '%s': one of run, ss, stat, doctor, drain", arg);
 		choice->first = state->next - 1;
 		state->next = state->argc;	/* the rest is the subcommand's */
 		return 0;
 	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "a command is missing: one of run, ss, stat, doctor");
+		argp_error(state, "a command is missing: one of run, ss, stat, doctor, drain");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;

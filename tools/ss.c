@@ -44,6 +44,7 @@ static const struct column {
 	{ "PID", "pid", true },
 	{ "COMMAND", "command", false },
 	{ "TRANSPORT", "transport", false },
+	{ "BACKEND", "backend", false },
 	{ "REASON", "reason", false },
 	{ "PEER-REASON", "peer_reason", false },
 	{ "RING-TX", "ring_tx", true },

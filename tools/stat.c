@@ -110,6 +110,14 @@ static void print_people(json_t *report)
 	print_numbers("counters", json_object_get(report, "counters"));
 	print_numbers("daemon", daemon);
 	print_numbers("declined", json_object_get(daemon, "declined"));
+	if (json_object_get(report, "xen")) {
+		const char *role = json_string_value(json_object_get(report, "role"));
+
+		print_numbers("xen", json_object_get(report, "xen"));
+		printf("%-12s ", "role");
+		xshim_tool_print_clean(stdout, role ? role : "?");
+		putchar('\n');
+	}
 	print_reasons(json_object_get(report, "reasons"));
 }
 

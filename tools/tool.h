@@ -32,6 +32,7 @@ int xshim_run_main(int argc, char **argv);
 int xshim_ss_main(int argc, char **argv);
 int xshim_stat_main(int argc, char **argv);
 int xshim_doctor_main(int argc, char **argv);
+int xshim_drain_main(int argc, char **argv);
 
 /* Where xshimd listens: the option's value, else $XSHIM_SOCKET, else the default of options.def. */
 const char *xshim_tool_socket(const char *option);

@@ -74,6 +74,8 @@ struct xshim_backend {
 	 */
 	int (*create)(struct xshim_local *l, const struct xshim_party *with, unsigned int order, uint64_t nonce);
 	void (*destroy)(struct xshim_local *l);
+	/* Before the descriptors are closed: unmap our region, and ring for it. NULL: that they are closed tells the peer. */
+	void (*bye)(struct xshim_local *l);
 	/*
 	 * Map what the peer gave; shm: fds[0] memory, fds[1] bell; xen: fds NULL. Checks kind, seals, size, header
 	 * and that order and nonce are the ones announced. On success the memory fd has been closed and the bell is in r;
@@ -100,5 +102,12 @@ struct xshim_backend {
 const struct xshim_backend *xshim_backend_find(const char *name);
 const struct xshim_backend *xshim_backend_of(uint32_t kind);
 extern const struct xshim_backend xshim_backend_shm;
+extern const struct xshim_backend xshim_backend_xen;	/* only where it was built in: find it by name or kind */
+
+/*
+ * What a backend keeps open for the whole process (xen: gntdev) goes through this first: it gives the descriptor another
+ * number and closes it, or returns -errno with it closed. NULL: it stays where it is.
+ */
+extern int (*xshim_backend_place)(int fd);
 
 #endif

@@ -40,12 +40,13 @@
  * counts for the socket in that direction (plus, after a leave, the difference that the caller keeps: base).
  *
  * Threads: the caller holds the lock of the direction (arena.h) for xshim_tx_* and xshim_rx_*; for
- *          xshim_link_leave_* it holds both, rx before tx.
+ *          xshim_link_leave_* it holds both, rx before tx. xshim_link_is_out() needs either: the words it reads are atomic.
  * Fork:    lives in memory shared with the child, plain data, no pointers.
  * Errors:  0 or a count or -errno; -EPROTO: the peer broke the protocol, reset the connection.
  */
 #ifndef XSHIM_LINK_H
 #define XSHIM_LINK_H
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <xshim/frame.h>
@@ -68,19 +69,19 @@ enum xshim_rx_state {
 };
 
 struct xshim_link_tx {
-	uint32_t state;		/* enum xshim_tx_state */
+	_Atomic uint32_t state;	/* enum xshim_tx_state */
 	uint32_t seq;		/* switches made */
 	uint64_t pos;		/* RING: next offset to write; RESEND: next to send again */
 	uint64_t start;		/* where the present ring segment began */
 	uint64_t tail;		/* the peer's consumption, last checked value */
 	uint64_t end;		/* RESEND: where it ends; HELD: our head in LEAVE */
-	uint32_t frame_sent;	/* octets of our LEAVE already on TCP */
-	uint32_t frame_len;	/* 0, or XSHIM_FRAME_BYTES once LEAVE has been encoded */
+	_Atomic uint32_t frame_sent; /* octets of our LEAVE already on TCP */
+	_Atomic uint32_t frame_len; /* 0, or XSHIM_FRAME_BYTES once LEAVE has been encoded */
 	uint8_t frame[XSHIM_FRAME_BYTES];
 };
 
 struct xshim_link_rx {
-	uint32_t state;		/* enum xshim_rx_state */
+	_Atomic uint32_t state;	/* enum xshim_rx_state */
 	uint32_t seq;		/* switches of the peer crossed */
 	uint64_t pos;		/* next offset to consume */
 	uint64_t head;		/* the peer's head, last checked value */
@@ -95,11 +96,11 @@ struct xshim_link {
 	struct xshim_link_rx rx;
 	uint32_t order_own, order_peer;	/* ring sizes, checked at attach */
 	uint64_t nonce_own, nonce_peer;
-	uint32_t want_leave;	/* we asked, `leave` is published */
-	uint32_t left;		/* the peer's LEAVE has been taken in */
-	uint32_t error;		/* sticky errno once the protocol was broken */
-	uint32_t fin;		/* our own stream is half-closed */
-	uint32_t withdrawn;	/* we have taken `attached` back; no switch of ours will come */
+	_Atomic uint32_t want_leave;	/* we asked, `leave` is published */
+	_Atomic uint32_t left;		/* the peer's LEAVE has been taken in */
+	_Atomic uint32_t error;		/* sticky errno once the protocol was broken */
+	_Atomic uint32_t fin;	/* our own stream is half-closed */
+	_Atomic uint32_t withdrawn;	/* we have taken `attached` back; no switch of ours will come */
 };
 
 /* Fresh state for a channel; order_* and nonce_* as checked by the caller. */

@@ -159,7 +159,7 @@ struct xshim_msg_leave {
 struct xshim_msg_drain_ask {		/* also DRAINED */
 	struct xshim_msg_hdr h;
 	uint32_t domid;			/* XSHIM_DOMID_ALL: every one */
-	uint32_t left;			/* DRAINED: connections that have not left yet; else 0 */
+	uint32_t left;			/* DRAINED: connections that have not left yet; DRAIN_ASK: 0, or 1: the drain is over */
 };
 #define XSHIM_DOMID_ALL UINT32_MAX
 

@@ -6,12 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "behave.h"
 
+#define ROUNDS 300
 #define RECORD 100
 #define RECORDS 150	/* of two writers, fits into the send buffer: TCP splits a send that has to wait */
 
@@ -195,6 +197,54 @@ static void parent_exits(struct scene *s)
 	barrier(s);
 }
 
+static void wait_in(int ep, const char *when)
+{
+	struct epoll_event ev;
+	int n = epoll_wait(ep, &ev, 1, 10000);
+
+	if (n != 1 || !(ev.events & EPOLLIN)) {
+		say("%s: %d events", when, n);
+		exit(1);
+	}
+}
+
+/* What a child closes stays in the sets of its parent. */
+static void epoll_child_closes(struct scene *s)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	int ep;
+	pid_t pid;
+
+	if (!s->is_server) {
+		echo(s, 1000);
+		barrier(s);
+		for (int i = 0; i < ROUNDS; i++)
+			echo(s, 1);
+		shutdown(s->fd, SHUT_WR);
+		say_recv_all("the end", s->fd);
+		return;
+	}
+	ep = epoll_create1(EPOLL_CLOEXEC);
+	if (ep < 0 || epoll_ctl(ep, EPOLL_CTL_ADD, s->fd, &ev) < 0)
+		die("epoll");
+	wait_in(ep, "before");
+	echo(s, 1000);
+	pid = fork_or_die();
+	if (pid == 0) {
+		close(s->fd);
+		_exit(0);
+	}
+	reap(pid);
+	barrier(s);
+	for (int i = 0; i < ROUNDS; i++) {	/* in some of them it sleeps before the byte comes */
+		wait_in(ep, "after");
+		echo(s, 1);
+	}
+	wait_in(ep, "the end");
+	say_recv_all("the end", s->fd);
+	close(ep);
+}
+
 const struct scene_case scenes_fork[] = {
 	{ "child_serves", child_serves },
 	{ "child_exits", child_exits },
@@ -203,5 +253,6 @@ const struct scene_case scenes_fork[] = {
 	{ "reader_and_writer", reader_and_writer },
 	{ "both_write", both_write },
 	{ "parent_exits", parent_exits },
+	{ "epoll_child_closes", epoll_child_closes },
 	{ NULL, NULL },
 };

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* exclude.c - connections that are to stay on TCP (exclude.h). */
+#include "exclude.h"
+#include "channel.h"
+#include "process.h"
+
+#include <errno.h>
+
+#define LEAVE_MS 1000
+
+void xshim_exclude_conn(struct xshim_conn *c, int fd, enum xshim_reason why)
+{
+	int saved = errno;
+
+	if (xshim_conn_chan(c))
+		(void)xshim_chan_leave_wait(c, fd, why, LEAVE_MS);
+	xshim_conn_never(c, why);
+	errno = saved;
+}
+
+void xshim_exclude_fd(int fd, enum xshim_reason why)
+{
+	struct xshim_conn *c = xshim_conn_get(fd);
+
+	if (!c)
+		return;
+	xshim_exclude_conn(c, fd, why);
+	xshim_conn_put(c);
+}
+
+void xshim_exclude_for_now(int fd, enum xshim_reason why)
+{
+	struct xshim_conn *c = xshim_conn_get(fd);
+	int saved = errno;
+
+	if (!c)
+		return;
+	if (xshim_conn_chan(c))
+		(void)xshim_chan_leave_wait(c, fd, why, LEAVE_MS);
+	xshim_conn_put(c);
+	errno = saved;
+}
+
+void xshim_exclude_all(enum xshim_reason why)
+{
+	if (!xshim_active)
+		return;
+	/* first, so that nothing is introduced behind our back */
+	atomic_store_explicit(&xshim_tcp_only, why, memory_order_seq_cst);
+	for (int chunk = 0; chunk < XSHIM_FDTAB_CHUNKS; chunk++) {
+		if (!atomic_load_explicit(&xshim_fdtab[chunk], memory_order_acquire))
+			continue;
+		for (int i = 0; i < XSHIM_FDTAB_CHUNK; i++)
+			if (xshim_fd_peek(chunk * XSHIM_FDTAB_CHUNK + i))
+				xshim_exclude_fd(chunk * XSHIM_FDTAB_CHUNK + i, why);
+	}
+}

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * splice.c - splice(2) between a pipe and a connection.
+ *
+ * The kernel moves pages between a pipe and its own socket. On a ring the bytes are copied, in pieces that a pipe takes or
+ * gives without waiting. Returning to TCP for it would take a call of the other end, too, and until then what
+ * was readable would not be.
+ */
+#include "conn.h"
+#include "poll.h"
+#include "stream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#define PIECE 4096	/* a pipe that polls writable has room for a page */
+
+static bool is_pipe(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode);
+}
+
+/* 0, or -errno; may_wait: until the pipe is ready. */
+static int pipe_ready(int fd, short events, bool may_wait)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+	int rc = libc.poll(&p, 1, may_wait ? -1 : 0);
+
+	return rc < 0 ? -errno : rc == 0 ? -EAGAIN : 0;
+}
+
+/* First a look, so that nothing is lost when the pipe does not take it. */
+static ssize_t piece_to_pipe(struct xshim_conn *c, int in, int out, size_t n, int flags)
+{
+	char buf[PIECE];
+	struct iovec v = { buf, n < PIECE ? n : PIECE };
+	ssize_t got = xshim_stream_recv(c, in, &v, 1, MSG_PEEK | flags), put;
+
+	if (got <= 0)
+		return got;
+	put = libc.write(out, buf, (size_t)got);
+	if (put < 0)
+		return -errno;
+	v.iov_len = (size_t)put;
+	(void)xshim_stream_recv(c, in, &v, 1, MSG_DONTWAIT);
+	return put;
+}
+
+static ssize_t to_pipe(struct xshim_conn *c, int in, int out, size_t n, unsigned int flags)
+{
+	size_t done = 0;
+	ssize_t rc = 0;
+
+	while (done < n) {
+		/* one that is full ends a call that has moved something */
+		rc = pipe_ready(out, POLLOUT, !done && !(flags & SPLICE_F_NONBLOCK));
+		if (rc < 0)
+			break;
+		rc = piece_to_pipe(c, in, out, n - done, done ? MSG_DONTWAIT : 0);
+		if (rc <= 0)
+			break;
+		done += (size_t)rc;
+	}
+	return done ? (ssize_t)done : rc;
+}
+
+/* Until the connection takes more, or a moment: whatever it is, it is tried again. */
+static int room(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+
+	return xshim_poll(&p, 1, &(struct timespec){ .tv_nsec = 100000000 }, NULL);
+}
+
+static ssize_t from_pipe(struct xshim_conn *c, int in, int out, size_t n, unsigned int flags)
+{
+	int more = flags & SPLICE_F_MORE ? MSG_MORE : 0;
+	size_t done = 0, sent;
+	char buf[PIECE];
+	ssize_t rc = 0, got;
+
+	while (done < n) {
+		struct iovec v = { buf, 0 };
+
+		rc = pipe_ready(in, POLLIN, !done && !(flags & SPLICE_F_NONBLOCK));
+		if (rc < 0)
+			break;
+		/* what the connection says to nothing is what it would say to something, and nothing is lost by it */
+		rc = xshim_stream_send(c, out, &v, 1, more);
+		if (rc < 0)
+			break;
+		got = libc.read(in, buf, n - done < PIECE ? n - done : PIECE);
+		if (got <= 0) {
+			rc = got < 0 ? -errno : 0;
+			break;
+		}
+		for (sent = 0; sent < (size_t)got; sent += (size_t)rc) {
+			v = (struct iovec){ buf + sent, (size_t)got - sent };
+			rc = xshim_stream_send(c, out, &v, 1, more);
+			if (rc == XSHIM_PLAIN) {
+				rc = libc.send(out, buf + sent, (size_t)got - sent, more);
+				rc = rc < 0 ? -errno : rc;
+			}
+			/* it is out of the pipe, so it has to go */
+			if (rc == -EAGAIN || rc == -EINTR) {
+				(void)room(out);
+				rc = 0;
+			}
+			if (rc < 0)
+				return done + sent ? (ssize_t)(done + sent) : rc;
+		}
+		done += (size_t)got;
+	}
+	return done ? (ssize_t)done : rc;
+}
+
+XSHIM_EXPORT ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off, size_t n, unsigned int flags)
+{
+	struct xshim_conn *from = xshim_conn_get(in), *to = xshim_conn_get(out);
+	ssize_t rc = XSHIM_PLAIN;
+	int saved = errno;
+
+	/* Of what is wrong the kernel knows, and it has moved nothing then. */
+	if (!in_off && !out_off && n) {
+		if (from && xshim_conn_on_ring(from, in) && is_pipe(out))
+			rc = to_pipe(from, in, out, n, flags);
+		else if (to && xshim_conn_on_ring(to, out) && is_pipe(in))
+			rc = from_pipe(to, in, out, n, flags);
+	}
+	errno = saved;
+	if (rc == XSHIM_PLAIN) {
+		rc = libc.splice(in, in_off, out, out_off, n, flags);
+		if (from)
+			xshim_conn_plain_rx(from, rc);
+		if (to)
+			xshim_conn_plain_tx(to, rc);
+	} else {
+		rc = xshim_ret(rc);
+	}
+	if (from)
+		xshim_conn_put(from);
+	if (to)
+		xshim_conn_put(to);
+	return rc;
+}

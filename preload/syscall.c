@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * syscall.c - syscall(2): programs and run-times (libuv, language run-times, sandboxes) that call the kernel by number. What
+ * the shim takes over by name is taken over by number too, where it concerns a connection or our tables; the rest passes.
+ *
+ * Where the kernel's own call differs from the C library's: it is no cancellation point, masks are 8 bytes with
+ * their size, and ppoll and pselect6 write back what was not slept.
+ */
+#include "exclude.h"
+#include "poll.h"
+#include "privfd.h"
+#include "process.h"
+#include "ready.h"
+
+#include <limits.h>
+#include <linux/sched.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#define KERNEL_MASK 8	/* bytes: 64 signals */
+#define PASS LONG_MIN	/* no result of any call: make the kernel's */
+
+static bool is_conn(long fd)
+{
+	struct xshim_obj *o = xshim_fd_peek((int)fd);
+
+	return o && o->kind == XSHIM_OBJ_CONN;
+}
+
+static void *ptr(long a)
+{
+	return (void *)(uintptr_t)a;
+}
+
+/* ---- data, options, states: only on a connection of ours ---- */
+
+static long on_conn(long nr, const long *a)
+{
+	int fd = (int)a[0];
+
+	switch (nr) {
+	case SYS_read:
+		return read(fd, ptr(a[1]), (size_t)a[2]);
+	case SYS_readv:
+		return readv(fd, ptr(a[1]), (int)a[2]);
+	case SYS_preadv2:
+		return preadv2(fd, ptr(a[1]), (int)a[2], a[3], (int)a[5]);
+	case SYS_recvfrom:
+		return recvfrom(fd, ptr(a[1]), (size_t)a[2], (int)a[3], ptr(a[4]), ptr(a[5]));
+	case SYS_recvmsg:
+		return recvmsg(fd, ptr(a[1]), (int)a[2]);
+	case SYS_recvmmsg:
+		return recvmmsg(fd, ptr(a[1]), (unsigned int)a[2], (int)a[3], ptr(a[4]));
+	case SYS_write:
+		return write(fd, ptr(a[1]), (size_t)a[2]);
+	case SYS_writev:
+		return writev(fd, ptr(a[1]), (int)a[2]);
+	case SYS_pwritev2:
+		return pwritev2(fd, ptr(a[1]), (int)a[2], a[3], (int)a[5]);
+	case SYS_sendto:
+		return sendto(fd, ptr(a[1]), (size_t)a[2], (int)a[3], ptr(a[4]), (socklen_t)a[5]);
+	case SYS_sendfile:
+		return sendfile(fd, (int)a[1], ptr(a[2]), (size_t)a[3]);
+	case SYS_shutdown:
+		return shutdown(fd, (int)a[1]);
+	case SYS_getsockopt:
+		return getsockopt(fd, (int)a[1], (int)a[2], ptr(a[3]), ptr(a[4]));
+	case SYS_setsockopt:
+		return setsockopt(fd, (int)a[1], (int)a[2], ptr(a[3]), (socklen_t)a[4]);
+	case SYS_ioctl:
+		return ioctl(fd, (unsigned long)a[1], ptr(a[2]));
+	default:
+		return PASS;
+	}
+}
+
+/* ---- what changes the tables, whatever the descriptor is ---- */
+
+static long on_table(long nr, const long *a)
+{
+	switch (nr) {
+	case SYS_socket:
+		return socket((int)a[0], (int)a[1], (int)a[2]);
+	case SYS_connect:
+		return connect((int)a[0], ptr(a[1]), (socklen_t)a[2]);
+	case SYS_listen:
+		return listen((int)a[0], (int)a[1]);
+	case SYS_accept:
+		return accept((int)a[0], ptr(a[1]), ptr(a[2]));
+	case SYS_accept4:
+		return accept4((int)a[0], ptr(a[1]), ptr(a[2]), (int)a[3]);
+	case SYS_sendmsg:	/* it may pass a connection on */
+		return sendmsg((int)a[0], ptr(a[1]), (int)a[2]);
+	case SYS_sendmmsg:
+		return sendmmsg((int)a[0], ptr(a[1]), (unsigned int)a[2], (int)a[3]);
+	case SYS_splice:
+		return is_conn(a[0]) || is_conn(a[2]) ?
+			       splice((int)a[0], ptr(a[1]), (int)a[2], ptr(a[3]), (size_t)a[4],
+				      (unsigned int)a[5]) :
+			       PASS;
+	case SYS_fcntl:
+		return fcntl((int)a[0], (int)a[1], a[2]);
+	case SYS_close:
+		return close((int)a[0]);
+	case SYS_close_range:
+		return close_range((unsigned int)a[0], (unsigned int)a[1], (int)a[2]);
+	case SYS_dup:
+		return dup((int)a[0]);
+#ifdef SYS_dup2
+	case SYS_dup2:
+		return dup2((int)a[0], (int)a[1]);
+#endif
+	case SYS_dup3:
+		return dup3((int)a[0], (int)a[1], (int)a[2]);
+	default:
+		return PASS;
+	}
+}
+
+/* ---- readiness ---- */
+
+/* False: the kernel is to say what is wrong with it. */
+static bool mask_from(sigset_t *set, long mask, long size)
+{
+	if (mask && size != KERNEL_MASK)
+		return false;
+	sigemptyset(set);
+	if (mask)
+		memcpy(set, ptr(mask), KERNEL_MASK);
+	return true;
+}
+
+static void write_back(struct timespec *ts, uint64_t began)
+{
+	uint64_t whole = (uint64_t)ts->tv_sec * 1000000000ull + (uint64_t)ts->tv_nsec;
+	uint64_t spent = xshim_clock_ns() - began;
+
+	whole = whole > spent ? whole - spent : 0;
+	ts->tv_sec = (time_t)(whole / 1000000000);
+	ts->tv_nsec = (long)(whole % 1000000000);
+}
+
+static long timed_poll(const long *a)
+{
+	struct timespec *ts = ptr(a[2]);
+	uint64_t began = xshim_clock_ns();
+	const struct pollfd *p = ptr(a[0]);
+	bool ours = false;
+	sigset_t set;
+	long rc;
+
+	for (long i = 0; p && i < a[1] && !ours; i++)
+		ours = xshim_fd_peek(p[i].fd) != NULL;
+	if (!ours || !mask_from(&set, a[3], a[4]))
+		return PASS;
+	rc = ppoll(ptr(a[0]), (nfds_t)a[1], ts, a[3] ? &set : NULL);
+	if (ts)
+		write_back(ts, began);
+	return rc;
+}
+
+static long timed_select(const long *a)
+{
+	struct timespec *ts = ptr(a[4]);
+	uint64_t began = xshim_clock_ns();
+	const long *packed = ptr(a[5]);		/* { mask, size } */
+	sigset_t set;
+	long rc;
+
+	if (packed && !mask_from(&set, packed[0], packed[1]))
+		return PASS;
+	rc = pselect((int)a[0], ptr(a[1]), ptr(a[2]), ptr(a[3]), ts, packed && packed[0] ? &set : NULL);
+	if (ts)
+		write_back(ts, began);
+	return rc;
+}
+
+static long on_ready(long nr, const long *a)
+{
+	sigset_t set;
+
+	switch (nr) {
+#ifdef SYS_poll
+	case SYS_poll:
+		return poll(ptr(a[0]), (nfds_t)a[1], (int)a[2]);
+#endif
+	case SYS_ppoll:
+		return timed_poll(a);
+#ifdef SYS_select
+	case SYS_select:
+		return select((int)a[0], ptr(a[1]), ptr(a[2]), ptr(a[3]), ptr(a[4]));
+#endif
+	case SYS_pselect6:
+		return timed_select(a);
+#ifdef SYS_epoll_create
+	case SYS_epoll_create:
+		return epoll_create((int)a[0]);
+#endif
+	case SYS_epoll_create1:
+		return epoll_create1((int)a[0]);
+	case SYS_epoll_ctl:
+		return epoll_ctl((int)a[0], (int)a[1], (int)a[2], ptr(a[3]));
+#ifdef SYS_epoll_wait
+	case SYS_epoll_wait:
+		return epoll_wait((int)a[0], ptr(a[1]), (int)a[2], (int)a[3]);
+#endif
+	case SYS_epoll_pwait:
+		if (!mask_from(&set, a[4], a[5]))
+			return PASS;
+		return epoll_pwait((int)a[0], ptr(a[1]), (int)a[2], (int)a[3], a[4] ? &set : NULL);
+	case SYS_epoll_pwait2:
+		if (!mask_from(&set, a[4], a[5]))
+			return PASS;
+		return epoll_pwait2((int)a[0], ptr(a[1]), (int)a[2], ptr(a[3]), a[4] ? &set : NULL);
+	default:
+		return PASS;
+	}
+}
+
+/* ---- processes ---- */
+
+static long pass_on(long nr, const long *a)
+{
+	return libc.syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+/* The child goes on in a copy of this very stack. */
+static long forking(long nr, const long *a)
+{
+	long rc;
+
+	xshim_fork_prepare();
+	rc = pass_on(nr, a);
+	xshim_forked((pid_t)rc);
+	return rc;
+}
+
+static long cloning(long nr, const long *a)
+{
+	struct clone_args args;
+	unsigned long flags;
+	long b[6];
+
+	memcpy(b, a, sizeof(b));
+	if (nr == SYS_clone) {
+		/* with a stack of its own the child does not come back here */
+		flags = (unsigned long)a[0];
+		if (a[1] || !xshim_clone_flags(&flags))
+			return PASS;
+		b[0] = (long)flags;
+		return forking(nr, b);
+	}
+	if (!a[0] || a[1] < CLONE_ARGS_SIZE_VER0 || a[1] > (long)sizeof(args))
+		return PASS;
+	memcpy(&args, ptr(a[0]), (size_t)a[1]);
+	flags = args.flags;
+	if (args.stack || !xshim_clone_flags(&flags))
+		return PASS;
+	args.flags = flags;
+	b[0] = (long)(uintptr_t)&args;
+	return forking(nr, b);
+}
+
+static long on_process(long nr, const long *a)
+{
+	switch (nr) {
+#ifdef SYS_fork
+	case SYS_fork:
+		return forking(nr, a);
+#endif
+#ifdef SYS_vfork
+	case SYS_vfork:
+		return forking(SYS_fork, a);
+#endif
+	case SYS_clone:
+	case SYS_clone3:
+		return cloning(nr, a);
+	case SYS_unshare:
+		return unshare((int)a[0]);
+	case SYS_execve:
+		return execve(ptr(a[0]), ptr(a[1]), ptr(a[2]));
+	case SYS_execveat:
+		return execveat((int)a[0], ptr(a[1]), ptr(a[2]), ptr(a[3]), (int)a[4]);
+	case SYS_prctl:
+		return prctl((int)a[0], a[1], a[2], a[3], a[4]);
+	case SYS_seccomp:
+		if (a[0] != SECCOMP_GET_ACTION_AVAIL && a[0] != SECCOMP_GET_NOTIF_SIZES)
+			xshim_process_sandboxed();
+		return PASS;
+	case SYS_io_uring_setup:
+		/* what it will read and write goes past us */
+		xshim_exclude_all(XSHIM_R_URING);
+		return PASS;
+	default:
+		return PASS;
+	}
+}
+
+XSHIM_EXPORT long syscall(long nr, ...)
+{
+	int state;
+	va_list ap;
+	long a[6], rc;
+
+	va_start(ap, nr);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(ap, long);
+	va_end(ap);
+	if (!xshim_active)
+		return pass_on(nr, a);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	rc = is_conn(a[0]) ? on_conn(nr, a) : PASS;
+	if (rc == PASS)
+		rc = on_table(nr, a);
+	if (rc == PASS)
+		rc = on_ready(nr, a);
+	if (rc == PASS)
+		rc = on_process(nr, a);
+	pthread_setcancelstate(state, NULL);
+	return rc == PASS ? pass_on(nr, a) : rc;
+}

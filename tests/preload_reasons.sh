@@ -1,0 +1,80 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# A connection that is kept from the ring by what its process does says why: io_uring made by number, asynchronous input and
+# output, a stream, signal-driven input and output. Without that the same connection goes by ring.
+
+. "${srcdir:-$(dirname "$0")/..}/tests/lib/netns.sh"
+
+SERVER='
+import socket, sys
+s = socket.create_server((sys.argv[1], int(sys.argv[2])))
+c, _ = s.accept()
+while (data := c.recv(1000)):
+    c.sendall(data)
+'
+# client ADDRESS PORT WHAT: does it, then sends to and fro until its input ends
+CLIENT='
+import ctypes, fcntl, os, select, socket, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+what = sys.argv[3]
+early = socket.socket()
+if what == "io-uring":
+    number = libc.syscall(425, 4, ctypes.create_string_buffer(120))
+    if number < 0 and ctypes.get_errno() not in (1, 38):
+        sys.exit("io_uring_setup: errno %d" % ctypes.get_errno())
+if what == "stdio":
+    libc.fdopen.restype = ctypes.c_void_p
+    if not libc.fdopen(early.fileno(), b"r+"):
+        sys.exit("fdopen")
+if what == "sigio":
+    fcntl.fcntl(early, fcntl.F_SETFL, os.O_ASYNC)
+early.connect((sys.argv[1], int(sys.argv[2])))
+if what == "aio":
+    control = ctypes.create_string_buffer(168)
+    ctypes.c_int.from_buffer(control).value = early.fileno()
+    libc.aio_read(control)
+    while libc.aio_error(control) == 115:
+        time.sleep(0.001)
+while not select.select([0], [], [], 0)[0]:
+    early.sendall(b"x" * 100)
+    got = 0
+    while got < 100:
+        got += len(early.recv(100 - got))
+    time.sleep(0.001)
+'
+
+need python3
+ns_up
+daemon_start
+PORT=7800
+
+# shown REASON: the client's connection has it
+shown() {
+	"$XSHIM_TOOL" ss --json --pid="${JOB_PID[client]}" |
+		jq -e --arg r "$1" '[.connections[] | select(.reason == $r)] | length == 1' >/dev/null
+}
+
+export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1
+for what in ring io-uring stdio sigio aio; do
+	rm -f "$WORK/input"
+	mkfifo "$WORK/input"
+	exec 9<>"$WORK/input"
+	ns_start server b shim "$PYTHON" -c "$SERVER" "$IP_B" $PORT
+	wait_listen b $PORT
+	build_cmd a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT $what
+	"${CMD[@]}" <"$WORK/input" >"$WORK/client.out" 2>"$WORK/client.err" 9>&- &
+	JOB_PID[client]=$!
+	snapshot "$WORK/before.json"
+	wait_for 20 "the connection to show reason $what" shown $what
+	wait_for 20 "more bytes" eval '[ "$(since "$WORK/before.json" .bytes.tcp_tx .bytes.ring_tx)" -gt 5000 ]'
+	[ $what = ring ] || check_eq "$what: bytes by ring" "$(since "$WORK/before.json" .bytes.ring_tx)" 0
+	shown $what || fail "the reason is not $what any more"
+	echo end >&9
+	job_wait client 20
+	[ "$STATUS" = 0 ] || { cat "$WORK/client.err" >&2; fail "$what: the client ended with status $STATUS"; }
+	job_wait server 20
+	exec 9>&-
+	note "ok $what"
+	PORT=$((PORT + 1))
+done
