@@ -238,7 +238,7 @@ static void drop_reg(struct xshim_reg *r, bool in_kernel)
 
 	xshim_eset_lock(&set->lock);
 	unlist(set, r);
-	if (r->attached && in_kernel && !r->inherited)
+	if (r->attached && in_kernel)
 		take_bell_out(r);
 	if (ch)
 		xshim_eset_count_waiters(r, ch, false, false);
@@ -409,6 +409,10 @@ static int modify(struct xshim_reg *r, const struct epoll_event *want)
 		if ((want->events & EPOLLONESHOT) && !r->tagged) {
 			r->tagged = true;
 			atomic_fetch_add_explicit(&set->tagged, 1, memory_order_release);
+		} else if (!(want->events & EPOLLONESHOT) && r->tagged) {
+			/* without a channel only ONESHOT is ours to report */
+			r->tagged = false;
+			atomic_fetch_sub_explicit(&set->tagged, 1, memory_order_release);
 		}
 		if (r->tagged)
 			ev.data.u64 = datum(r, 0);
