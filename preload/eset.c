@@ -409,10 +409,6 @@ static int modify(struct xshim_reg *r, const struct epoll_event *want)
 		if ((want->events & EPOLLONESHOT) && !r->tagged) {
 			r->tagged = true;
 			atomic_fetch_add_explicit(&set->tagged, 1, memory_order_release);
-		} else if (!(want->events & EPOLLONESHOT) && r->tagged) {
-			/* without a channel only ONESHOT is ours to report */
-			r->tagged = false;
-			atomic_fetch_sub_explicit(&set->tagged, 1, memory_order_release);
 		}
 		if (r->tagged)
 			ev.data.u64 = datum(r, 0);
