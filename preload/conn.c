@@ -180,7 +180,7 @@ void xshim_conn_track(int fd, enum xshim_role role, uint32_t flags)
 		    !xshim_map_has_endpoint(xshim_client_map(),
 					    xshim_endpoint_hash(&c->slot->tuple.local)) &&
 		    xshim_client_is_fresh())
-			(void)xshim_client_endpoint(fd);
+			c->lent = xshim_client_endpoint(fd) == 0;
 		xshim_client_drop();
 	}
 	xshim_conn_put(c);
@@ -203,12 +203,12 @@ void xshim_conn_adopt(int fd, const struct xshim_arena *a, struct xshim_slot *s)
 
 /* ---- the end ---- */
 
-void xshim_conn_closed(struct xshim_obj *o)
+void xshim_conn_closed(struct xshim_obj *o, int fd)
 {
 	struct xshim_conn *c = (struct xshim_conn *)o;
 
 	xshim_depart_closed(c, xshim_conn_chan(c));
-	xshim_epoll_forget(c);
+	xshim_epoll_forget(c, fd);
 	if (c->pending && xshim_client_insist()) {
 		if (c->intro == XSHIM_INTRO_OFFERED || c->intro == XSHIM_INTRO_CLAIMED)
 			xshim_client_withdraw(c);
@@ -301,6 +301,7 @@ static void introduce(struct xshim_conn *c, int fd)
 		c->retry_ns = xshim_now_ns() + 50000000;
 		return;
 	}
+	c->lent = true;
 	c->intro = offer ? XSHIM_INTRO_OFFERED : XSHIM_INTRO_CLAIMED;
 	xshim_conn_reason(c, offer ? XSHIM_R_OFFERED : XSHIM_R_SWITCHING);
 	xlog(DEBUG, "connection %u: %s after %llu bytes by TCP", c->id, offer ? "offered" : "claimed",
@@ -345,7 +346,7 @@ static void decide(struct xshim_conn *c, int fd)
 	} else if (role == XSHIM_ROLE_ACCEPT) {
 		if (!xshim_map_has_endpoint(m, xshim_endpoint_hash(&c->slot->tuple.local))) {
 			if (xshim_client_is_fresh())
-				(void)xshim_client_endpoint(fd);
+				c->lent |= xshim_client_endpoint(fd) == 0;
 			else
 				c->next_ops = c->ops + 1;
 		}

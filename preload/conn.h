@@ -82,6 +82,7 @@ struct xshim_conn {
 	_Atomic uint32_t attach_due;	/* pending is complete, attach at the next chance */
 	_Atomic uint32_t detach_due;	/* the link has left: take the channel away */
 	_Atomic uint32_t kickable;	/* a channel is likely, or was kept out by a sleeper: sleep as in kick.h */
+	bool lent;			/* xshimd was sent its descriptor, and may hold it for a moment: close does not end the socket */
 	bool lost;			/* a forked child could not map the peer's memory again */
 	struct xshim_chan *_Atomic dead; /* detached; calls under way may still look at it */
 	/* epoll sets that watch it, under epoll.c's lock */

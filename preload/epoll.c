@@ -370,10 +370,21 @@ static void leave_set(struct xshim_eset *set)
 		xshim_epoll_shown(set);
 }
 
+static bool has_ours(const struct epoll_event *events, int n)
+{
+	uint32_t magic = xshim_eset_magic();
+
+	for (int i = 0; i < n; i++)
+		if (events[i].data.u64 >> 32 == magic)
+			return true;
+	return false;
+}
+
 static int do_wait(int epfd, struct epoll_event *events, int max, int64_t timeout_ns, const sigset_t *mask)
 {
 	struct xshim_obj *o = xshim_fd_get(epfd);
 	struct xshim_eset *set = (struct xshim_eset *)o;
+	uint64_t began = 0, gone;
 	int n, saved = errno;
 
 	if (o && o->kind != XSHIM_OBJ_EPOLL) {
@@ -391,10 +402,12 @@ static int do_wait(int epfd, struct epoll_event *events, int max, int64_t timeou
 	}
 	atomic_fetch_add_explicit(&set->waiting, 1, memory_order_seq_cst);
 	if (!atomic_load_explicit(&set->tagged, memory_order_acquire)) {
+		if (timeout_ns > 0)
+			began = xshim_clock_ns();
 		n = kernel_wait(epfd, events, max, timeout_ns, mask);
 		n = n < 0 ? -errno : n;
-		/* something may have been attached while we slept */
-		if (n > 0 && atomic_load_explicit(&set->tagged, memory_order_acquire)) {
+		/* something may have been attached while we slept, or be so in a process that shares the set */
+		if (n > 0 && (atomic_load_explicit(&set->tagged, memory_order_acquire) || has_ours(events, n))) {
 			struct wait w = { .set = set, .events = events, .max = max };
 
 			if (xshim_eset_lock(&set->lock)) {
@@ -406,6 +419,9 @@ static int do_wait(int epfd, struct epoll_event *events, int max, int64_t timeou
 				if (w.heard)
 					xshim_client_mail();
 			}
+			gone = timeout_ns > 0 ? xshim_clock_ns() - began : 0;
+			if (timeout_ns > 0)
+				timeout_ns = gone < (uint64_t)timeout_ns ? timeout_ns - (int64_t)gone : 0;
 			n = w.n ? w.n : wait_tagged(set, epfd, events, max, timeout_ns, mask);
 		}
 	} else {

@@ -15,8 +15,9 @@
  *
  * Locks: one for the structure (which entry is in which set), taken by epoll_ctl, attach, detach and close;
  * then the set's own, for its ready list and its entries' fields; then the slot's. Never held while waiting.
- * Fork: the child's copies name the same kernel sets; a connection shared with a child is not attached. A child that closes its
- * copy of a connection leaves the set's entries alone, as the kernel does while the parent has the socket.
+ * Fork: the child's copies name the same kernel sets; a connection shared with a child is not attached. Who closes its copy of a
+ * connection while another process has one leaves the kernel's entries alone, as the kernel does. What they then say to a
+ * process that does not know them any more is dropped.
  */
 #ifndef XSHIM_EPOLL_H
 #define XSHIM_EPOLL_H
@@ -72,8 +73,8 @@ struct xshim_eset {
 /* channel.c: a channel was put in place (nobody is inside c) / is about to be taken away. */
 void xshim_epoll_attached(struct xshim_conn *c);
 void xshim_epoll_detached(struct xshim_conn *c);
-/* conn.c: the last descriptor of c goes. */
-void xshim_epoll_forget(struct xshim_conn *c);
+/* conn.c: the last descriptor of c, fd, is about to be closed. */
+void xshim_epoll_forget(struct xshim_conn *c, int fd);
 /*
  * stream.c: a send could not take all: who waits for room by edges must be armed. Or a boundary was crossed:
  * the wish was a place on the old path, and a receive that ended at it looks as if all had been read.

@@ -162,8 +162,8 @@ static void put_bell_in(struct xshim_reg *r, struct xshim_chan *ch)
 	if (r->events & EPOLLEXCLUSIVE) {	/* cannot be modified */
 		libc.epoll_ctl(set->epfd, EPOLL_CTL_DEL, r->fd, NULL);
 		libc.epoll_ctl(set->epfd, EPOLL_CTL_ADD, r->fd, &ev);
-	} else {
-		libc.epoll_ctl(set->epfd, EPOLL_CTL_MOD, r->fd, &ev);
+	} else if (libc.epoll_ctl(set->epfd, EPOLL_CTL_MOD, r->fd, &ev) < 0 && errno == ENOENT) {
+		libc.epoll_ctl(set->epfd, EPOLL_CTL_ADD, r->fd, &ev);
 	}
 	if (!r->tagged) {
 		r->tagged = true;
@@ -229,6 +229,15 @@ void xshim_epoll_attached(struct xshim_conn *c)
 	xshim_eset_unlock(&structure);
 }
 
+/*
+ * May the kernel's entries of r go with this process's copy of the connection? Not while another process has one. But what the program
+ * has taken out itself is nobody's; only a child cannot know what its parent has done with it since.
+ */
+static bool is_ours_to_drop(struct xshim_reg *r)
+{
+	return (r->parked && !r->inherited) || !r->conn->slot || xshim_slot_is_sole(r->conn->slot, getpid());
+}
+
 /* Structure lock held. */
 static void drop_reg(struct xshim_reg *r, bool in_kernel)
 {
@@ -285,12 +294,22 @@ void xshim_epoll_detached(struct xshim_conn *c)
 	xshim_eset_unlock(&structure);
 }
 
-void xshim_epoll_forget(struct xshim_conn *c)
+void xshim_epoll_forget(struct xshim_conn *c, int fd)
 {
 	if (!c->regs || !xshim_eset_lock(&structure))
 		return;
-	while (c->regs)
-		drop_reg(c->regs, true);
+	while (c->regs) {
+		struct xshim_reg *r = c->regs;
+		bool ours = is_ours_to_drop(r);
+
+		/*
+		 * The close that follows takes the socket out of the set, unless somebody else has it open: xshimd, which
+		 * looks at what it was sent, or a child from before the program took it out.
+		 */
+		if (ours && r->fd == fd && (r->parked || c->lent))
+			libc.epoll_ctl(r->set->epfd, EPOLL_CTL_DEL, fd, NULL);
+		drop_reg(r, ours);
+	}
 	xshim_eset_unlock(&structure);
 }
 
@@ -409,6 +428,10 @@ static int modify(struct xshim_reg *r, const struct epoll_event *want)
 		if ((want->events & EPOLLONESHOT) && !r->tagged) {
 			r->tagged = true;
 			atomic_fetch_add_explicit(&set->tagged, 1, memory_order_release);
+		} else if (!(want->events & EPOLLONESHOT) && r->tagged) {
+			/* without a channel only ONESHOT is ours to report */
+			r->tagged = false;
+			atomic_fetch_sub_explicit(&set->tagged, 1, memory_order_release);
 		}
 		if (r->tagged)
 			ev.data.u64 = datum(r, 0);
@@ -436,6 +459,8 @@ static void park(struct xshim_reg *r)
 
 static int unpark(struct xshim_reg *r, const struct epoll_event *want)
 {
+	struct xshim_chan *ch = xshim_conn_chan(r->conn);
+
 	xshim_eset_lock(&r->set->lock);
 	r->parked = false;
 	r->events = want->events;
@@ -443,6 +468,10 @@ static int unpark(struct xshim_reg *r, const struct epoll_event *want)
 	r->disabled = false;
 	r->quiet = false;
 	r->tcp_dirty = true;
+	if (r->inherited && ch) {	/* the parent may have taken them out for good */
+		r->inherited = false;
+		put_bell_in(r, ch);
+	}
 	xshim_eset_list(r->set, r);
 	xshim_eset_kick(r->set, false);
 	xshim_eset_unlock(&r->set->lock);

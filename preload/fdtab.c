@@ -194,7 +194,7 @@ void xshim_fd_set(int fd, struct xshim_obj *o)
 	/* Each descriptor holds one reference. */
 	if (atomic_fetch_sub_explicit(&old->fds, 1, memory_order_acq_rel) == 1 &&
 	    old->kind == XSHIM_OBJ_CONN)
-		xshim_conn_closed(old);
+		xshim_conn_closed(old, fd);
 	xshim_obj_put(old);
 }
 

@@ -94,8 +94,8 @@ uint32_t xshim_obj_count(enum xshim_obj_kind kind);
 
 void xshim_fdtab_fork_child(void);
 
-/* conn.c, epoll.c: the last descriptor of an object went (still referenced) / the last reference went. */
-void xshim_conn_closed(struct xshim_obj *o);
+/* conn.c, epoll.c: the last descriptor of an object, fd, is about to go (still referenced) / the last reference went. */
+void xshim_conn_closed(struct xshim_obj *o, int fd);
 void xshim_conn_release(struct xshim_obj *o);
 void xshim_epoll_release(struct xshim_obj *o);
 void xshim_chan_release(struct xshim_obj *o);

@@ -65,10 +65,12 @@ behave_main() {
 	scenes=$*
 	[ -n "$scenes" ] || scenes=$("$BEHAVE" list "$group") || fail "no scenes"
 	ns_up
-	[ -n "$PLAIN" ] || daemon_start
+	[ -n "$PLAIN" ] || { daemon_start; export XSHIM_TEST_DAEMON=${JOB_PID[daemon]}; }
 	export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1
 	for scene in $scenes; do
 		play env "$scene" plain
+		# a scene that cannot be played proves nothing, however alike it fails
+		! grep -h '^stderr: behave: ' "$WORK"/plain.* >&2 || fail "$scene does not work over plain TCP"
 		if [ -n "$PLAIN" ]; then
 			play env "$scene" ring
 		else

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -165,11 +167,42 @@ static void close_range_cloexec(struct scene *s)
 	barrier(s);
 }
 
+/* xshimd, which is stopped, still has what it was sent: the set must not say anything of it all the same. */
+static void closed_when_offered(struct scene *s)
+{
+	const char *pid = getenv("XSHIM_TEST_DAEMON");
+	pid_t daemon = pid ? atoi(pid) : 0;
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLOUT, .data.u64 = 0 }, got;
+	int ep = epoll_create1(EPOLL_CLOEXEC), i, fd, told = 0;
+
+	for (i = 0; i < 50; i++) {
+		fd = young_connection(s);
+		if (epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev) < 0)
+			die("epoll_ctl");
+		if (s->is_server) {
+			recv_exactly(fd, 1);
+			close(fd);
+		} else {
+			if (daemon && kill(daemon, SIGSTOP) < 0)
+				die("stopping xshimd");
+			send_exactly(fd, 1);
+			close(fd);
+			told += epoll_wait(ep, &got, 1, 0);
+			if (daemon)
+				kill(daemon, SIGCONT);
+		}
+		barrier(s);
+	}
+	say("told of %d connections that are closed", told);
+	close(ep);
+}
+
 const struct scene_case scenes_fd[] = {
 	{ "fd_numbers", fd_numbers },
 	{ "duplicates", duplicates },
 	{ "dup_over", dup_over },
 	{ "close_all", close_all },
 	{ "close_range_cloexec", close_range_cloexec },
+	{ "closed_when_offered", closed_when_offered },
 	{ NULL, NULL },
 };

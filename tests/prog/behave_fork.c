@@ -209,7 +209,7 @@ static void wait_in(int ep, const char *when)
 }
 
 /* What a child closes stays in the sets of its parent. */
-__attribute__((unused)) static void epoll_child_closes(struct scene *s)
+static void epoll_child_closes(struct scene *s)
 {
 	struct epoll_event ev = { .events = EPOLLIN };
 	int ep;
@@ -248,6 +248,7 @@ __attribute__((unused)) static void epoll_child_closes(struct scene *s)
 const struct scene_case scenes_fork[] = {
 	{ "child_serves", child_serves },
 	{ "child_exits", child_exits },
+	{ "epoll_child_closes", epoll_child_closes },
 	{ "child_is_killed", child_is_killed },
 	{ "client_forks", client_forks },
 	{ "reader_and_writer", reader_and_writer },
