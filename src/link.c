@@ -38,7 +38,7 @@ bool xshim_tx_may_switch(const struct xshim_link *l, const struct xshim_region_h
 {
 	if (l->error)
 		return false;
-	switch (l->tx.state) {
+	switch (atomic_load_explicit(&l->tx.state, memory_order_relaxed)) {
 	case XSHIM_TX_TCP:
 		/* up: also while the peer waits to leave, it needs us on the ring for that */
 		return !l->withdrawn &&
@@ -184,7 +184,7 @@ int xshim_rx_next(struct xshim_link *l, struct xshim_region_hdr *own, const stru
 	*limit = 0;
 	if (l->error)
 		return -EPROTO;
-	switch (l->rx.state) {
+	switch (atomic_load_explicit(&l->rx.state, memory_order_relaxed)) {
 	case XSHIM_RX_TCP:
 		*step = XSHIM_RX_STEP_TCP;
 		rc = boundary(l, peer, &at);
@@ -344,6 +344,11 @@ void xshim_link_fin(struct xshim_link *l, struct xshim_region_hdr *own)
 {
 	l->fin = 1;
 	atomic_store_explicit(&own->fin, 1, memory_order_seq_cst);
+}
+
+void xshim_link_deaf(struct xshim_region_hdr *own, uint32_t how)
+{
+	atomic_store_explicit(&own->deaf, how, memory_order_seq_cst);
 }
 
 void xshim_link_leave_undo(struct xshim_link *l)

@@ -70,7 +70,7 @@ struct conn {
 	/* sending: only the writing thread uses these */
 	struct rng tx_rng;
 	uint64_t tx_key;
-	uint64_t tx;		/* offset of the next byte to send */
+	_Atomic uint64_t tx;	/* offset of the next byte to send; a message of the other thread may tell it, as rx */
 	size_t message;		/* length of the present message */
 	size_t message_done;
 	uint8_t *tx_buf;
@@ -79,7 +79,7 @@ struct conn {
 	/* receiving: only the reading thread uses these */
 	struct rng rx_rng;
 	uint64_t rx_key;
-	uint64_t rx;
+	_Atomic uint64_t rx;
 	size_t rx_cap;
 	uint8_t *rx_buf;
 	bool rx_eof;
