@@ -113,7 +113,7 @@ static bool settle_role(struct xshimd *d)
 #ifndef HAVE_XEN_DAEMON
 	if (d->role != XSHIMD_ROLE_LOCAL) {
 		xshim_log(&d->journal.log, is_auto ? XSHIM_LOG_WARN : XSHIM_LOG_ERROR, "role=%s: this xshimd was built "
-			  "without Xen's libraries (libxenstore, libxenvchan)%s", xshimd_role_name(d->role),
+			  "without Xen's library (libxenstore)%s", xshimd_role_name(d->role),
 			  is_auto ? "; role local is taken" : "; role local is the only one it has");
 		d->role = XSHIMD_ROLE_LOCAL;
 		return is_auto;

@@ -14,6 +14,7 @@
 #include "xen.h"
 #include "xen_channels.h"
 #include "xen_guest.h"
+#include "xen_keeper.h"
 #include "xshimd.h"
 
 enum { FD_TCP, FD_BELL };
@@ -255,6 +256,16 @@ void xshimd_guest_answer(struct xshimd_peer *link, uint32_t number, const struct
 	w->bell = -1;
 	(void)introduce(w->conn, w->id, w->domid, half, number, true, bell);
 	settle_offer(g, w);
+}
+
+void xshimd_guest_keep_offers(struct xshimd_guest *g)
+{
+	struct xshimd_wait *w, *tmp;
+
+	HASH_ITER(xh, g->offers, w, tmp) {
+		xshimd_keeper_hold(w->bell);
+		w->bell = -1;
+	}
 }
 
 void xshimd_guest_decline_offers(struct xshimd_guest *g, const struct xshimd_guest_peer *at, uint32_t reason)

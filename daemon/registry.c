@@ -7,6 +7,7 @@
 #include <utlist.h>
 
 #include "xen.h"
+#include "xen_bells.h"
 #include "xshimd.h"
 
 static struct xshim_tuple acceptors_view(const struct xshimd_wait *w)
@@ -85,7 +86,9 @@ void xshimd_wait_free(struct xshimd *d, struct xshimd_wait *w)
 	close(w->region);
 of_the_client:
 	DL_DELETE2(w->conn->waits, w, c_prev, c_next);
-	if (w->bell >= 0)
+	if (w->is_xen)
+		xshimd_bell_close(d, w->bell);
+	else if (w->bell >= 0)
 		close(w->bell);
 	if (w->probe >= 0)
 		close(w->probe);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "role.h"
+#include "verify.h"
 #include "xen_channels.h"
 #include "xen_guest.h"
 #include "xen_host.h"
@@ -41,8 +42,11 @@ bool xshimd_xen_is_busy(const struct xshimd *d)
 
 void xshimd_xen_free(struct xshimd *d)
 {
-	if (d->guest)
+	if (d->guest) {
+		xshimd_guest_job_end(&d->guest->job);
+		xshimd_bells_free(&d->guest->bells);
 		xshimd_store_close(&d->guest->job.store);
+	}
 	if (d->host)
 		xshimd_store_close(&d->host->job.store);
 	free(d->guest);
@@ -56,6 +60,22 @@ uint64_t xshimd_xen_sweep(struct xshimd *d, uint64_t now_ms)
 	if (d->guest)
 		return xshimd_guest_sweep(d->guest, now_ms);
 	return d->host ? xshimd_host_sweep(d->host, now_ms) : UINT64_MAX;
+}
+
+void xshimd_xen_resume(struct xshimd_conn *c, const union xshim_msg *m, int bell)
+{
+	struct xshimd_verdict v;
+
+	if (!c->d->guest) {		/* a role without channels over xen; the shim comes from another one */
+		close(bell);
+		return;
+	}
+	if (xshimd_verify_bell(bell, 0, &v) != XSHIMD_OK) {
+		close(bell);
+		xshimd_conn_verdict(c, m, &v);
+		return;
+	}
+	xshimd_channel_resume(c, m->h.id, m->resume.domid, bell);
 }
 
 void xshimd_xen_left(struct xshimd_conn *c, uint32_t id)

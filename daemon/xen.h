@@ -31,7 +31,8 @@ void xshimd_xen_wait_gone(struct xshimd *d, struct xshimd_wait *w);
 bool xshimd_xen_export(struct xshimd *d, const struct xshim_endpoint *ep, uint64_t netns);
 void xshimd_xen_unexport(struct xshimd *d, const struct xshim_endpoint *ep);
 
-/* LEFT, DRAIN_ASK, the end of a client. */
+/* RESUME with its descriptor, which is taken over; LEFT, DRAIN_ASK, the end of a client. */
+void xshimd_xen_resume(struct xshimd_conn *c, const union xshim_msg *m, int bell);
 void xshimd_xen_left(struct xshimd_conn *c, uint32_t id);
 void xshimd_xen_drain(struct xshimd_conn *c, const union xshim_msg *m);
 void xshimd_xen_conn_gone(struct xshimd_conn *c);

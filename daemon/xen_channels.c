@@ -3,11 +3,14 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <utlist.h>
 
 #include "xen_guest.h"
+#include "xen_keeper.h"
 #include "xshimd.h"
 
 static void ring(const struct xshimd_channel *ch)
@@ -21,7 +24,7 @@ static void drop(struct xshimd_channel *ch)
 	struct xshimd *d = ch->d;
 
 	xshimd_watch_close(&ch->watch);
-	close(ch->bell);
+	xshimd_bell_close(d, ch->bell);
 	DL_DELETE(d->channels.list, ch);
 	d->channels.n--;
 	if (d->guest)
@@ -37,6 +40,13 @@ static void on_bell(void *owner, int events)
 	(void)events;
 	drop(ch);
 	xshimd_settle(d);
+}
+
+static uint64_t inode_of(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 ? st.st_ino : 0;
 }
 
 int xshimd_channel_add(struct xshimd *d, struct xshimd_conn *c, uint32_t id, uint32_t domid, uint32_t number, bool ours,
@@ -59,10 +69,34 @@ int xshimd_channel_add(struct xshimd *d, struct xshimd_conn *c, uint32_t id, uin
 	ch->number = number;
 	ch->ours = ours;
 	ch->bell = bell;
+	ch->inode = inode_of(bell);
 	DL_APPEND(d->channels.list, ch);
 	d->channels.n++;
 	d->channels.total++;
 	return 0;
+}
+
+void xshimd_channel_resume(struct xshimd_conn *c, uint32_t id, uint32_t domid, int bell)
+{
+	struct xshimd *d = c->d;
+	uint64_t inode = inode_of(bell);
+	struct xshimd_channel *ch;
+	int rc;
+
+	DL_FOREACH(d->channels.list, ch) {
+		if (ch->inode == inode) {	/* by another process that has it, too */
+			close(bell);
+			return;
+		}
+	}
+	rc = xshimd_has_room(d) ? xshimd_channel_add(d, c, id, domid, 0, false, bell) : -EMFILE;
+	if (rc < 0)
+		xshimd_conn_note(c, XSHIM_LOG_WARN, "resume", "RESUME: %s; a channel with guest %u goes on uncounted",
+				 strerror(-rc), domid);
+	if (rc == -EMFILE)
+		close(bell);
+	if (rc == 0 && d->guest)
+		xshimd_guest_resumed(d->guest, domid);
 }
 
 void xshimd_channel_left(struct xshimd *d, const struct xshimd_conn *c, uint32_t id)
@@ -107,9 +141,25 @@ void xshimd_channels_tell(struct xshimd *d, uint32_t type, uint32_t domid, uint3
 		xshimd_conn_send(c, &m, NULL, 0);
 	}
 	/* The message /then/ the bell: who is woken finds it. */
-	DL_FOREACH(d->channels.list, ch)
-		if (ch->domid == domid)
-			ring(ch);
+	DL_FOREACH(d->channels.list, ch) {
+		if (ch->domid != domid)
+			continue;
+		ch->forsaken |= type == XSHIM_MSG_FORSAKE;
+		ring(ch);
+	}
+}
+
+void xshimd_channels_strand(struct xshimd *d)
+{
+	struct xshimd_channel *ch, *tmp;
+
+	DL_FOREACH_SAFE(d->channels.list, ch, tmp) {
+		xshimd_watch_close(&ch->watch);
+		xshimd_keeper_hold(ch->bell);
+		DL_DELETE(d->channels.list, ch);
+		d->channels.n--;
+		free(ch);
+	}
 }
 
 uint32_t xshimd_channels_count(const struct xshimd *d, uint32_t domid)

@@ -4,6 +4,9 @@
  *
  *   asked: LEAVE to the shims --> none left, or xen_drain_timeout --> connections to those guests are closed --> answered
  *
+ * A connection that is half-closed cannot leave (link.h). It is waited for like the others, as it is probably near its end, and then
+ * counted as left over: the drain does not harm it. Who saves the guest all the same resets it.
+ *
  * From the request on nothing new is introduced with those guests, until xen_drain_hold has passed, the one who asked says that it is over,
  * or the guest that it was about has gone.
  */

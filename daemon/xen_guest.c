@@ -7,10 +7,11 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <utlist.h>
 
 #include "xen.h"
 #include "xen_channels.h"
-#include "xen_vchan.h"
+#include "xen_wire.h"
 #include "xshimd.h"
 
 #ifndef SO_NETNS_COOKIE
@@ -69,6 +70,8 @@ static void on_up(struct xshimd_peer *link)
 
 	p->failures = 0;
 	xshim_log(&p->g->d->journal.log, XSHIM_LOG_INFO, "guest %u: connected to its xshimd", p->is.domid);
+	/* Its programs may know nothing of it yet, where they sleep. */
+	xshimd_channels_tell(p->g->d, XSHIM_MSG_NUDGE, p->is.domid, 0);
 	HASH_ITER(hh, p->g->exports, e, tmp)
 		if (e->announced && xshimd_peer_endpoint(link, &e->ep, true) < 0)
 			return;
@@ -108,15 +111,15 @@ static void on_gone(struct xshimd_peer *link, uint32_t number, bool ours)
 	xshimd_channels_ring(p->g->d, p->is.domid, number, ours);
 }
 
-static void drop_vchan(struct xshimd_guest_peer *p)
+static void drop_wire(struct xshimd_guest_peer *p)
 {
 	struct xshimd_guest *g = p->g;
 
 	xshimd_watch_close(&p->watch);
-	if (!p->vchan)
+	if (!p->wire)
 		return;
-	g->closing[g->closing_n++] = p->vchan;
-	p->vchan = NULL;
+	g->closing[g->closing_n++] = p->wire;
+	p->wire = NULL;
 	xshimd_sync_kick(&g->sync);
 }
 
@@ -131,7 +134,7 @@ static void on_down(struct xshimd_peer *link, const char *why)
 	p->retry_ms = uv_now(&d->loop) + xshimd_backoff_ms(p->failures);
 	xshim_log(&d->journal.log, why ? XSHIM_LOG_WARN : XSHIM_LOG_INFO, "guest %u: connection to its xshimd closed%s%s",
 		  p->is.domid, why ? ": " : "", why ? why : "");
-	drop_vchan(p);
+	drop_wire(p);
 	xshimd_guest_decline_offers(p->g, p, XSHIM_R_DAEMON_LOST);
 	xshimd_timer_by(d, p->retry_ms);
 }
@@ -147,7 +150,7 @@ static void on_event(void *owner, int events)
 	struct xshimd *d = p->g->d;
 
 	(void)events;
-	xshimd_vchan_take_event(p->vchan);
+	xshimd_wire_take_event(p->wire);
 	if (xshimd_peer_event(&p->link, uv_now(&d->loop)) && p->link.more)
 		xshimd_timer_by(d, uv_now(&d->loop));
 	xshimd_timer_by(d, p->link.deadline_ms);
@@ -162,21 +165,18 @@ static void take_opened(struct xshimd_guest *g, struct xshimd_guest_open *o)
 	int rc = o->rc;
 
 	if (rc == 0 && p) {
-		p->vchan = o->vchan;
-		rc = xshimd_watch_open(&p->watch, &g->d->loop, xshimd_vchan_fd(p->vchan), UV_READABLE, on_event, p);
+		p->wire = o->wire;
+		rc = xshimd_watch_open(&p->watch, &g->d->loop, xshimd_wire_fd(p->wire), UV_READABLE, on_event, p);
 		if (rc == 0)
-			rc = xshimd_peer_attach(&p->link, &xshimd_vchan_carrier, p->vchan, g->instance, p->is.instance, now);
+			rc = xshimd_peer_attach(&p->link, &xshimd_wire_carrier, p->wire, g->instance, p->is.instance, now);
 		if (rc == 0) {
-			/* A server waits for the other end for as long as it takes: xenstore tells that one. */
-			if (g->job.domid < p->is.domid)
-				p->link.deadline_ms = UINT64_MAX;
 			xshimd_timer_by(g->d, p->link.deadline_ms);
 			(void)xshimd_peer_event(&p->link, now);
 			return;
 		}
-		drop_vchan(p);
+		drop_wire(p);
 	} else if (rc == 0) {
-		g->closing[g->closing_n++] = o->vchan;
+		g->closing[g->closing_n++] = o->wire;
 		xshimd_sync_kick(&g->sync);
 		return;
 	}
@@ -275,12 +275,12 @@ static void forget_peer(struct xshimd_guest_peer *p, enum why_forgotten why)
 	bool gone = why != WE_CLOSE;
 	struct xshimd_guest *g = p->g;
 
-	if (why == MOVED && p->vchan)
-		xshimd_vchan_abandon(p->vchan);
+	if (why == MOVED && p->wire)
+		xshimd_wire_abandon(p->wire);
 	if (gone)
 		xshimd_guest_decline_offers(g, p, XSHIM_R_PEER_MOVED);
 	xshimd_peer_detach(&p->link, NULL);
-	drop_vchan(p);
+	drop_wire(p);
 	map_addrs(g, p, false);
 	if (gone) {
 		xshim_log(&g->d->journal.log, XSHIM_LOG_INFO, "guest %u: gone, with %u connections on rings", p->is.domid,
@@ -345,6 +345,24 @@ static void apply_trust(struct xshimd_guest *g)
 			j->list[i].addrs.n = 0;
 }
 
+/* Channels that were resumed with a domain that went while there was no xshimd here. */
+static void forsake_strangers(struct xshimd_guest *g)
+{
+	struct xshimd_channel *ch, *tmp;
+
+	DL_FOREACH_SAFE(g->d->channels.list, ch, tmp)
+		if (!ch->forsaken && !xshimd_guest_find(g, ch->domid))
+			xshimd_channels_tell(g->d, XSHIM_MSG_FORSAKE, ch->domid, XSHIM_R_PEER_MOVED);
+}
+
+void xshimd_guest_resumed(struct xshimd_guest *g, uint32_t domid)
+{
+	if (g->has_list)
+		forsake_strangers(g);
+	if (xshimd_is_draining(g, domid))
+		xshimd_channels_tell(g->d, XSHIM_MSG_LEAVE, domid, XSHIM_R_DRAIN);
+}
+
 static void take_list(struct xshimd_guest *g)
 {
 	struct xshimd_guest_job *j = &g->job;
@@ -367,6 +385,8 @@ static void take_list(struct xshimd_guest *g)
 		else
 			meet(g, &j->list[i]);
 	}
+	g->has_list = true;
+	forsake_strangers(g);
 	if (g->has_self == j->has_self && (!j->has_self || xshimd_xen_addrs_equal(&g->self.addrs, &j->self.addrs))) {
 		g->self = j->self;
 		return;
@@ -394,10 +414,15 @@ static void on_moved(struct xshimd_guest *g)
 	struct xshimd_guest_peer *p, *tmp;
 
 	xshim_log(&g->d->journal.log, XSHIM_LOG_INFO, "this guest was restored or moved; it is domain %u now", g->job.domid);
+	xshimd_guest_keep_offers(g);
 	HASH_ITER(hh, g->peers, p, tmp)
 		forget_peer(p, MOVED);
+	/* Channels with a domain that is not in the list. */
+	forsake_strangers(g);
+	xshimd_channels_strand(g->d);
+	xshimd_bells_keep(&g->bells);
 	xshimd_drain_over(g, XSHIM_DOMID_ALL);
-	g->has_self = false;
+	g->has_self = g->has_list = false;
 	new_instance(g);
 	xshimd_sync_kick(&g->sync);
 }
@@ -414,7 +439,7 @@ static void on_store(void *owner, int events)
 	for (int i = 0; i < 256 && xshimd_store_fired(g->job.store, path); i++) {
 		if (!strstr(path, "/peer/") || sscanf(path, "/local/domain/%u/", &domid) != 1)
 			continue;
-		/* The server has put up its end. */
+		/* The other one has put up its half. */
 		HASH_ITER(hh, g->peers, p, tmp)
 			if (p->is.domid == domid && p->link.state == XSHIMD_PEER_CLOSED)
 				p->retry_ms = p->tried_ms + RETRY_GAP_MS > now ? p->tried_ms + RETRY_GAP_MS : now;
@@ -436,6 +461,9 @@ static void on_done(void *owner, int rc)
 	} else if (j->moved || (g->has_self && j->has_self && g->self.life != j->self.life)) {
 		on_moved(g);
 	} else {
+		xshimd_bells_answered(&g->bells, uv_now(&d->loop));
+		if (g->bells.n)
+			xshimd_timer_by(d, g->bells.due_ms);
 		/* A list that has gone says nothing of the guests: those we know stay. */
 		if (j->has_list)
 			take_list(g);
@@ -462,7 +490,7 @@ void xshimd_guest_channel_gone(struct xshimd_guest *g, const struct xshimd_chann
 {
 	struct xshimd_guest_peer *p = xshimd_guest_find(g, ch->domid);
 
-	if (p)
+	if (p && ch->number)
 		(void)xshimd_peer_gone(&p->link, ch->number, ch->ours);
 	xshimd_timer_by(g->d, uv_now(&g->d->loop));	/* a drain may wait for it */
 }
@@ -475,12 +503,17 @@ uint64_t xshimd_guest_sweep(struct xshimd_guest *g, uint64_t now_ms)
 
 	HASH_ITER(hh, g->peers, p, tmp) {
 		t = xshimd_peer_sweep(&p->link, now_ms);
-		if (p->link.state == XSHIMD_PEER_CLOSED && !p->vchan && !xshimd_is_draining(g, p->is.domid)) {
+		if (p->link.state == XSHIMD_PEER_CLOSED && !p->wire && !xshimd_is_draining(g, p->is.domid)) {
 			due |= p->retry_ms <= now_ms && p->tried_ms < p->retry_ms;
 			t = p->retry_ms > now_ms ? p->retry_ms : UINT64_MAX;
 		}
 		if (t < next)
 			next = t;
+	}
+	if (g->bells.n && !g->sync.running) {
+		due |= g->bells.due_ms <= now_ms || !xshimd_has_room(g->d);
+		if (!due && g->bells.due_ms < next)
+			next = g->bells.due_ms;
 	}
 	if (due)
 		xshimd_sync_kick(&g->sync);
@@ -536,7 +569,7 @@ void xshimd_guest_close(struct xshimd_guest *g)
 	while (g->peers)
 		forget_peer(g->peers, WE_CLOSE);
 	while (!g->sync.running && g->closing_n)
-		xshimd_vchan_close(g->closing[--g->closing_n]);
+		xshimd_wire_close(g->closing[--g->closing_n]);
 	xshimd_watch_close(&g->store_watch);
 	xshimd_watch_close(&g->link_watch);
 	if (g->link_fd >= 0)

@@ -22,6 +22,7 @@
 
 #include "journal.h"
 #include "watch.h"
+#include "xen_bells.h"
 #include "xen_drain.h"
 #include "xen_peer.h"
 #include "xen_store.h"
@@ -34,14 +35,14 @@
 struct xshimd;
 struct xshimd_channel;
 struct xshimd_guest;
-struct xshimd_vchan;
+struct xshimd_wire;
 struct xshimd_wait;
 
 struct xshimd_guest_peer {
 	struct xshimd_guest *g;
 	struct xshimd_xen_guest is;	/* what the host says */
 	struct xshimd_peer link;
-	struct xshimd_vchan *vchan;	/* while link is attached */
+	struct xshimd_wire *wire;	/* while link is attached */
 	struct xshimd_watch *watch;
 	unsigned int failures;
 	uint64_t tried_ms, retry_ms;	/* when to connect again */
@@ -58,9 +59,14 @@ struct xshimd_guest_export {		/* an endpoint of ours */
 
 struct xshimd_guest_open {		/* a connection that the job is to make */
 	uint32_t domid;
-	struct xshimd_vchan *vchan;
+	struct xshimd_wire *wire;
 	int rc;
 	const char *why;
+};
+
+struct xshimd_guest_half {		/* an offer of ours that has not been claimed */
+	uint32_t domid;
+	struct xshimd_wire *wire;
 };
 
 struct xshimd_guest_job {
@@ -72,15 +78,19 @@ struct xshimd_guest_job {
 	char addr_out[XSHIMD_XEN_VALUE_MAX + 1], answer_out[64];
 	uint32_t watched[XSHIMD_GUEST_PEERS];
 	uint32_t watched_n;
+	struct xshimd_guest_half half[XSHIMD_GUEST_PEERS];
+	uint32_t half_n;
 	struct xshimd_journal journal;
 	/* for the job */
 	bool reopen;			/* the store is of no use any more */
 	uint64_t instance;
 	char addr[XSHIMD_XEN_VALUE_MAX + 1], answer[64];
-	struct xshimd_vchan *close[2 * XSHIMD_GUEST_PEERS];
+	struct xshimd_wire *close[2 * XSHIMD_GUEST_PEERS];
 	uint32_t close_n;
 	struct xshimd_guest_open open[XSHIMD_GUEST_PEERS];
 	uint32_t open_n;
+	uint32_t waits[XSHIMD_GUEST_PEERS];	/* those whom we may offer one */
+	uint32_t waits_n;
 	uint32_t ended[XSHIMD_DRAINS];	/* drains that are ready to be answered once the connections are closed */
 	uint32_t ended_n;
 	/* from the job */
@@ -101,14 +111,15 @@ struct xshimd_guest {
 	uint64_t netns;			/* the daemon's own */
 	uint64_t instance;
 	uint32_t offer_number;
-	bool has_self, told_absent;
+	bool has_self, has_list, told_absent; /* has_list: it has been read since we began, or moved */
 	struct xshimd_xen_guest self;
 	struct xshimd_guest_peer *peers;
 	struct xshimd_guest_export *exports;
 	struct xshimd_wait *offers;	/* ours, by number */
-	struct xshimd_vchan *closing[2 * XSHIMD_GUEST_PEERS];
+	struct xshimd_wire *closing[2 * XSHIMD_GUEST_PEERS];
 	uint32_t closing_n;
 	struct xshimd_drains drains;
+	struct xshimd_bells bells;	/* of channels that have gone */
 };
 
 int xshimd_guest_open(struct xshimd *d);
@@ -118,14 +129,20 @@ struct xshimd_guest_peer *xshimd_guest_find(const struct xshimd_guest *g, uint32
 /* The other guest that has this address; NULL: none. */
 struct xshimd_guest_peer *xshimd_guest_at(const struct xshimd_guest *g, const struct xshim_endpoint *ep);
 void xshimd_guest_channel_gone(struct xshimd_guest *g, const struct xshimd_channel *ch);
+/* A channel with that domain has come to be known that a xshimd before this one introduced. */
+void xshimd_guest_resumed(struct xshimd_guest *g, uint32_t domid);
 uint32_t xshimd_guest_peers_up(const struct xshimd_guest *g);
 
 /* xen_guest_job.c: the three parts of the job. */
 void xshimd_guest_job_prepare(void *guest);
 int xshimd_guest_job_work(void *guest);
+/* No job runs any more: give back what they hold. */
+void xshimd_guest_job_end(struct xshimd_guest_job *j);
 
 /* match_xen.c */
 void xshimd_guest_answer(struct xshimd_peer *p, uint32_t number, const struct xshimd_peer_half *half, uint32_t reason);
+/* Our guest has moved: their bells are not to be closed. */
+void xshimd_guest_keep_offers(struct xshimd_guest *g);
 /* Decline the offers that wait at this peer; NULL: all. */
 void xshimd_guest_decline_offers(struct xshimd_guest *g, const struct xshimd_guest_peer *at, uint32_t reason);
 

@@ -10,7 +10,7 @@
 #include <time.h>
 
 #include "xen_guest.h"
-#include "xen_vchan.h"
+#include "xen_wire.h"
 #include "xshimd.h"
 
 #define GENERATIONS 4	/* times the list may change while it is read */
@@ -41,6 +41,7 @@ void xshimd_guest_job_prepare(void *owner)
 	struct xshimd_xen_addrs own;
 
 	j->journal.log = g->d->journal.log;
+	xshimd_bells_ask(&g->bells);
 	if (j->reopen)
 		xshimd_watch_close(&g->store_watch);
 	j->instance = g->instance;
@@ -50,10 +51,12 @@ void xshimd_guest_job_prepare(void *owner)
 	memcpy(j->close, g->closing, g->closing_n * sizeof(g->closing[0]));
 	j->close_n = g->closing_n;
 	g->closing_n = 0;
-	j->open_n = j->ended_n = 0;
+	j->open_n = j->ended_n = j->waits_n = 0;
 	HASH_ITER(hh, g->peers, p, tmp) {
-		if (p->link.state != XSHIMD_PEER_CLOSED || p->vchan || p->retry_ms > now || !g->has_self ||
-		    xshimd_is_draining(g, p->is.domid))
+		if (p->link.state != XSHIMD_PEER_CLOSED || p->wire || !g->has_self || xshimd_is_draining(g, p->is.domid))
+			continue;
+		j->waits[j->waits_n++] = p->is.domid;
+		if (p->retry_ms > now)
 			continue;
 		p->tried_ms = now;
 		j->open[j->open_n++] = (struct xshimd_guest_open){ .domid = p->is.domid };
@@ -242,6 +245,12 @@ static bool is_listed(const struct xshimd_guest_job *j, uint32_t domid)
 	return false;
 }
 
+/* The half of a connection that is that one's to make (xen_wire.h). */
+static const char *its_leaf(const struct xshimd_guest_job *j, uint32_t domid)
+{
+	return domid < j->domid ? "offer" : "claim";
+}
+
 static void unwatch_old(struct xshimd_guest_job *j)
 {
 	for (uint32_t i = 0; i < j->watched_n;) {
@@ -252,8 +261,7 @@ static void unwatch_old(struct xshimd_guest_job *j)
 			continue;
 		}
 		xshimd_store_unwatch(j->store, "/local/domain/%u/data/xshim/instance", domid);
-		if (domid < j->domid)
-			xshimd_store_unwatch(j->store, "/local/domain/%u/data/xshim/peer/%u/event-channel", domid, j->domid);
+		xshimd_store_unwatch(j->store, "/local/domain/%u/data/xshim/peer/%u/%s", domid, j->domid, its_leaf(j, domid));
 		j->watched[i] = j->watched[--j->watched_n];
 	}
 }
@@ -270,9 +278,9 @@ static int look_at_leaves(struct xshimd_guest_job *j)
 
 		if (!is_watched(j, domid)) {
 			rc = xshimd_store_watch(j->store, "/local/domain/%u/data/xshim/instance", domid);
-			if (rc == 0 && domid < j->domid)
-				rc = xshimd_store_watch(j->store, "/local/domain/%u/data/xshim/peer/%u/event-channel", domid,
-							j->domid);
+			if (rc == 0)
+				rc = xshimd_store_watch(j->store, "/local/domain/%u/data/xshim/peer/%u/%s", domid, j->domid,
+							its_leaf(j, domid));
 			if (rc == -E2BIG)
 				note(j, XSHIM_LOG_WARN, "watches", "watches: no more to be had; guest %u goes unnoticed", domid);
 			else if (rc < 0)
@@ -291,14 +299,72 @@ static int look_at_leaves(struct xshimd_guest_job *j)
 	return 0;
 }
 
+static bool is_waited_for(const struct xshimd_guest_job *j, uint32_t domid)
+{
+	for (uint32_t i = 0; i < j->waits_n; i++)
+		if (j->waits[i] == domid)
+			return true;
+	return false;
+}
+
+/* Offers to guests that have gone, or with which nothing is to be begun now. moved: all. */
+static void drop_halves(struct xshimd_guest_job *j, bool moved)
+{
+	for (uint32_t i = 0; i < j->half_n;) {
+		if (!moved && is_waited_for(j, j->half[i].domid)) {
+			i++;
+			continue;
+		}
+		if (moved)
+			xshimd_wire_abandon(j->half[i].wire);
+		xshimd_wire_close(j->half[i].wire);
+		j->half[i] = j->half[--j->half_n];
+	}
+}
+
+/* The one for that domain, or room for it; NULL: none is left. */
+static struct xshimd_guest_half *half_for(struct xshimd_guest_job *j, uint32_t domid)
+{
+	uint32_t i;
+
+	for (i = 0; i < j->half_n && j->half[i].domid != domid; i++)
+		;
+	if (i == j->half_n) {
+		if (i == XSHIMD_GUEST_PEERS)
+			return NULL;
+		j->half[j->half_n++] = (struct xshimd_guest_half){ .domid = domid };
+	}
+	return &j->half[i];
+}
+
 static void open_links(struct xshimd_guest_job *j)
 {
 	for (uint32_t i = 0; i < j->open_n; i++) {
 		struct xshimd_guest_open *o = &j->open[i];
+		struct xshimd_guest_half *h = half_for(j, o->domid);
 
-		o->rc = is_listed(j, o->domid) ?
-			xshimd_vchan_open(&o->vchan, j->store, j->domid, o->domid, &o->why) : -ENOENT;
+		o->rc = h && is_listed(j, o->domid) ?
+			xshimd_wire_open(&o->wire, &h->wire, j->store, j->domid, o->domid, &o->why) : -ENOENT;
+		if (h && !h->wire)
+			*h = j->half[--j->half_n];
 	}
+}
+
+static void close_links(struct xshimd_guest_job *j)
+{
+	while (j->close_n) {
+		struct xshimd_wire *w = j->close[--j->close_n];
+
+		if (j->moved)
+			xshimd_wire_abandon(w);
+		xshimd_wire_close(w);
+	}
+}
+
+void xshimd_guest_job_end(struct xshimd_guest_job *j)
+{
+	j->waits_n = 0;
+	drop_halves(j, false);
 }
 
 int xshimd_guest_job_work(void *owner)
@@ -308,15 +374,15 @@ int xshimd_guest_job_work(void *owner)
 	int rc;
 
 	j->moved = false;
-	while (j->close_n)
-		xshimd_vchan_close(j->close[--j->close_n]);
 	rc = start_store(j);
 	if (rc == 0)
 		rc = read_domid(j);
-	if (rc > 0) {
-		j->moved = true;
+	/* Where we are /then/ close: after a move that is done otherwise. */
+	j->moved = rc > 0;
+	close_links(j);
+	drop_halves(j, j->moved);
+	if (j->moved)
 		return 0;
-	}
 	if (rc == 0)
 		rc = say(j);
 	if (rc == 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * xen_limits.c - gntalloc gives all programs of a guest together 1,024 pages, 31 connections with rings of 128 KiB. The pages
+ * xen_limits.c - gntalloc gives all programs of a guest together 1,024 pages, 15 connections with rings of 256 KiB. The pages
  * cannot be swapped, so it may not be raised without regard to the memory that is there.
  */
 #include <errno.h>

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * xen_none.c - in place of xen_store.c and xen_vchan.c where Xen's libraries were not there to build with.
+ * xen_none.c - in place of xen_store.c and xen_wire.c where Xen's libraries were not there to build with.
  *
  * Nobody gets a store, so nothing else is ever called.
  */
 #include <errno.h>
 
 #include "xen_store.h"
-#include "xen_vchan.h"
+#include "xen_wire.h"
 
 int xshimd_store_open(struct xshimd_store **out)
 {
@@ -118,11 +118,13 @@ static int no_recv(void *carrier, struct xshimd_peer_msg *m)
 	return -ENOTSUP;
 }
 
-const struct xshimd_carrier xshimd_vchan_carrier = { no_send, no_recv };
+const struct xshimd_carrier xshimd_wire_carrier = { no_send, no_recv };
 
-int xshimd_vchan_open(struct xshimd_vchan **out, struct xshimd_store *s, uint32_t self, uint32_t peer, const char **why)
+int xshimd_wire_open(struct xshimd_wire **out, struct xshimd_wire **half, struct xshimd_store *s, uint32_t self, uint32_t peer,
+		     const char **why)
 {
 	(void)out;
+	(void)half;
 	(void)s;
 	(void)self;
 	(void)peer;
@@ -130,23 +132,23 @@ int xshimd_vchan_open(struct xshimd_vchan **out, struct xshimd_store *s, uint32_
 	return -ENOTSUP;
 }
 
-void xshimd_vchan_close(struct xshimd_vchan *v)
+void xshimd_wire_close(struct xshimd_wire *v)
 {
 	(void)v;
 }
 
-int xshimd_vchan_fd(const struct xshimd_vchan *v)
+int xshimd_wire_fd(const struct xshimd_wire *v)
 {
 	(void)v;
 	return -1;
 }
 
-void xshimd_vchan_take_event(struct xshimd_vchan *v)
+void xshimd_wire_take_event(struct xshimd_wire *v)
 {
 	(void)v;
 }
 
-void xshimd_vchan_abandon(struct xshimd_vchan *v)
+void xshimd_wire_abandon(struct xshimd_wire *v)
 {
 	(void)v;
 }

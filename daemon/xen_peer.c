@@ -363,6 +363,8 @@ bool xshimd_peer_event(struct xshimd_peer *p, uint64_t now_ms)
 	}
 	if (p->state == XSHIMD_PEER_CLOSED)
 		return false;
+	if (rc == -EPROTO)
+		why = "positions that cannot be";
 	if (why || rc < 0) {
 		xshimd_peer_detach(p, why);
 		return false;

@@ -2,7 +2,7 @@
 /*
  * xen_peer.h - the connection to the xshimd of another guest: messages, states, bounds (normative).
  *
- * The carrier is a byte channel in order, both ways, between exactly two domains (xen_vchan.h; a fake in tests); both are on one
+ * The carrier is a byte channel in order, both ways, between exactly two domains (xen_wire.h; a fake in tests); both are on one
  * machine, numbers are in its byte order. Every message has 256 bytes:
  *
  *   0       4         6      8        12         16                    256
@@ -90,7 +90,7 @@ struct xshimd_peer_msg {
 _Static_assert(sizeof(struct xshimd_peer_msg) == XSHIMD_PEER_MSG, "peer ABI");
 
 struct xshimd_carrier {
-	/* A whole message or nothing: 1, 0 (no room, or nothing there, now), -errno (closed). */
+	/* A whole message or nothing: 1, 0 (no room, or nothing there, now), -errno (closed; -EPROTO: it lies). */
 	int (*send)(void *carrier, const struct xshimd_peer_msg *m);
 	int (*recv)(void *carrier, struct xshimd_peer_msg *m);
 };

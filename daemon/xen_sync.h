@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * xen_sync.h - a job that may wait (for xenstored, for libxenvchan), done again whenever something has changed.
+ * xen_sync.h - a job that may wait (for xenstored), done again whenever something has changed.
  *
  * One job at a time: `prepare` in the loop takes down what is to be done, `work` does it in another thread, `done` in the loop takes
  * the outcome over. A kick while it runs makes it run once more. Between prepare and done the loop keeps its hands off

@@ -250,6 +250,42 @@ int xshimd_xen_answer_parse(const char *s, size_t len, uint32_t *number, uint32_
 	return 0;
 }
 
+#define PORT_MAX 131071			/* of the event channels that a domain can have */
+
+int xshimd_xen_half_parse(const char *s, size_t len, bool offer, struct xshimd_xen_half *out, const char **why)
+{
+	struct words w = { s, len };
+	uint64_t gref, port = 0;
+	const char *word;
+	size_t l;
+
+	memset(out, 0, sizeof(*out));
+	if (check_value(s, len, why) < 0)
+		return -EINVAL;
+	if (!next_word(&w, ' ', &word, &l) || xshimd_xen_number(word, l, UINT32_MAX >> 1, &gref, why) < 0 || !gref)
+		return wrong(why, "no grant first");
+	if (offer && (!next_word(&w, ' ', &word, &l) || xshimd_xen_number(word, l, PORT_MAX, &port, why) < 0 || !port))
+		return wrong(why, "no port second");
+	if (!next_word(&w, ' ', &word, &l) || xshimd_xen_hex(word, l, &out->nonce, why) < 0)
+		return wrong(why, "no nonce");
+	if (!offer && (!next_word(&w, ' ', &word, &l) || xshimd_xen_hex(word, l, &out->to, why) < 0))
+		return wrong(why, "no nonce of an offer");
+	if (w.at)
+		return wrong(why, "too many words");
+	out->gref = (uint32_t)gref;
+	out->port = (uint32_t)port;
+	return 0;
+}
+
+void xshimd_xen_half_format(char buf[XSHIMD_XEN_HALF_TEXT], bool offer, const struct xshimd_xen_half *h)
+{
+	if (offer)
+		snprintf(buf, XSHIMD_XEN_HALF_TEXT, "%u %u %016llx", h->gref, h->port, (unsigned long long)h->nonce);
+	else
+		snprintf(buf, XSHIMD_XEN_HALF_TEXT, "%u %016llx %016llx", h->gref, (unsigned long long)h->nonce,
+			 (unsigned long long)h->to);
+}
+
 static const char *address_text(const struct xshim_endpoint *ep, char text[INET6_ADDRSTRLEN])
 {
 	if (xshim_endpoint_is_v4(ep))

@@ -9,7 +9,9 @@
  *                     may read it: its going is the sign that the domain has gone
  *   addr              "10.77.0.11 fd00::11", at most 16 addresses
  *   drain             "done NUMBER LEFT", the answer to a request
- *   peer/P/...        ring-ref and event-channel of the connection to guest P's xshimd, written by libxenvchan for P alone
+ *   peer/P/offer      "GREF PORT NONCE", G below P: our half of a connection to guest P's xshimd (xen_wire.h), for P alone to
+ *                     read; GREF of its first page, PORT an event channel that waits for P, NONCE 16 hexadecimal digits. Or ""
+ *   peer/P/claim      "GREF NONCE NONCE-OF-THE-OFFER", G above P: the other half, for P alone to read
  *
  * The host writes into each guest that takes part, below /local/domain/G/xshim (of dom0, G may read), all in one transaction:
  *
@@ -48,6 +50,13 @@ struct xshimd_xen_guest {
 	struct xshimd_xen_addrs addrs;
 };
 
+struct xshimd_xen_half {		/* offer or claim of a connection between two daemons */
+	uint32_t gref;
+	uint32_t port;			/* offer; else 0 */
+	uint64_t nonce;
+	uint64_t to;			/* claim: nonce of the offer */
+};
+
 struct xshimd_xen_drain {
 	bool asked;
 	uint32_t number;
@@ -68,6 +77,10 @@ int xshimd_xen_guest_parse(const char *s, size_t len, bool self, struct xshimd_x
 int xshimd_xen_drain_parse(const char *s, size_t len, struct xshimd_xen_drain *out, const char **why);
 int xshimd_xen_answer_parse(const char *s, size_t len, uint32_t *number, uint32_t *left, const char **why);
 
+int xshimd_xen_half_parse(const char *s, size_t len, bool offer, struct xshimd_xen_half *out, const char **why);
+
+#define XSHIMD_XEN_HALF_TEXT 64
+void xshimd_xen_half_format(char buf[XSHIMD_XEN_HALF_TEXT], bool offer, const struct xshimd_xen_half *h);
 /* Terminated; the length, or -ENOSPC. */
 int xshimd_xen_addrs_format(char *buf, size_t size, char separator, const struct xshimd_xen_addrs *a);
 int xshimd_xen_guest_format(char *buf, size_t size, bool self, const struct xshimd_xen_guest *g);

@@ -4,6 +4,7 @@
 #include "client.h"
 #include "depart.h"
 #include "epoll.h"
+#include "fault.h"
 #include "kick.h"
 #include "options.h"
 #include "privfd.h"
@@ -13,11 +14,27 @@
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/time.h>
 
 static unsigned int ring_order(const struct xshim_chan *ch)
 {
 	return (unsigned int)__builtin_ctzll(ch->be->kind == XSHIM_BACKEND_XEN ? xshim_opt.xen_ring_size :
 										 xshim_opt.ring_size);
+}
+
+/* Below this, two guests that wake each other for so little are no faster than TCP. */
+#define XEN_ORDER_LEAST 16
+
+/* Pages to share are scarce: better a smaller ring than none, down to XEN_ORDER_LEAST or to what was asked for. */
+static int make_half(struct xshim_chan *ch, const struct xshim_party *guest, uint64_t nonce)
+{
+	unsigned int order = ring_order(ch);
+	int rc;
+
+	do
+		rc = ch->be->create(&ch->local, guest, order, nonce);
+	while (guest && (rc == -ENOSPC || rc == -ENOMEM) && order-- > XEN_ORDER_LEAST);
+	return rc;
 }
 
 enum xshim_reason xshim_chan_why(const struct xshim_chan *ch, int rc)
@@ -57,6 +74,7 @@ struct xshim_chan *xshim_chan_new(const struct xshim_party *guest, enum xshim_re
 	*why = XSHIM_R_MEMORY;
 	if (!ch)
 		return NULL;
+	xshim_fault_ready();
 	ch->remote.bell = -1;
 	for (int i = 0; i < XSHIM_LOCAL_FDS; i++)
 		ch->local.fds[i] = -1;
@@ -69,7 +87,7 @@ struct xshim_chan *xshim_chan_new(const struct xshim_party *guest, enum xshim_re
 		xshim_chan_drop(ch);
 		return NULL;
 	}
-	rc = ch->be->create(&ch->local, guest, ring_order(ch), nonce);
+	rc = make_half(ch, guest, nonce);
 	if (rc < 0) {
 		*why = xshim_chan_why(ch, rc);
 		if (guest)
@@ -154,9 +172,17 @@ void xshim_chan_reap(struct xshim_conn *c, uint32_t own)
 	enter_again(c);
 }
 
+static bool has_limit(int fd, int option)
+{
+	struct timeval tv = { 0 };
+	socklen_t len = sizeof(tv);
+
+	return libc.getsockopt(fd, SOL_SOCKET, option, &tv, &len) < 0 || tv.tv_sec || tv.tv_usec;
+}
+
 /*
- * Where the program stands in the stream that it reads, as long as the kernel can tell. 0 or -errno. Nobody is
- * inside; a close on the way is seen because the table is cleared first.
+ * Where the program stands in the stream that it reads, as long as the kernel can tell, and whether its calls have a time
+ * limit. 0 or -errno. Nobody is inside; a close on the way is seen because the table is cleared first.
  */
 static int learn_pos(struct xshim_conn *c, uint64_t *pos)
 {
@@ -165,6 +191,8 @@ static int learn_pos(struct xshim_conn *c, uint64_t *pos)
 	if (fd < 0)
 		return -EBADF;
 	rc = xshim_tcp_consumed(fd, pos);
+	if (has_limit(fd, SO_RCVTIMEO) || has_limit(fd, SO_SNDTIMEO))
+		xshim_conn_set_flag(c, XSHIM_SLOT_TIMEO, true);
 	if (xshim_fd_peek(fd) != &c->obj)
 		return -EAGAIN;
 	*pos += (uint64_t)c->slot->base_rx;
@@ -191,6 +219,8 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 		goto out;
 	}
 	free_dead(c);
+	ch->slot = s;
+	ch->waits = xshim_slot_waits(s, getpid());
 	rc = learn_pos(c, &pos);
 	if (rc == -EAGAIN)
 		goto out;
@@ -207,6 +237,8 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 	xshim_rx_set_pos(&s->link, pos);
 	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
 		xshim_link_fin(&s->link, ch->local.region);	/* only the other direction will switch */
+	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) && xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD))
+		xshim_link_deaf(ch->local.region, XSHIM_REGION_SHUT);
 	atomic_store_explicit(&s->transport, XSHIM_TRANSPORT_SWITCHING, memory_order_relaxed);
 	xshim_conn_reason(c, XSHIM_R_SWITCHING);
 	xshim_count(&s->n.attaches, 1);

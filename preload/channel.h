@@ -53,6 +53,9 @@ void xshim_chan_peer_gone_locked(struct xshim_conn *c, struct xshim_chan *ch, in
 /* The errno that the program is to get once, as the socket's own pending error; 0: none. take: it gets it now. */
 int xshim_chan_owed(struct xshim_conn *c, bool take);
 
+/* The program has had the socket's pending error: if it ended the connection, none is owed for that. */
+void xshim_chan_told_error(struct xshim_conn *c, int fd);
+
 /*
  * Return to TCP and wait until it is done, at most wait_ms. 0; -EAGAIN when it could not be had in time.
  */
@@ -73,5 +76,7 @@ int xshim_tcp_written(int fd, uint64_t *n);
 int xshim_tcp_consumed(int fd, uint64_t *n);
 /* FIN or RST has come. */
 bool xshim_tcp_peer_closed(int fd);
+/* Reset, or closed both ways: the kernel carries nothing any more. */
+bool xshim_tcp_is_over(int fd);
 
 #endif

@@ -2,8 +2,8 @@
 /* client.c - the control connection to xshimd (client.h). */
 #include "client.h"
 #include "channel.h"
+#include "client_xen.h"
 #include "depart.h"
-#include "fault.h"
 #include "options.h"
 #include "privfd.h"
 
@@ -18,7 +18,8 @@
 #define RETRY_NS 1000000000ull		/* between attempts to reach xshimd */
 #define FRESH_NS 100000000ull
 #define PING_NS 20000000ull
-#define LOOK_NS 1000000000ull		/* look for the end of xshimd at least so often */
+#define LOOK_NS 100000000ull		/* look for the end of xshimd at most so often, and for a new one as often */
+#define LOST_NS 10000000000ull		/* for so long after the end of one; a xshimd that is restarted is back by then */
 #define MAIL_TRIES 100			/* for the lock, after a bell; it is held for short steps */
 
 static _Atomic uint32_t lock_word;
@@ -28,12 +29,11 @@ static int sock = -1;
 static bool greeted;
 static enum xshim_reason why = XSHIM_R_NO_DAEMON;
 static const struct xshim_map *map;
-static uint64_t retry_at, heard_at, pinged_at, looked_at;
-static _Atomic uint32_t session = 1;	/* counts the conversations; written under the lock */
+static uint64_t retry_at, heard_at, pinged_at, looked_at, lost_at, hello_at;
+static bool was_greeted;		/* by a xshimd, once: it may be restarted */
+static bool resume_due;			/* xshimd does not know all of our channels yet */
 
-/* Not guarded: for those who could not have the lock. 0: free. */
-static _Atomic uint32_t leavers[64];
-static _Atomic uint32_t overflow;	/* there was no room: end the conversation, that says it of all */
+static _Atomic uint64_t look_at = UINT64_MAX; /* when who wakes up is to look for xshimd; 0: now, as its WELCOME is due */
 static _Atomic uint32_t asked;		/* there is work; who gives the lock back looks again */
 
 static const _Atomic uint64_t no_gen;
@@ -89,49 +89,22 @@ void xshim_client_mail(void)
 	}
 }
 
-/* With the lock. What could not be sent stays for the next time. */
-static void send_left(void)
+void xshim_client_say_left(void)
 {
-	union xshim_msg m;
-
-	for (size_t i = 0; i < sizeof(leavers) / sizeof(leavers[0]); i++) {
-		uint32_t id = atomic_load_explicit(&leavers[i], memory_order_acquire);
-
-		if (!id)
-			continue;
-		xshim_msg_init(&m, XSHIM_MSG_LEFT, id);
-		if (sock >= 0 && xshim_msg_send(sock, &m, NULL, 0) == -EAGAIN)
-			return;
-		atomic_store_explicit(&leavers[i], 0, memory_order_relaxed);
-	}
-}
-
-void xshim_client_left(uint32_t id, uint32_t of)
-{
-	uint32_t none;
-	size_t i;
-
-	if (!id || of != atomic_load_explicit(&session, memory_order_relaxed))
-		return;
-	for (i = 0; i < sizeof(leavers) / sizeof(leavers[0]); i++) {
-		none = 0;
-		if (atomic_compare_exchange_strong_explicit(&leavers[i], &none, id, memory_order_release,
-							    memory_order_relaxed))
-			break;
-	}
-	if (i == sizeof(leavers) / sizeof(leavers[0]))
-		atomic_store_explicit(&overflow, 1, memory_order_relaxed);
 	/* Who does not get the lock leaves it to the holder. Only this is done here: the caller may hold other locks. */
 	atomic_store_explicit(&asked, 1, memory_order_seq_cst);
 	if (xshim_client_try()) {
-		send_left();
+		xshim_session_send_left(sock);
 		atomic_store_explicit(&lock_word, 0, memory_order_seq_cst);
 	}
 }
 
 bool xshim_client_has_mail(void)
 {
-	return atomic_load_explicit(xshim_mail_word(), memory_order_relaxed) != xshim_mail_seen;
+	return atomic_load_explicit(xshim_mail_word(), memory_order_relaxed) != xshim_mail_seen ||
+	       (xshim_now_ns() >= atomic_load_explicit(&look_at, memory_order_relaxed) &&
+		/* whose filter may forbid it */
+		atomic_load_explicit(&xshim_tcp_only, memory_order_relaxed) != XSHIM_R_SECCOMP);
 }
 
 bool xshim_client_is_greeted(void)
@@ -186,22 +159,17 @@ static void forget_map(void)
 	map = NULL;
 }
 
-/* A xshimd that does not hear LEFT of a channel sees the end of its bell. */
-static void new_session(void)
-{
-	atomic_fetch_add_explicit(&session, 1, memory_order_relaxed);
-	for (size_t i = 0; i < sizeof(leavers) / sizeof(leavers[0]); i++)
-		atomic_store_explicit(&leavers[i], 0, memory_order_relaxed);
-}
-
 static void hang_up(enum xshim_reason reason)
 {
 	xshim_privfd_close(sock);
 	sock = -1;
 	greeted = false;
 	why = reason;
-	retry_at = xshim_now_ns() + RETRY_NS;
-	new_session();
+	retry_at = xshim_now_ns() + (reason == XSHIM_R_DAEMON_LOST ? 0 : RETRY_NS);
+	if (reason == XSHIM_R_DAEMON_LOST)
+		lost_at = xshim_now_ns();
+	resume_due = false;
+	xshim_session_new();
 	forget_map();
 	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_CONN); i++) {
 		struct xshim_obj *o = xshim_obj_at(XSHIM_OBJ_CONN, i);
@@ -236,9 +204,10 @@ static void reach(uint64_t now)
 	struct sockaddr_un un = { .sun_family = AF_UNIX };
 	int fd;
 
-	if (now < retry_at || !xshim_arena_ready() || strlen(xshim_opt.socket) >= sizeof(un.sun_path))
+	if (now < retry_at || atomic_load_explicit(&xshim_tcp_only, memory_order_relaxed) == XSHIM_R_SECCOMP ||
+	    !xshim_arena_ready() || strlen(xshim_opt.socket) >= sizeof(un.sun_path))
 		return;
-	retry_at = now + RETRY_NS;
+	retry_at = now + (lost_at && now - lost_at < LOST_NS ? LOOK_NS : RETRY_NS);
 	strcpy(un.sun_path, xshim_opt.socket);
 	fd = libc.socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
@@ -254,6 +223,8 @@ static void reach(uint64_t now)
 		why = XSHIM_R_FD_LIMIT;
 		return;
 	}
+	resume_due = true;
+	hello_at = now;
 	say_hello();
 }
 
@@ -267,6 +238,8 @@ static void take_welcome(const union xshim_msg *m, int map_fd)
 	}
 	map = fresh;
 	greeted = true;
+	was_greeted = true;
+	lost_at = 0;
 	xshim_mail_seen = atomic_load_explicit(&map->mail[m->welcome.mail].seq, memory_order_acquire);
 	xshim_mail = &map->mail[m->welcome.mail].seq;
 	xshim_conn_gen[XSHIM_ROLE_CONNECT] = &map->generation;
@@ -327,7 +300,7 @@ static void take_matched_xen(const union xshim_msg *m)
 {
 	struct xshim_conn *c = conn_of_id(m->h.id);
 	struct xshim_chan *ch = introduced(c, XSHIM_BACKEND_XEN);
-	uint32_t of = atomic_load_explicit(&session, memory_order_relaxed);
+	uint32_t of = xshim_session();
 	struct xshim_ticket ticket = {
 		.nonce = m->matched.nonce, .order = m->matched.order, .domid = m->matched.domid,
 		.gref = m->matched.gref, .port = m->matched.port,
@@ -341,7 +314,6 @@ static void take_matched_xen(const union xshim_msg *m)
 	/* From here on xshimd waits for LEFT, whatever comes of it. */
 	ch->id = c->id;
 	atomic_store_explicit(&ch->session, of, memory_order_relaxed);
-	xshim_fault_ready();
 	rc = ch->be->attach(&ch->remote, &ch->local, &ticket, NULL);
 	if (rc < 0) {
 		xlog(WARN, "connection %u: the ring of domain %u cannot be mapped: errno %d; it stays on TCP", c->id,
@@ -416,6 +388,7 @@ static void take(const union xshim_msg *m, int *fds, unsigned int nfds)
 		break;
 	case XSHIM_MSG_LEAVE:
 	case XSHIM_MSG_FORSAKE:
+	case XSHIM_MSG_NUDGE:
 		xshim_depart_told(m);
 		break;
 	case XSHIM_MSG_DECLINED:
@@ -461,29 +434,49 @@ static void take_all(void)
 	}
 }
 
+static void look_later(uint64_t now)
+{
+	uint64_t next = now + LOOK_NS;
+
+	if (sock >= 0 && !greeted && now - hello_at < RETRY_NS)
+		next = 0;
+	else if (sock < 0 && !was_greeted)
+		next = UINT64_MAX;	/* new connections try it */
+	else if (sock < 0 && retry_at > next)
+		next = retry_at;
+	atomic_store_explicit(&look_at, next, memory_order_relaxed);
+}
+
 void xshim_client_service(void)
 {
 	uint64_t now = xshim_now_ns();
 	uint32_t seen;
+	int rc;
 
 	if (atomic_load_explicit(&asked, memory_order_relaxed)) {
 		atomic_store_explicit(&asked, 0, memory_order_seq_cst);
-		send_left();
+		xshim_session_send_left(sock);
 	}
 	if (sock >= 0 && (!greeted || xshim_client_has_mail() || now - looked_at > LOOK_NS ||
 			  now - pinged_at < FRESH_NS)) {
 		looked_at = now;
 		seen = atomic_load_explicit(xshim_mail_word(), memory_order_acquire);
-		if (atomic_exchange_explicit(&overflow, 0, memory_order_relaxed)) {
+		if (xshim_session_overflowed())
 			hang_up(XSHIM_R_DAEMON_LOST);
-			return;
-		}
 		take_all();
 		if (greeted && xshim_mail != &no_mail && seen)
 			xshim_mail_seen = seen;
 	}
 	if (sock < 0)
 		reach(now);
+	/* Right behind HELLO: who has only woken for it may sleep when WELCOME comes. */
+	if (sock >= 0 && resume_due) {
+		rc = xshim_session_resume(sock);
+		resume_due = rc == -EAGAIN;
+		if (rc == -EPIPE)
+			hang_up(XSHIM_R_DAEMON_LOST);
+	}
+	look_later(now);
 }
 
 bool xshim_client_is_fresh(void)
@@ -564,9 +557,11 @@ void xshim_client_fork_child(void)
 	sock = -1;
 	greeted = false;
 	why = XSHIM_R_NO_DAEMON;
-	retry_at = 0;
+	retry_at = lost_at = 0;
+	resume_due = false;
+	atomic_store_explicit(&look_at, was_greeted ? 0 : UINT64_MAX, memory_order_relaxed);
 	heard_at = pinged_at = looked_at = 0;
-	new_session();
+	xshim_session_new();
 	atomic_store_explicit(&asked, 0, memory_order_relaxed);
 	forget_map();
 	xshim_client_drop();

@@ -47,7 +47,7 @@ void xshim_client_fork_child(void);
 
 /* ---- without the lock ---- */
 
-/* Somebody queued something for us: worth a service. */
+/* Somebody queued something for us, or it is time to see whether xshimd is there: worth a service. */
 bool xshim_client_has_mail(void);
 /*
  * After a sleep that the bell has ended: xshimd rings it when there is mail. Takes in what has come, or sees to it that the
@@ -56,5 +56,6 @@ bool xshim_client_has_mail(void);
 void xshim_client_mail(void);
 /* Tell xshimd LEFT, now or soon; session: of the MATCHED (ch->session). Any locks may be held. */
 void xshim_client_left(uint32_t id, uint32_t session);
+void xshim_client_say_left(void);	/* for client_xen.c */
 
 #endif

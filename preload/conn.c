@@ -67,8 +67,12 @@ void xshim_conn_reason(struct xshim_conn *c, enum xshim_reason why)
 
 void xshim_conn_never(struct xshim_conn *c, enum xshim_reason why)
 {
-	if (xshim_conn_chan(c) || !c->slot)
+	if (!c->slot)
 		return;
+	if (xshim_conn_chan(c)) {	/* its return takes longer */
+		xshim_conn_set_flag(c, XSHIM_SLOT_STAY, true);
+		return;
+	}
 	xshim_conn_set_flag(c, XSHIM_SLOT_CROWDED, true);	/* also for those who share the slot */
 	c->next_ops = NEVER_OPS;
 	c->next_bytes = UINT64_MAX;
@@ -371,7 +375,7 @@ bool xshim_conn_consider(struct xshim_conn *c, int fd)
 		c->next_bytes = UINT64_MAX;
 		return false;
 	}
-	if (xshim_conn_flag(c, XSHIM_SLOT_CROWDED)) {
+	if (xshim_conn_flag(c, XSHIM_SLOT_CROWDED | XSHIM_SLOT_STAY)) {
 		c->next_ops = NEVER_OPS;
 		c->next_bytes = UINT64_MAX;
 		return false;
@@ -481,6 +485,23 @@ void xshim_conn_fork_lost(void)
 	}
 }
 
+/* The parent's sleepers are not here, its epoll entries are. */
+static void count_waits(struct xshim_conn *c)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	uint32_t rx = 0, tx = 0;
+
+	if (!ch)
+		return;
+	for (const struct xshim_reg *r = c->regs; r; r = r->next_of_conn) {
+		rx += r->rx_wait;
+		tx += r->tx_wait;
+	}
+	ch->waits = xshim_slot_waits(c->slot, getpid());
+	atomic_fetch_add_explicit(&ch->waits->rx, rx, memory_order_seq_cst);
+	atomic_fetch_add_explicit(&ch->waits->tx, tx, memory_order_seq_cst);
+}
+
 /* The arena stays common to the family; each process has its own control connection. */
 void xshim_conn_fork_child(pid_t parent)
 {
@@ -504,6 +525,7 @@ void xshim_conn_fork_child(pid_t parent)
 		if (blind)
 			xshim_conn_set_flag(c, XSHIM_SLOT_CROWDED, true);
 		xshim_slot_sharer_add(c->slot, getpid());
+		count_waits(c);
 		atomic_fetch_sub_explicit(&c->slot->fork_pending, 1, memory_order_acq_rel);
 	}
 }

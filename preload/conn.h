@@ -42,7 +42,10 @@ struct xshim_chan {
 	struct xshim_local local;
 	struct xshim_remote remote;
 	_Atomic uint32_t bell_maybe;	/* the bell was seen readable since it was last emptied */
-	_Atomic uint32_t rx_waiters, tx_waiters; /* calls and epoll entries that count on the bell (ready.c) */
+	struct xshim_slot *slot;	/* of its connection, and where this process counts the calls and epoll entries that */
+	struct xshim_waits *waits;	/* count on the bell (ready.c); set when attached, and in a forked child */
+	_Atomic uint32_t edge_waiters;	/* edge-triggered epoll entries for what is to be read */
+	uint64_t hushed_at;		/* the peer's head when the bell was last emptied; both locks of the slot */
 	_Atomic uint32_t gone;		/* the peer's half of the channel is closed */
 	_Atomic uint32_t bell_dead;	/* the peer shut our bell down: always readable, no use any more */
 	_Atomic uint32_t fin_seen;	/* TCP has given EOF or an error: no frame will come */
@@ -125,7 +128,7 @@ static inline uint32_t xshim_tid(void)
 void xshim_conn_track(int fd, enum xshim_role role, uint32_t flags);
 /* Found in an arena that came over exec. */
 void xshim_conn_adopt(int fd, const struct xshim_arena *a, struct xshim_slot *s);
-/* It stays on TCP for good. Has no effect on a ring that is attached. */
+/* It stays on TCP for good. A ring that is attached is not taken away by this, but once it has gone none comes again. */
 void xshim_conn_never(struct xshim_conn *c, enum xshim_reason why);
 void xshim_conn_reason(struct xshim_conn *c, enum xshim_reason why);
 

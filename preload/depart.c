@@ -79,7 +79,7 @@ static void told_one(struct xshim_obj *o, const struct xshim_msg_leave *m)
 	struct xshim_chan *ch;
 	int fd;
 
-	if (is_meant(c->pending, m))
+	if (m->h.type != XSHIM_MSG_NUDGE && is_meant(c->pending, m))
 		xshim_client_call_off(c, gone ? XSHIM_R_PEER_MOVED : XSHIM_R_DRAIN);
 	if (!is_meant(xshim_conn_chan(c), m))
 		return;
@@ -89,7 +89,9 @@ static void told_one(struct xshim_obj *o, const struct xshim_msg_leave *m)
 	if (!c)
 		return;
 	ch = xshim_conn_chan(c);
-	if (&c->obj == o && is_meant(ch, m))
+	if (&c->obj == o && is_meant(ch, m) && m->h.type == XSHIM_MSG_NUDGE)
+		(void)ch->be->ring(&ch->local, &ch->remote);
+	else if (&c->obj == o && is_meant(ch, m))
 		act(c, ch, fd, gone ? XSHIM_TOLD_FORSAKE : XSHIM_TOLD_LEAVE);
 	xshim_conn_put(c);
 }

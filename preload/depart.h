@@ -5,6 +5,7 @@
  * LEAVE    the other guest, or this one, is about to be saved or moved: return to TCP. It is begun here and goes on in the
  *          program's calls (pump.c).
  * FORSAKE  the other guest is gone, or this one was moved: its memory is let go of, untouched, and the connection is reset.
+ * NUDGE    the other guest's xshimd was started anew: who sleeps over there is to wake up and look for it.
  * LEFT     a channel's mapping is gone. Said once for each MATCHED, by the process that got it, unless others hold the channel;
  *          then the end of the bell tells.
  *

@@ -2,6 +2,7 @@
 /* epoll.c - epoll_wait and its relatives: tagged events into the program's (epoll.h). */
 #include "client.h"
 #include "eset.h"
+#include "nest.h"
 #include "options.h"
 #include "ready.h"
 
@@ -10,9 +11,11 @@
 #include <stdint.h>
 
 #define HELD 16
+#define HINTS 64		/* an entry gives at most three at a time */
 
 struct wait {
 	struct xshim_eset *set;
+	int epfd;			/* as the program calls it */
 	struct epoll_event *events;
 	int max, n;
 	uint64_t number;		/* 0: not yet given */
@@ -21,6 +24,9 @@ struct wait {
 	struct xshim_conn *leaving[HELD]; /* held: their channel is to be taken away */
 	int leavings;
 	bool heard;			/* a bell has rung */
+	bool inner;			/* the inner set has news */
+	uint32_t nest[HINTS];		/* tags of members that the kernel says are ready */
+	int nests;
 };
 
 /*
@@ -57,7 +63,7 @@ static uint32_t evaluate(struct wait *w, struct xshim_reg *r, bool *hot)
 	*hot = may_be_hot(w, r, &rdy, dir) && xshim_eset_heat(w->set, r, c->slot->link.rx.head);
 	if (!*hot) {
 		xshim_eset_cool(w->set, r);
-		if (xshim_ready_look(c, ch, r->fd, dir, &rdy) < 0)
+		if (xshim_ready_look(c, ch, r->fd, dir ? dir | XSHIM_LOOK_EPOLL : 0, &rdy) < 0)
 			r->tcp_dirty = true;
 	}
 	if (r->tcp_dirty || ((dir & POLLIN) && rdy.in_from_tcp) || ((dir & POLLOUT) && rdy.out_from_tcp)) {
@@ -75,12 +81,13 @@ static uint32_t evaluate(struct wait *w, struct xshim_reg *r, bool *hot)
 		xshim_obj_hold(&c->obj);
 		w->leaving[w->leavings++] = c;
 	}
+	r->seen_head = c->slot->link.rx.head;
 	if (mask & POLLIN)
 		mask |= EPOLLRDNORM;
 	if (mask & POLLOUT)
 		mask |= EPOLLWRNORM;
-	xshim_eset_count_waiters(r, ch, (dir & POLLIN) && !(mask & POLLIN),
-				 (dir & POLLOUT) && !(mask & POLLOUT));
+	xshim_eset_count_waiters(r, ch, (dir & POLLIN) && !(mask & POLLIN), (dir & POLLOUT) && !(mask & POLLOUT),
+				 (dir & POLLIN) && (r->events & EPOLLET));
 	if (r->tx_wait) {
 		stall = xshim_stall(c, ch);
 		if (stall >= 0 && (w->stall_ms < 0 || stall < w->stall_ms))
@@ -89,8 +96,8 @@ static uint32_t evaluate(struct wait *w, struct xshim_reg *r, bool *hot)
 	return mask & (want | EPOLLERR | EPOLLHUP);
 }
 
-/* Go once through the ready list. Set lock held. */
-static void collect(struct wait *w)
+/* Go once through the ready list, until max are told of. Set lock held. */
+static void collect(struct wait *w, int max)
 {
 	struct xshim_eset *set = w->set;
 	struct xshim_reg *r, *last = set->list_tail;
@@ -100,7 +107,7 @@ static void collect(struct wait *w)
 	w->stall_ms = -1;
 	if (!w->number)
 		w->number = ++set->waits;
-	while (w->n < w->max && (r = set->list_head)) {
+	while (w->n < max && (r = set->list_head)) {
 		set->list_head = r->next_listed;
 		if (!set->list_head)
 			set->list_tail = NULL;
@@ -109,10 +116,11 @@ static void collect(struct wait *w)
 		if (r->attached && !r->disabled) {
 			int stall_before = w->stall_ms;
 			bool told = r->rearmed && (r->events & EPOLLET) && !r->tcp_dirty;
+			uint64_t seen = r->seen_head;
 
 			mask = evaluate(w, r, &hot);
 			/* what has come since changes the head, seen after the wish was stored */
-			if (told && r->conn->slot->link.rx.head == r->seen_head &&
+			if (told && r->seen_head == seen &&
 			    !(mask & ~(EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLWRNORM)))
 				mask = 0;
 			if (r->quiet && (r->events & EPOLLET) && !(mask & EPOLLOUT))
@@ -192,63 +200,94 @@ static void arm_hot(struct wait *w)
 	if (!hot_to_ready(w->set, true))
 		return;
 	w->arming = true;
-	collect(w);
+	collect(w, w->max);
 	w->arming = false;
 }
 
-/* Sort what the kernel gave, events[from..from+k): plain ones stay, tagged ones go to the ready list. */
-static void sort(struct wait *w, int k)
+/* A tagged event. True: *ev is the program's, with what it is to be told. Set lock held. */
+static bool take_hint(struct wait *w, struct epoll_event *ev)
 {
 	struct xshim_eset *set = w->set;
+	uint32_t low = (uint32_t)ev->data.u64;
+	struct xshim_reg *r;
+
+	if (low == XSHIM_TAG_INNER) {
+		w->inner = true;
+		return false;
+	}
+	if (low & XSHIM_TAG_KICK) {
+		set->kick_up = false;
+		return false;
+	}
+	if ((low & XSHIM_TAG_NEST) && !(low & (XSHIM_TAG_BELL | XSHIM_TAG_PEER))) {
+		if (w->nests < HINTS)
+			w->nest[w->nests++] = low;
+		return false;
+	}
+	r = (struct xshim_reg *)xshim_obj_at(XSHIM_OBJ_REG, low & 0xffff);
+	if (!r || r->set != set || r->tag != (low & XSHIM_TAG_ENTRY))
+		return false;		/* it was deleted meanwhile */
+	if (r->parked) {
+		if (low & XSHIM_TAG_BELL) {
+			w->heard = true;
+			atomic_store_explicit(&xshim_conn_chan(r->conn)->bell_maybe, 1, memory_order_release);
+		}
+		if (low & XSHIM_TAG_PEER)
+			atomic_store_explicit(&xshim_conn_chan(r->conn)->gone, 1, memory_order_relaxed);
+		return false;
+	}
+	if (!r->attached) {
+		/* ONESHOT over plain TCP; else it has left, and the kernel's entry speaks for itself */
+		if (r->disabled || !(r->events & EPOLLONESHOT))
+			return false;
+		r->disabled = true;
+		ev->data.u64 = r->data;
+		return true;
+	}
+	if (low & XSHIM_TAG_BELL) {
+		w->heard = true;
+		atomic_store_explicit(&xshim_conn_chan(r->conn)->bell_maybe, 1, memory_order_release);
+	} else if (low & XSHIM_TAG_PEER) {
+		xshim_ready_peer_hup(r->conn, xshim_conn_chan(r->conn), r->fd);
+	} else {
+		r->tcp_dirty = true;
+	}
+	r->quiet = false;
+	xshim_eset_list(set, r);
+	return false;
+}
+
+/* All that is in the inner set goes to the ready list. Set lock held. */
+static void empty_inner(struct wait *w)
+{
+	struct epoll_event hints[16];
+	int k, round = 0;
+
+	w->inner = false;
+	if (!w->set->inner)
+		return;
+	do {
+		k = libc.epoll_pwait(w->set->inner, hints, 16, 0, NULL);
+		for (int i = 0; i < k; i++)
+			(void)take_hint(w, &hints[i]);
+	} while (k == 16 && ++round < HINTS);
+}
+
+/* Sort what the kernel gave, events[n..n+k): plain ones stay, tagged ones go to the ready list. */
+static void sort(struct wait *w, int k)
+{
 	uint32_t magic = xshim_eset_magic();
 	int from = w->n;
 
 	for (int i = from; i < from + k; i++) {
-		uint64_t data = w->events[i].data.u64;
-		uint32_t low = (uint32_t)data;
-		struct xshim_reg *r;
+		struct epoll_event ev = w->events[i];
 
-		if (data >> 32 != magic) {
-			w->events[w->n++] = w->events[i];
+		if (ev.data.u64 >> 32 == magic && !take_hint(w, &ev))
 			continue;
-		}
-		if (low & XSHIM_TAG_KICK)
-			continue;
-		r = (struct xshim_reg *)xshim_obj_at(XSHIM_OBJ_REG, low & 0xffff);
-		if (!r || r->set != set || r->tag != (low & XSHIM_TAG_ENTRY))
-			continue;	/* it was deleted meanwhile */
-		if (r->parked) {
-			if (low & XSHIM_TAG_BELL) {
-				w->heard = true;
-				atomic_store_explicit(&xshim_conn_chan(r->conn)->bell_maybe, 1,
-						      memory_order_release);
-			}
-			if (low & XSHIM_TAG_PEER)
-				atomic_store_explicit(&xshim_conn_chan(r->conn)->gone, 1,
-						      memory_order_relaxed);
-			continue;
-		}
-		if (!r->attached) {
-			/* ONESHOT over plain TCP; else it has left, and the kernel's entry speaks for itself */
-			if (r->disabled || !(r->events & EPOLLONESHOT))
-				continue;
-			r->disabled = true;
-			w->events[w->n].events = w->events[i].events;
-			w->events[w->n++].data.u64 = r->data;
-			continue;
-		}
-		if (low & XSHIM_TAG_BELL) {
-			w->heard = true;
-			atomic_store_explicit(&xshim_conn_chan(r->conn)->bell_maybe, 1,
-					      memory_order_release);
-		} else if (low & XSHIM_TAG_PEER) {
-			xshim_ready_peer_hup(r->conn, xshim_conn_chan(r->conn), r->fd);
-		} else {
-			r->tcp_dirty = true;
-		}
-		r->quiet = false;
-		xshim_eset_list(set, r);
+		w->events[w->n++] = ev;
 	}
+	if (w->inner)
+		empty_inner(w);
 }
 
 /* True if a channel went: the kernel's entry is the program's own again, and may speak for itself. */
@@ -281,24 +320,64 @@ static int kernel_wait(int epfd, struct epoll_event *events, int max, int64_t ti
 	return libc.epoll_pwait(epfd, events, max, ms, mask);
 }
 
+/*
+ * The kernel gave k events at events[n]. Several may be of one entry, and hints that are no event to the program: when they have
+ * taken all the room, there may be more behind them.
+ */
+static void take_in(struct wait *w, int k)
+{
+	for (int round = 0; k > 0; round++) {
+		int before = w->n, room = w->max - before;
+		bool went;
+
+		if (!xshim_eset_lock(&w->set->lock))
+			return;
+		sort(w, k);
+		if (w->n - before < k && w->n + w->nests < w->max)
+			collect(w, w->max - w->nests);
+		xshim_eset_unlock(&w->set->lock);
+		while (w->nests)
+			if (xshim_nest_event(w->set, w->nest[--w->nests], &w->events[w->n]))
+				w->n++;
+		went = take_away(w);
+		if (w->heard)
+			xshim_client_mail();
+		w->heard = false;
+		/* of one that went the kernel may now speak, too: not in the same answer */
+		if (went || k < room || w->n == w->max || round == HINTS)
+			return;
+		k = libc.epoll_pwait(w->epfd, w->events + w->n, w->max - w->n, 0, NULL);
+	}
+}
+
 /* timeout_ns < 0: for ever. Returns a count or -errno. */
 static int wait_tagged(struct xshim_eset *set, int epfd, struct epoll_event *events, int max,
 		       int64_t timeout_ns, const sigset_t *mask)
 {
-	struct wait w = { .set = set, .events = events, .max = max };
+	struct wait w = { .set = set, .epfd = epfd, .events = events, .max = max };
 	uint64_t deadline = timeout_ns > 0 ? xshim_clock_ns() + (uint64_t)timeout_ns : 0;
 	int64_t left, sleep_ns;
 	bool capped;
 	int k;
 
+	if (atomic_load_explicit(&set->kernel_first, memory_order_relaxed)) {
+		k = libc.epoll_pwait(epfd, events, max, 0, NULL);
+		if (k > 0)
+			take_in(&w, k);
+		atomic_store_explicit(&set->kernel_first, false, memory_order_relaxed);
+		if (w.n == max)
+			return w.n;
+	}
 	for (;;) {
+		if (set->members)
+			xshim_nest_show_members(set);
 		if (!xshim_eset_lock(&set->lock))
 			return libc.epoll_pwait(epfd, events, max, 0, mask);
 		hot_to_ready(set, false);
-		collect(&w);
+		collect(&w, w.max);
 		if (!w.n && timeout_ns) {
 			if (spin_hot(set))
-				collect(&w);
+				collect(&w, w.max);
 			if (!w.n)
 				arm_hot(&w);
 		}
@@ -311,8 +390,10 @@ static int wait_tagged(struct xshim_eset *set, int epfd, struct epoll_event *eve
 
 			left = deadline > now ? (int64_t)(deadline - now) : 0;
 		}
-		if (w.n == max)
+		if (w.n == max) {
+			atomic_store_explicit(&set->kernel_first, true, memory_order_relaxed);
 			return w.n;
+		}
 		sleep_ns = w.n ? 0 : left;
 		capped = w.stall_ms >= 0 && (sleep_ns < 0 || sleep_ns > w.stall_ms * 1000000ll);
 		if (capped)
@@ -320,18 +401,8 @@ static int wait_tagged(struct xshim_eset *set, int epfd, struct epoll_event *eve
 		k = kernel_wait(epfd, events + w.n, max - w.n, sleep_ns, mask);
 		if (k < 0)
 			return w.n ? w.n : -errno;
-		if (k > 0 && xshim_eset_lock(&set->lock)) {
-			int before = w.n;
-
-			sort(&w, k);
-			if (w.n - before < k && w.n < max)
-				collect(&w);
-			xshim_eset_unlock(&set->lock);
-			take_away(&w);
-			if (w.heard)
-				xshim_client_mail();
-			w.heard = false;
-		}
+		if (k > 0)
+			take_in(&w, k);
 		if (w.n)
 			return w.n;
 		if (k == 0 && !capped)
@@ -341,33 +412,51 @@ static int wait_tagged(struct xshim_eset *set, int epfd, struct epoll_event *eve
 	}
 }
 
-void xshim_epoll_shown(struct xshim_eset *set)
+/*
+ * A look from outside: arm all, and leave what is ready for the wait that follows. show: the kernel will be asked for the set itself; else
+ * only threads that sleep in it are to be woken.
+ */
+static void look(struct xshim_eset *set, bool show)
 {
 	struct epoll_event probe[16];
-	struct wait w = { .set = set, .events = probe, .max = 16 };
+	struct wait w = { .set = set, .epfd = set->epfd, .events = probe, .max = 16 };
+	uint64_t count;
 
-	if (!atomic_load_explicit(&set->tagged, memory_order_acquire) || !xshim_eset_lock(&set->lock))
+	if (!xshim_eset_lock(&set->lock))
 		return;
+	if (show)
+		empty_inner(&w);
 	hot_to_ready(set, true);
 	w.arming = true;
-	collect(&w);
-	/* it was only a look: what was found is there for the wait that follows */
+	collect(&w, w.max);
 	for (struct xshim_reg *r = set->regs; r && w.n; r = r->next_of_set)
 		if (r->told_by == w.number) {
 			r->disabled = false;
 			xshim_eset_list(set, r);
 		}
-	if (w.n)
+	if (w.n && !(show && set->kick_up)) {
 		xshim_eset_kick(set, true);
+		set->kick_up = show;
+	} else if (!w.n && show && set->kick) {
+		(void)!libc.read(set->kick, &count, sizeof(count));
+		set->kick_up = false;
+	}
 	xshim_eset_unlock(&set->lock);
 	take_away(&w);
+	if (w.heard)
+		xshim_client_mail();
+}
+
+void xshim_epoll_show_list(struct xshim_eset *set)
+{
+	look(set, true);
 }
 
 /* Others sleep in the set while we go back to the program: nothing may be left to our next look. */
 static void leave_set(struct xshim_eset *set)
 {
 	if (atomic_fetch_sub_explicit(&set->waiting, 1, memory_order_seq_cst) > 1 && set->hots)
-		xshim_epoll_shown(set);
+		look(set, false);
 }
 
 static bool has_ours(const struct epoll_event *events, int n)
@@ -408,17 +497,9 @@ static int do_wait(int epfd, struct epoll_event *events, int max, int64_t timeou
 		n = n < 0 ? -errno : n;
 		/* something may have been attached while we slept, or be so in a process that shares the set */
 		if (n > 0 && (atomic_load_explicit(&set->tagged, memory_order_acquire) || has_ours(events, n))) {
-			struct wait w = { .set = set, .events = events, .max = max };
+			struct wait w = { .set = set, .epfd = epfd, .events = events, .max = max };
 
-			if (xshim_eset_lock(&set->lock)) {
-				sort(&w, n);
-				if (!w.n)
-					collect(&w);
-				xshim_eset_unlock(&set->lock);
-				take_away(&w);
-				if (w.heard)
-					xshim_client_mail();
-			}
+			take_in(&w, n);
 			gone = timeout_ns > 0 ? xshim_clock_ns() - began : 0;
 			if (timeout_ns > 0)
 				timeout_ns = gone < (uint64_t)timeout_ns ? timeout_ns - (int64_t)gone : 0;

@@ -13,6 +13,10 @@
  * the next epoll_wait looks at its position by itself. Before anybody sleeps in the set, all hot entries are armed; and
  * none stays hot while another thread sleeps there.
  *
+ * A program may also ask whether the set itself is readable, by poll, select or as a member of another set. The kernel would say yes for
+ * each hint, so such a set has an inner one: tagged entries are moved there, the inner set is a member of the program's, and
+ * before each such question it is emptied, and the kick made readable or not as the ready list says (nest.c).
+ *
  * Locks: one for the structure (which entry is in which set), taken by epoll_ctl, attach, detach and close;
  * then the set's own, for its ready list and its entries' fields; then the slot's. Never held while waiting.
  * Fork: the child's copies name the same kernel sets; a connection shared with a child is not attached. Who closes its copy of a
@@ -38,16 +42,17 @@ struct xshim_reg {			/* a connection in a set */
 	bool attached;			/* and the bell is in the set */
 	bool disabled;			/* ONESHOT has fired */
 	bool inherited;			/* made before a fork that we are the child of: the kernel's entries are the parent's, too */
+	bool inside;			/* the socket's entry is in the inner set */
 	bool parked;			/* the program took it out; the kernel's entries stay for when it puts it back */
 	bool listed;
 	bool quiet;			/* listed to be armed: report only POLLOUT news */
 	bool rearmed;			/* looked at before a sleep only to arm it: edge-triggered, it has been told */
 	bool tcp_dirty;			/* ask the kernel about the socket at the next look */
-	bool rx_wait, tx_wait;		/* counted in the channel's waiters */
+	bool rx_wait, tx_wait, edge_wait; /* counted in the channel's waiters */
 	uint32_t kmask;			/* lasting bits the kernel gave last: RDHUP HUP ERR PRI */
 	int bell, peer_bell;		/* the numbers that were added */
 	int hot_at;			/* place in set->hot plus one; 0: not hot */
-	uint64_t seen_head;		/* hot: the peer's head at the last look */
+	uint64_t seen_head;		/* the peer's head at the last look */
 	uint64_t told_by;		/* the wait that reported it last, and where in its answer */
 	int told_at;
 	struct xshim_reg *next_listed;
@@ -67,7 +72,24 @@ struct xshim_eset {
 	uint32_t spin_good, spin_skip;	/* as in ready.c */
 	uint64_t waits;			/* the set's lock: numbers the waits */
 	_Atomic uint32_t waiting;	/* threads inside epoll_wait */
+	_Atomic bool kernel_first;	/* connections on rings filled the last answer: others come first in the next */
 	int kick;			/* eventfd in the set that wakes them, or 0 */
+	/* nest.c */
+	_Atomic bool shown;		/* somebody asks for the set itself */
+	int inner;			/* epoll descriptor with the tagged entries, or 0: they are in the program's */
+	bool kick_up;			/* the set's lock: the kick is readable because something is ready */
+	struct xshim_nest *members;	/* structure lock: sets in this one */
+	struct xshim_nest *within;	/* structure lock: where this one is a member */
+};
+
+struct xshim_nest {			/* a set in a set */
+	struct xshim_obj obj;		/* only pool, index and life are used */
+	struct xshim_eset *outer, *member;
+	struct xshim_nest *next_of_outer, *next_of_member;	/* structure lock */
+	int fd;				/* the number it was added by */
+	uint32_t tag;
+	uint32_t events;		/* outer's lock, as the next */
+	uint64_t data;
 };
 
 /* channel.c: a channel was put in place (nobody is inside c) / is about to be taken away. */
@@ -81,8 +103,14 @@ void xshim_epoll_forget(struct xshim_conn *c, int fd);
  */
 void xshim_epoll_full(struct xshim_conn *c);
 void xshim_epoll_crossed(struct xshim_conn *c);
-/* poll.c: somebody waits for the set's own descriptor; arm what is hot, and show what is ready. */
+/* ready.c: somebody else has emptied the bell, and more had come: edge-triggered entries may have to be told. No locks held. */
+void xshim_epoll_edge(struct xshim_conn *c);
+/* nest.c: empty the inner set, make the kick readable or not as the ready list says. */
+void xshim_epoll_show_list(struct xshim_eset *set);
+/* poll.c: somebody asks for the set's own descriptor. Afterwards the kernel's answer is right, until something comes. */
 void xshim_epoll_shown(struct xshim_eset *set);
+/* fdtab.c: fd, which names the set among others, is about to be closed. */
+void xshim_epoll_renumber(struct xshim_obj *o, int fd);
 void xshim_epoll_fork_prepare(void);
 void xshim_epoll_fork_done(void);
 void xshim_epoll_fork_child(void);	/* before fork_done */

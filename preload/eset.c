@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* eset.c - entries of epoll sets: epoll_ctl, attach, detach, close (epoll.h). epoll.c waits. */
+/* eset.c - entries of epoll sets: lists, what is in the kernel, attach, detach, close, fork (epoll.h). epoll_ctl.c enters them, epoll.c waits. */
 #include "eset.h"
+#include "nest.h"
 #include "privfd.h"
 #include "ready.h"
 
@@ -52,9 +53,19 @@ uint32_t xshim_eset_magic(void)
 	return m;
 }
 
-static uint64_t datum(const struct xshim_reg *r, uint32_t extra)
+uint64_t xshim_eset_datum(const struct xshim_reg *r, uint32_t extra)
 {
 	return (uint64_t)xshim_eset_magic() << 32 | extra | r->tag;
+}
+
+bool xshim_eset_structure_lock(void)
+{
+	return xshim_eset_lock(&structure);
+}
+
+void xshim_eset_structure_unlock(void)
+{
+	xshim_eset_unlock(&structure);
 }
 
 void xshim_eset_list(struct xshim_eset *set, struct xshim_reg *r)
@@ -71,7 +82,7 @@ void xshim_eset_list(struct xshim_eset *set, struct xshim_reg *r)
 }
 
 /* Out of the ready list and out of the hot ones. */
-static void unlist(struct xshim_eset *set, struct xshim_reg *r)
+void xshim_eset_unlist(struct xshim_eset *set, struct xshim_reg *r)
 {
 	struct xshim_reg **at = &set->list_head, *prev = NULL;
 
@@ -117,7 +128,8 @@ void xshim_eset_kick(struct xshim_eset *set, bool even_if_none)
 	uint64_t one = 1;
 	int fd;
 
-	if (!even_if_none && !atomic_load_explicit(&set->waiting, memory_order_seq_cst))
+	if (!even_if_none && !atomic_load_explicit(&set->waiting, memory_order_seq_cst) &&
+	    !atomic_load_explicit(&set->shown, memory_order_relaxed))
 		return;
 	if (!set->kick) {
 		fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -134,7 +146,7 @@ void xshim_eset_kick(struct xshim_eset *set, bool even_if_none)
 	(void)libc.write(set->kick, &one, sizeof(one));
 }
 
-void xshim_eset_count_waiters(struct xshim_reg *r, struct xshim_chan *ch, bool rx, bool tx)
+void xshim_eset_count_waiters(struct xshim_reg *r, struct xshim_chan *ch, bool rx, bool tx, bool edge)
 {
 	if (r->rx_wait != rx) {
 		r->rx_wait = rx;
@@ -150,34 +162,54 @@ void xshim_eset_count_waiters(struct xshim_reg *r, struct xshim_chan *ch, bool r
 		else
 			xshim_wait_leave(ch, POLLOUT);
 	}
+	if (r->edge_wait != edge) {
+		r->edge_wait = edge;
+		atomic_fetch_add_explicit(&ch->edge_waiters, edge ? 1 : (uint32_t)-1, memory_order_relaxed);
+	}
+}
+
+static int tagged_in(const struct xshim_eset *set)
+{
+	return set->inner ? set->inner : set->epfd;
+}
+
+/* The socket's entry is changed, and moved if it is elsewhere. An exclusive one cannot be modified. Set lock held. */
+static void place(struct xshim_reg *r, bool inside, struct epoll_event *ev)
+{
+	struct xshim_eset *set = r->set;
+	int from = r->inside ? set->inner : set->epfd, to = inside ? set->inner : set->epfd;
+
+	r->inside = inside;
+	if (from != to || (r->events & EPOLLEXCLUSIVE))
+		libc.epoll_ctl(from, EPOLL_CTL_DEL, r->fd, NULL);
+	else if (libc.epoll_ctl(to, EPOLL_CTL_MOD, r->fd, ev) == 0 || errno != ENOENT)
+		return;
+	libc.epoll_ctl(to, EPOLL_CTL_ADD, r->fd, ev);
 }
 
 /* The kernel's entry becomes ours, and the bell joins it. Set lock held. */
-static void put_bell_in(struct xshim_reg *r, struct xshim_chan *ch)
+void xshim_eset_put_bell_in(struct xshim_reg *r, struct xshim_chan *ch)
 {
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET,
-				  .data.u64 = datum(r, 0) };
+				  .data.u64 = xshim_eset_datum(r, 0) };
 	struct xshim_eset *set = r->set;
 
-	if (r->events & EPOLLEXCLUSIVE) {	/* cannot be modified */
-		libc.epoll_ctl(set->epfd, EPOLL_CTL_DEL, r->fd, NULL);
-		libc.epoll_ctl(set->epfd, EPOLL_CTL_ADD, r->fd, &ev);
-	} else if (libc.epoll_ctl(set->epfd, EPOLL_CTL_MOD, r->fd, &ev) < 0 && errno == ENOENT) {
-		libc.epoll_ctl(set->epfd, EPOLL_CTL_ADD, r->fd, &ev);
-	}
+	if (!set->inner && atomic_load_explicit(&set->shown, memory_order_relaxed))
+		(void)xshim_eset_turn_in(set);
+	place(r, set->inner, &ev);
 	if (!r->tagged) {
 		r->tagged = true;
 		atomic_fetch_add_explicit(&set->tagged, 1, memory_order_release);
 	}
 	ev.events = EPOLLIN | EPOLLET;
-	ev.data.u64 = datum(r, XSHIM_TAG_BELL);
+	ev.data.u64 = xshim_eset_datum(r, XSHIM_TAG_BELL);
 	r->bell = ch->local.fds[XSHIM_LOCAL_BELL];
-	libc.epoll_ctl(set->epfd, EPOLL_CTL_ADD, r->bell, &ev);
+	libc.epoll_ctl(tagged_in(set), EPOLL_CTL_ADD, r->bell, &ev);
 	ev.events = EPOLLET;			/* POLLHUP only */
-	ev.data.u64 = datum(r, XSHIM_TAG_PEER);
+	ev.data.u64 = xshim_eset_datum(r, XSHIM_TAG_PEER);
 	r->peer_bell = ch->remote.bell;
 	if (r->peer_bell >= 0)			/* xen: the bell tells that, too */
-		libc.epoll_ctl(set->epfd, EPOLL_CTL_ADD, r->peer_bell, &ev);
+		libc.epoll_ctl(tagged_in(set), EPOLL_CTL_ADD, r->peer_bell, &ev);
 	r->attached = true;
 	r->tcp_dirty = true;
 	r->kmask = 0;
@@ -188,9 +220,37 @@ static void put_bell_in(struct xshim_reg *r, struct xshim_chan *ch)
 
 static void take_bell_out(struct xshim_reg *r)
 {
-	libc.epoll_ctl(r->set->epfd, EPOLL_CTL_DEL, r->bell, NULL);
+	int in = tagged_in(r->set);
+
+	libc.epoll_ctl(in, EPOLL_CTL_DEL, r->bell, NULL);
 	if (r->peer_bell >= 0)
-		libc.epoll_ctl(r->set->epfd, EPOLL_CTL_DEL, r->peer_bell, NULL);
+		libc.epoll_ctl(in, EPOLL_CTL_DEL, r->peer_bell, NULL);
+}
+
+bool xshim_eset_turn_in(struct xshim_eset *set)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+	int fd;
+
+	if (set->inner)
+		return true;
+	fd = libc.epoll_create1(EPOLL_CLOEXEC);
+	fd = fd < 0 ? fd : xshim_privfd_move(fd);
+	if (fd < 0)
+		return false;
+	ev.data.u64 = (uint64_t)xshim_eset_magic() << 32 | XSHIM_TAG_INNER;
+	if (libc.epoll_ctl(set->epfd, EPOLL_CTL_ADD, fd, &ev) < 0) {
+		xshim_privfd_close(fd);
+		return false;
+	}
+	for (struct xshim_reg *r = set->regs; r; r = r->next_of_set)
+		if (r->attached)
+			take_bell_out(r);
+	set->inner = fd;
+	for (struct xshim_reg *r = set->regs; r; r = r->next_of_set)
+		if (r->attached)
+			xshim_eset_put_bell_in(r, xshim_conn_chan(r->conn));
+	return true;
 }
 
 static void restore(struct xshim_reg *r)
@@ -199,19 +259,14 @@ static void restore(struct xshim_reg *r)
 	struct epoll_event ev = { .events = r->events, .data.u64 = r->data };
 
 	if (r->events & EPOLLONESHOT) {
-		ev.data.u64 = datum(r, 0);	/* stays tagged */
+		ev.data.u64 = xshim_eset_datum(r, 0);	/* stays tagged */
 		if (r->disabled)
 			ev.events &= EPOLLONESHOT | EPOLLET;
 	} else if (r->tagged) {
 		r->tagged = false;
 		atomic_fetch_sub_explicit(&set->tagged, 1, memory_order_release);
 	}
-	if (r->events & EPOLLEXCLUSIVE) {
-		libc.epoll_ctl(set->epfd, EPOLL_CTL_DEL, r->fd, NULL);
-		libc.epoll_ctl(set->epfd, EPOLL_CTL_ADD, r->fd, &ev);
-	} else {
-		libc.epoll_ctl(set->epfd, EPOLL_CTL_MOD, r->fd, &ev);
-	}
+	place(r, false, &ev);
 }
 
 void xshim_epoll_attached(struct xshim_conn *c)
@@ -223,7 +278,7 @@ void xshim_epoll_attached(struct xshim_conn *c)
 		return;
 	for (r = c->regs; r; r = r->next_of_conn) {
 		xshim_eset_lock(&r->set->lock);
-		put_bell_in(r, ch);
+		xshim_eset_put_bell_in(r, ch);
 		xshim_eset_unlock(&r->set->lock);
 	}
 	xshim_eset_unlock(&structure);
@@ -239,18 +294,18 @@ static bool is_ours_to_drop(struct xshim_reg *r)
 }
 
 /* Structure lock held. */
-static void drop_reg(struct xshim_reg *r, bool in_kernel)
+void xshim_eset_drop(struct xshim_reg *r, bool in_kernel)
 {
 	struct xshim_eset *set = r->set;
 	struct xshim_reg **at;
 	struct xshim_chan *ch = xshim_conn_chan(r->conn);
 
 	xshim_eset_lock(&set->lock);
-	unlist(set, r);
+	xshim_eset_unlist(set, r);
 	if (r->attached && in_kernel)
 		take_bell_out(r);
 	if (ch)
-		xshim_eset_count_waiters(r, ch, false, false);
+		xshim_eset_count_waiters(r, ch, false, false, false);
 	if (r->tagged)
 		atomic_fetch_sub_explicit(&set->tagged, 1, memory_order_release);
 	for (at = &set->regs; *at; at = &(*at)->next_of_set)
@@ -277,16 +332,16 @@ void xshim_epoll_detached(struct xshim_conn *c)
 	for (r = c->regs; r; r = next) {
 		next = r->next_of_conn;
 		if (r->parked) {
-			libc.epoll_ctl(r->set->epfd, EPOLL_CTL_DEL, r->fd, NULL);
-			drop_reg(r, true);
+			libc.epoll_ctl(r->inside ? r->set->inner : r->set->epfd, EPOLL_CTL_DEL, r->fd, NULL);
+			xshim_eset_drop(r, true);
 			continue;
 		}
 		xshim_eset_lock(&r->set->lock);
 		if (r->attached) {
 			take_bell_out(r);
-			xshim_eset_count_waiters(r, ch, false, false);
+			xshim_eset_count_waiters(r, ch, false, false, false);
 			r->attached = false;
-			unlist(r->set, r);
+			xshim_eset_unlist(r->set, r);
 			restore(r);
 		}
 		xshim_eset_unlock(&r->set->lock);
@@ -307,8 +362,8 @@ void xshim_epoll_forget(struct xshim_conn *c, int fd)
 		 * looks at what it was sent, or a child from before the program took it out.
 		 */
 		if (ours && r->fd == fd && (r->parked || c->lent))
-			libc.epoll_ctl(r->set->epfd, EPOLL_CTL_DEL, fd, NULL);
-		drop_reg(r, ours);
+			libc.epoll_ctl(r->inside ? r->set->inner : r->set->epfd, EPOLL_CTL_DEL, fd, NULL);
+		xshim_eset_drop(r, ours);
 	}
 	xshim_eset_unlock(&structure);
 }
@@ -319,10 +374,13 @@ void xshim_epoll_release(struct xshim_obj *o)
 
 	if (set->kick)
 		xshim_privfd_close(set->kick);
+	if (set->inner)
+		xshim_privfd_close(set->inner);
+	xshim_nest_forget(set);
 	if (!set->regs || !xshim_eset_lock(&structure))
 		return;
 	while (set->regs)
-		drop_reg(set->regs, false);
+		xshim_eset_drop(set->regs, false);
 	xshim_eset_unlock(&structure);
 }
 
@@ -358,202 +416,22 @@ void xshim_epoll_crossed(struct xshim_conn *c)
 	look_again(c, EPOLLIN, false);
 }
 
-static struct xshim_reg *find(struct xshim_eset *set, struct xshim_conn *c, int fd)
+void xshim_epoll_edge(struct xshim_conn *c)
 {
 	struct xshim_reg *r;
 
-	for (r = c->regs; r; r = r->next_of_conn)
-		if (r->set == set && r->fd == fd)
-			return r;
-	return NULL;
-}
-
-static int add(struct xshim_eset *set, struct xshim_conn *c, int fd, const struct epoll_event *want)
-{
-	struct xshim_chan *ch = xshim_conn_chan(c);
-	struct xshim_reg *r = (struct xshim_reg *)xshim_obj_new(XSHIM_OBJ_REG);
-	struct epoll_event ev = *want;
-	int rc;
-
-	if (!r)
-		return libc.epoll_ctl(set->epfd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
-	r->set = set;
-	r->conn = c;
-	r->fd = fd;
-	r->events = want->events;
-	r->data = want->data.u64;
-	r->tag = (r->obj.index & 0xffff) | (r->obj.life & 0x0fff) << 16;
-	if (want->events & EPOLLONESHOT)
-		ev.data.u64 = datum(r, 0);
-	rc = libc.epoll_ctl(set->epfd, EPOLL_CTL_ADD, fd, &ev);
-	if (rc < 0) {
-		rc = -errno;
-		xshim_obj_put(&r->obj);
-		return rc;
-	}
-	xshim_eset_lock(&set->lock);
-	if (want->events & EPOLLONESHOT) {
-		r->tagged = true;
-		atomic_fetch_add_explicit(&set->tagged, 1, memory_order_release);
-	}
-	r->next_of_conn = c->regs;
-	c->regs = r;
-	r->next_of_set = set->regs;
-	set->regs = r;
-	if (ch)
-		put_bell_in(r, ch);
-	xshim_eset_unlock(&set->lock);
-	return 0;
-}
-
-static int modify(struct xshim_reg *r, const struct epoll_event *want)
-{
-	struct xshim_eset *set = r->set;
-	int rc = 0;
-
-	if ((want->events | r->events) & EPOLLEXCLUSIVE)
-		return -EINVAL;
-	xshim_eset_lock(&set->lock);
-	r->events = want->events;
-	r->data = want->data.u64;
-	r->disabled = false;
-	if (r->attached) {
-		r->tcp_dirty = true;
-		r->quiet = false;
-		xshim_eset_list(set, r);
-		xshim_eset_kick(set, false);
-	} else {
-		struct epoll_event ev = *want;
-
-		if ((want->events & EPOLLONESHOT) && !r->tagged) {
-			r->tagged = true;
-			atomic_fetch_add_explicit(&set->tagged, 1, memory_order_release);
-		} else if (!(want->events & EPOLLONESHOT) && r->tagged) {
-			/* without a channel only ONESHOT is ours to report */
-			r->tagged = false;
-			atomic_fetch_sub_explicit(&set->tagged, 1, memory_order_release);
+	if (!c->regs || !xshim_eset_lock(&structure))
+		return;
+	for (r = c->regs; r; r = r->next_of_conn) {
+		xshim_eset_lock(&r->set->lock);
+		if (r->attached && !r->parked && r->edge_wait && !r->listed) {
+			r->rearmed = true;
+			xshim_eset_list(r->set, r);
+			xshim_eset_kick(r->set, false);
 		}
-		if (r->tagged)
-			ev.data.u64 = datum(r, 0);
-		rc = libc.epoll_ctl(set->epfd, EPOLL_CTL_MOD, r->fd, &ev) < 0 ? -errno : 0;
+		xshim_eset_unlock(&r->set->lock);
 	}
-	xshim_eset_unlock(&set->lock);
-	return rc;
-}
-
-/*
- * Event loops take a connection out and put it back for each request; with three kernel entries behind it
- * that would cost seven system calls. Edge-triggered and with no wish stored, they are silent meanwhile.
- */
-static void park(struct xshim_reg *r)
-{
-	struct xshim_chan *ch = xshim_conn_chan(r->conn);
-
-	xshim_eset_lock(&r->set->lock);
-	r->parked = true;
-	unlist(r->set, r);
-	if (ch)
-		xshim_eset_count_waiters(r, ch, false, false);
-	xshim_eset_unlock(&r->set->lock);
-}
-
-static int unpark(struct xshim_reg *r, const struct epoll_event *want)
-{
-	struct xshim_chan *ch = xshim_conn_chan(r->conn);
-
-	xshim_eset_lock(&r->set->lock);
-	r->parked = false;
-	r->events = want->events;
-	r->data = want->data.u64;
-	r->disabled = false;
-	r->quiet = false;
-	r->tcp_dirty = true;
-	if (r->inherited && ch) {	/* the parent may have taken them out for good */
-		r->inherited = false;
-		put_bell_in(r, ch);
-	}
-	xshim_eset_list(r->set, r);
-	xshim_eset_kick(r->set, false);
-	xshim_eset_unlock(&r->set->lock);
-	return 0;
-}
-
-static int control(struct xshim_eset *set, struct xshim_conn *c, int op, int fd,
-		   const struct epoll_event *ev)
-{
-	struct xshim_reg *r = find(set, c, fd);
-	int rc;
-
-	switch (op) {
-	case EPOLL_CTL_ADD:
-		if (r && r->parked)
-			return unpark(r, ev);
-		return r ? -EEXIST : add(set, c, fd, ev);
-	case EPOLL_CTL_MOD:
-		return r && !r->parked ? modify(r, ev) : -ENOENT;
-	default:
-		if (!r || r->parked)
-			return -ENOENT;
-		if (r->attached) {
-			park(r);
-			return 0;
-		}
-		rc = libc.epoll_ctl(set->epfd, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0;
-		drop_reg(r, true);
-		return rc;
-	}
-}
-
-XSHIM_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
-{
-	struct xshim_conn *c = xshim_conn_get(fd);
-	struct xshim_obj *o;
-	int rc, saved = errno;
-
-	if (!c)
-		return libc.epoll_ctl(epfd, op, fd, event);
-	o = xshim_fd_get(epfd);
-	if (!o || o->kind != XSHIM_OBJ_EPOLL || (op != EPOLL_CTL_DEL && !event) ||
-	    op < EPOLL_CTL_ADD || op > EPOLL_CTL_MOD || !xshim_eset_lock(&structure)) {
-		/* a set that we do not know: no ring may come, it could not be seen there */
-		if (!o && op == EPOLL_CTL_ADD)
-			xshim_conn_never(c, XSHIM_R_INHERITED);
-		rc = libc.epoll_ctl(epfd, op, fd, event) < 0 ? -errno : 0;
-	} else {
-		rc = control((struct xshim_eset *)o, c, op, fd, event);
-		xshim_eset_unlock(&structure);
-	}
-	if (o)
-		xshim_obj_put(o);
-	xshim_conn_put(c);
-	return (int)xshim_ret_kept(rc, saved);
-}
-
-static int track_set(int epfd)
-{
-	struct xshim_eset *set;
-
-	if (epfd < 0)
-		return epfd;
-	set = (struct xshim_eset *)xshim_obj_new(XSHIM_OBJ_EPOLL);
-	if (!set) {
-		xshim_fd_clear(epfd);
-		return epfd;
-	}
-	set->epfd = epfd;
-	xshim_fd_set(epfd, &set->obj);
-	xshim_obj_put(&set->obj);
-	return epfd;
-}
-
-XSHIM_EXPORT int epoll_create(int size)
-{
-	return track_set(libc.epoll_create(size));
-}
-
-XSHIM_EXPORT int epoll_create1(int flags)
-{
-	return track_set(libc.epoll_create1(flags));
+	xshim_eset_unlock(&structure);
 }
 
 void xshim_epoll_fork_prepare(void)

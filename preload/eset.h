@@ -8,7 +8,10 @@
 #define XSHIM_TAG_BELL 0x80000000u
 #define XSHIM_TAG_KICK 0x40000000u
 #define XSHIM_TAG_PEER 0x20000000u
+#define XSHIM_TAG_NEST 0x10000000u	/* another set that is a member */
 #define XSHIM_TAG_ENTRY 0x0fffffffu
+/* All entry bits and XSHIM_TAG_KICK: the inner set has news. */
+#define XSHIM_TAG_INNER (XSHIM_TAG_KICK | XSHIM_TAG_ENTRY)
 
 uint32_t xshim_eset_magic(void);
 bool xshim_eset_lock(_Atomic uint32_t *l);	/* false: this thread holds it already */
@@ -18,8 +21,20 @@ void xshim_eset_list(struct xshim_eset *set, struct xshim_reg *r);
 /* Hot entries. Set lock held. add: false when there is no room. */
 bool xshim_eset_heat(struct xshim_eset *set, struct xshim_reg *r, uint64_t seen_head);
 void xshim_eset_cool(struct xshim_eset *set, struct xshim_reg *r);
+/* From now on tagged entries are in the inner set (epoll.h). Structure lock and set lock held. False: it cannot be made. */
+bool xshim_eset_turn_in(struct xshim_eset *set);
+/* Our datum for the entry; extra: XSHIM_TAG_*. */
+uint64_t xshim_eset_datum(const struct xshim_reg *r, uint32_t extra);
+/* The kernel's entry becomes ours, and the bell joins it. Structure lock and set lock held. */
+void xshim_eset_put_bell_in(struct xshim_reg *r, struct xshim_chan *ch);
+/* Out of the ready list and out of the hot ones. Set lock held. */
+void xshim_eset_unlist(struct xshim_eset *set, struct xshim_reg *r);
+/* The entry's end; in_kernel: of the bells' entries, too. Structure lock held. */
+void xshim_eset_drop(struct xshim_reg *r, bool in_kernel);
+bool xshim_eset_structure_lock(void);	/* as xshim_eset_lock */
+void xshim_eset_structure_unlock(void);
 /* Wake threads that sleep in the set, for what the kernel does not see. */
 void xshim_eset_kick(struct xshim_eset *set, bool even_if_none);
-void xshim_eset_count_waiters(struct xshim_reg *r, struct xshim_chan *ch, bool rx, bool tx);
+void xshim_eset_count_waiters(struct xshim_reg *r, struct xshim_chan *ch, bool rx, bool tx, bool edge);
 
 #endif

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* fault.c - SIGBUS from the other guest's memory (fault.h). */
+/* fault.c - faults that are ours (fault.h). */
 #include "fault.h"
 #include "conn.h"
+#include "sigact.h"
 
+#include <errno.h>
 #include <signal.h>
+#include <ucontext.h>
+#include <xshim/ucopy.h>
 
-static struct sigaction before;
+_Atomic bool xshim_fault_caught;
 
 static bool is_within(const void *at, const struct xshim_remote *r)
 {
@@ -21,40 +25,54 @@ static bool let_go(const void *at)
 		struct xshim_chan *ch = (struct xshim_chan *)xshim_obj_at(XSHIM_OBJ_CHAN, i);
 
 		if (ch && ch->be && ch->be->forsake && is_within(at, &ch->remote)) {
+			int saved = errno;
+
 			ch->be->forsake(&ch->remote);
+			errno = saved;
 			return true;
 		}
 	}
 	return false;
 }
 
-static void on_bus(int sig, siginfo_t *info, void *context)
+static bool leave_copy(ucontext_t *context)
 {
-	struct sigaction act = before;
+#if defined(__x86_64__)
+	greg_t *pc = &context->uc_mcontext.gregs[REG_RIP];
+	uintptr_t resume;
 
-	if (info->si_code > 0 && let_go(info->si_addr))
-		return;
-	if ((act.sa_flags & SA_SIGINFO) && act.sa_sigaction) {
-		act.sa_sigaction(sig, info, context);
-	} else if (act.sa_handler != SIG_DFL && act.sa_handler != SIG_IGN) {
-		act.sa_handler(sig);
-	} else {
-		/* As if we had not been here: the instruction faults again, or, if somebody sent it, it is sent again. */
-		(void)sigaction(SIGBUS, &act, NULL);
-		if (info->si_code <= 0)
-			(void)raise(sig);
+	if (!xshim_ucopy_resume((uintptr_t)*pc, &resume))
+		return false;
+	*pc = (greg_t)resume;
+	return true;
+#else
+	(void)context;
+	return false;
+#endif
+}
+
+static void on_fault(int sig, siginfo_t *info, void *context)
+{
+	/* one that was sent may come at any instruction */
+	if (info->si_code > 0) {
+		if (sig == SIGBUS && let_go(info->si_addr))
+			return;
+		if (leave_copy(context))
+			return;
 	}
+	xshim_sigact_pass(sig, info, context);
 }
 
 void xshim_fault_ready(void)
 {
-	struct sigaction act = { .sa_sigaction = on_bus, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART };
-	static _Atomic uint32_t done;
+	static _Atomic bool done;
 
-	if (atomic_exchange_explicit(&done, 1, memory_order_relaxed))
+	if (atomic_load_explicit(&done, memory_order_acquire))
 		return;
-	if (sigaction(SIGBUS, NULL, &before) < 0)
-		return;
-	act.sa_mask = before.sa_mask;
-	(void)sigaction(SIGBUS, &act, NULL);
+	xshim_sigact_take(SIGBUS, on_fault);
+	if (XSHIM_UCOPY_RESUMES) {
+		xshim_sigact_take(SIGSEGV, on_fault);
+		atomic_store_explicit(&xshim_fault_caught, true, memory_order_release);
+	}
+	atomic_store_explicit(&done, true, memory_order_release);
 }

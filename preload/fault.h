@@ -1,17 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fault.h - SIGBUS from the other guest's memory.
+ * fault.h - faults that are ours: SIGSEGV and SIGBUS in an access to memory that was given to us.
  *
- * A PV guest that was saved with foreign pages mapped, without a warning, finds nothing in their place: the next load raises SIGBUS.
- * The handler lets go of that memory (backend.h: forsake), so the load goes on and reads zeros, which nobody takes for bytes
- * (depart.h): the connection is reset, the program lives. Any other SIGBUS is the program's, by whatever it had set up.
+ * - The program's memory (ucopy.h): a bad address is EFAULT over kernel TCP, so it is here. The copy is left, and says so.
+ * - The other guest's memory (xen): a PV guest that was saved with foreign pages mapped, without a warning, finds nothing in their
+ *   place. That memory is let go of (backend.h: forsake); the load is made again and reads zeros, which nobody takes for bytes
+ *   (depart.h). The connection is reset, the program lives.
  *
- * The handler is put in place with the first channel over xen. A program that sets its own for SIGBUS afterwards
- * has the last word, and would then die of such a save.
+ * Any other fault is the program's, as it has set it up (sigact.h); it pays two comparisons for ours.
+ *
+ * The handlers are put in place before the first channel is made. Not handled: a thread that has the signal blocked. The kernel kills a
+ * process for a fault in such a thread whatever handler there is, and nothing but a system call per copy could tell. The bad
+ * address is then the end of the program, as in a function of the C library.
  */
 #ifndef XSHIM_FAULT_H
 #define XSHIM_FAULT_H
+#include <stdatomic.h>
+#include <stdbool.h>
 
 void xshim_fault_ready(void);
+
+/* Faults of xshim_ucopy() end in -EFAULT from now on. */
+extern _Atomic bool xshim_fault_caught;
+static inline bool xshim_fault_is_caught(void)
+{
+	return atomic_load_explicit(&xshim_fault_caught, memory_order_acquire);
+}
 
 #endif

@@ -27,6 +27,7 @@ static struct pool pools[] = {
 	[XSHIM_OBJ_EPOLL] = { .size = sizeof(struct xshim_eset) },
 	[XSHIM_OBJ_CHAN] = { .size = sizeof(struct xshim_chan) },
 	[XSHIM_OBJ_REG] = { .size = sizeof(struct xshim_reg) },
+	[XSHIM_OBJ_NEST] = { .size = sizeof(struct xshim_nest) },
 };
 
 static char *map_once(_Atomic(char *) *where, size_t bytes)
@@ -119,6 +120,7 @@ void xshim_obj_recycle(struct xshim_obj *o)
 		xshim_epoll_release(o);
 		break;
 	case XSHIM_OBJ_REG:
+	case XSHIM_OBJ_NEST:
 		break;
 	default:
 		xshim_chan_release(o);
@@ -192,9 +194,12 @@ void xshim_fd_set(int fd, struct xshim_obj *o)
 	if (!old)
 		return;
 	/* Each descriptor holds one reference. */
-	if (atomic_fetch_sub_explicit(&old->fds, 1, memory_order_acq_rel) == 1 &&
-	    old->kind == XSHIM_OBJ_CONN)
-		xshim_conn_closed(old, fd);
+	if (atomic_fetch_sub_explicit(&old->fds, 1, memory_order_acq_rel) == 1) {
+		if (old->kind == XSHIM_OBJ_CONN)
+			xshim_conn_closed(old, fd);
+	} else if (old->kind == XSHIM_OBJ_EPOLL) {
+		xshim_epoll_renumber(old, fd);
+	}
 	xshim_obj_put(old);
 }
 

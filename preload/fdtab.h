@@ -28,6 +28,7 @@ enum xshim_obj_kind {
 	XSHIM_OBJ_EPOLL,
 	XSHIM_OBJ_CHAN,		/* no descriptor; only pool and references */
 	XSHIM_OBJ_REG,		/* likewise: a connection in an epoll set */
+	XSHIM_OBJ_NEST,		/* likewise: an epoll set in an epoll set */
 };
 
 struct xshim_obj {

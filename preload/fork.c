@@ -13,6 +13,7 @@
 #include "exclude.h"
 #include "kick.h"
 #include "process.h"
+#include "sigact.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -43,6 +44,7 @@ static void parent(void)
 static void child(void)
 {
 	marked = false;
+	xshim_sigact_fork_child();
 	xshim_fdtab_fork_child();
 	xshim_conn_fork_child(forker);
 	xshim_kick_fork_child();

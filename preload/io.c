@@ -10,6 +10,7 @@
 #include "exclude.h"
 #include "kick.h"
 #include "stream.h"
+#include "user.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -59,8 +60,8 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 		return rc_;                                                                        \
 	} while (0)
 
-/* MSG_ZEROCOPY without SO_ZEROCOPY is ignored, and with it there is no ring. */
-#define TX_RING_FLAGS (~(MSG_OOB | MSG_FASTOPEN))
+/* MSG_ZEROCOPY without SO_ZEROCOPY is ignored, and with it there is no ring. MSG_FASTOPEN: the kernel refuses it here. */
+#define TX_RING_FLAGS (~MSG_FASTOPEN)
 
 #define SEND(fd, v, n, flags, plain)                                                               \
 	do {                                                                                       \
@@ -69,8 +70,8 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
                                                                                                    \
 		if (!c_)                                                                           \
 			return plain;                                                              \
-		if ((flags) & ~TX_RING_FLAGS)                                                      \
-			xshim_exclude_conn(c_, fd, XSHIM_R_OOB);                                            \
+		if ((flags) & MSG_OOB) /* urgent.h; where there is no ring yet, none comes */      \
+			xshim_conn_never(c_, XSHIM_R_OOB);                                         \
 		if (xshim_conn_on_ring(c_, fd) && !((flags) & ~TX_RING_FLAGS)) {                   \
 			rc_ = xshim_stream_send(c_, fd, v, n, flags);                              \
 			if (rc_ != XSHIM_PLAIN) {                                                  \
@@ -122,8 +123,9 @@ XSHIM_EXPORT ssize_t read(int fd, void *buf, size_t n)
 {
 	struct iovec v = { buf, n };
 
-	if (!n)
-		return libc.read(fd, buf, n);	/* never waits, unlike recv() of nothing */
+	/* of nothing it never waits, unlike recv(); and it has no limit to what counts as the buffer */
+	if (!n || xshim_user_is_outside(buf, n))
+		return libc.read(fd, buf, n);
 	RECEIVE(fd, &v, 1, 0, libc.read(fd, buf, n));
 }
 XSHIM_ALIAS(ssize_t, __read, read, (int, void *, size_t))
@@ -133,7 +135,7 @@ static bool is_plain_vector(const struct iovec *v, int n)
 {
 	bool nothing = true;
 
-	if (n <= 0 || n > IOV_MAX || xshim_is_nowhere(v))
+	if (n <= 0 || n > IOV_MAX || !xshim_user_can_read(v, (size_t)n * sizeof(*v)))
 		return true;
 	for (int i = 0; i < n; i++) {
 		if (v[i].iov_len > SSIZE_MAX)
@@ -145,7 +147,7 @@ static bool is_plain_vector(const struct iovec *v, int n)
 
 XSHIM_EXPORT ssize_t readv(int fd, const struct iovec *v, int n)
 {
-	if (is_plain_vector(v, n))
+	if (!xshim_fd_peek(fd) || is_plain_vector(v, n))
 		return libc.readv(fd, v, n);
 	RECEIVE(fd, v, (size_t)n, 0, libc.readv(fd, v, n));
 }
@@ -154,7 +156,7 @@ XSHIM_EXPORT ssize_t preadv2(int fd, const struct iovec *v, int n, off_t offset,
 {
 	int msg = flags & RWF_NOWAIT ? MSG_DONTWAIT : 0;
 
-	if (offset != -1 || is_plain_vector(v, n))
+	if (offset != -1 || !xshim_fd_peek(fd) || is_plain_vector(v, n))
 		return libc.preadv2(fd, v, n, offset, flags);
 	RECEIVE(fd, v, (size_t)n, msg, libc.preadv2(fd, v, n, offset, flags));
 }
@@ -171,27 +173,53 @@ XSHIM_EXPORT ssize_t recv(int fd, void *buf, size_t n, int flags)
 	RECEIVE(fd, &v, 1, flags, libc.recv(fd, buf, n, flags));
 }
 
+/* A stream socket leaves the address alone, but says so in *len; the data is gone also when that fails. */
+static ssize_t without_address(socklen_t *len, ssize_t rc)
+{
+	const socklen_t none = 0;
+	int room;
+
+	if (xshim_user_get(&room, len, sizeof(room)) < 0)
+		return -EFAULT;
+	if (room < 0)
+		return -EINVAL;
+	return xshim_user_put(len, &none, sizeof(none)) < 0 ? -EFAULT : rc;
+}
+
 XSHIM_EXPORT ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct sockaddr *from,
 			      socklen_t *len)
 {
 	struct iovec v = { buf, n };
 
-	if (from && xshim_is_nowhere(len))
-		return libc.recvfrom(fd, buf, n, flags, from, len);
-	/* a stream socket leaves the address alone, but says so in *len */
 	RECEIVE_AND(fd, &v, 1, flags, libc.recvfrom(fd, buf, n, flags, from, len),
-		    if (rc_ >= 0 && from) *len = 0);
+		    if (rc_ >= 0 && from) rc_ = without_address(len, rc_));
 }
 
 /* A header whose parts cannot be looked at, or are too many: the kernel has the error for it. */
 static bool is_plain_message(const struct msghdr *m)
 {
-	if (xshim_is_nowhere(m) || m->msg_iovlen > IOV_MAX || (m->msg_iovlen && xshim_is_nowhere(m->msg_iov)))
+	if (!xshim_user_can_read(m, sizeof(*m)) || m->msg_iovlen > IOV_MAX ||
+	    !xshim_user_can_read(m->msg_iov, m->msg_iovlen * sizeof(*m->msg_iov)) ||
+	    (m->msg_name && (int)m->msg_namelen < 0))
 		return true;
 	for (size_t i = 0; i < m->msg_iovlen; i++)
 		if (m->msg_iov[i].iov_len > SSIZE_MAX)
 			return true;
 	return false;
+}
+
+/* A received message without address and control data. */
+static ssize_t without_extras(struct msghdr *m, int flags, ssize_t rc)
+{
+	const socklen_t no_name = 0;
+	const size_t no_control = 0;
+	const int told = flags & MSG_CMSG_CLOEXEC;
+
+	if ((m->msg_name && xshim_user_put(&m->msg_namelen, &no_name, sizeof(no_name)) < 0) ||
+	    xshim_user_put(&m->msg_flags, &told, sizeof(told)) < 0 ||
+	    xshim_user_put(&m->msg_controllen, &no_control, sizeof(no_control)) < 0)
+		return -EFAULT;
+	return rc;
 }
 
 /* 1 and *rc: done on the ring. */
@@ -202,11 +230,8 @@ static bool recvmsg_on_ring(struct xshim_conn *c, int fd, struct msghdr *m, int 
 	*rc = xshim_stream_recv(c, fd, m->msg_iov, m->msg_iovlen, flags);
 	if (*rc == XSHIM_PLAIN)
 		return false;
-	if (*rc >= 0) {
-		m->msg_namelen = 0;
-		m->msg_controllen = 0;
-		m->msg_flags = flags & MSG_CMSG_CLOEXEC;
-	}
+	if (*rc >= 0)
+		*rc = without_extras(m, flags, *rc);
 	return true;
 }
 
@@ -245,17 +270,35 @@ XSHIM_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 	return rc;
 }
 
+/* The next call on the socket says it. */
+static void owe(int fd, int err)
+{
+	struct xshim_conn *c = xshim_conn_get(fd);
+	struct xshim_chan *ch = c ? xshim_conn_chan(c) : NULL;
+
+	if (ch)
+		atomic_store_explicit(&ch->tcp_err, err, memory_order_relaxed);
+	if (c)
+		xshim_conn_put(c);
+}
+
+static bool is_time(const struct timespec *t)
+{
+	return xshim_user_can_read(t, sizeof(*t)) && t->tv_sec >= 0 && t->tv_nsec >= 0 && t->tv_nsec < 1000000000;
+}
+
 XSHIM_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags,
 			  struct timespec *timeout)
 {
 	struct xshim_conn *c = xshim_conn_get(fd);
 	unsigned int done = 0;
-	int saved = errno;
+	int saved = errno, err = 0;
+	socklen_t len;
 	ssize_t rc;
 
 	if (!c)
 		return libc.recvmmsg(fd, v, n, flags, timeout);
-	if (xshim_is_nowhere(v) || !xshim_conn_on_ring(c, fd)) {
+	if (!xshim_conn_on_ring(c, fd) || (timeout && !is_time(timeout))) {
 		int k = libc.recvmmsg(fd, v, n, flags, timeout);
 
 		for (int i = 0; i < k && !(flags & MSG_PEEK); i++)
@@ -264,13 +307,25 @@ XSHIM_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags,
 		return k;
 	}
 	xshim_conn_put(c);
+	/* an error of the socket comes first here, before data */
+	len = sizeof(err);
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 && err)
+		return (int)xshim_ret(-err);
 	while (done < n) {
+		unsigned int len_of;
+
 		rc = recvmsg(fd, &v[done].msg_hdr, flags & ~MSG_WAITFORONE);
+		len_of = (unsigned int)rc;
+		if (rc >= 0 && xshim_user_put(&v[done].msg_len, &len_of, sizeof(len_of)) < 0)
+			rc = xshim_ret(-EFAULT);
 		if (rc < 0 && !done)
 			return -1;
-		if (rc < 0)
+		if (rc < 0) {
+			if (errno != EAGAIN && errno != EINTR)
+				owe(fd, errno);
 			break;
-		v[done++].msg_len = (unsigned int)rc;
+		}
+		done++;
 		if (flags & MSG_WAITFORONE)
 			flags |= MSG_DONTWAIT;
 	}
@@ -310,7 +365,7 @@ XSHIM_EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t n, size_t room, in
 
 static bool in_pieces(int fd, size_t n, int flags, struct xshim_conn **c)
 {
-	if (n <= PIECE || (flags & (MSG_DONTWAIT | ~TX_RING_FLAGS)))
+	if (n <= PIECE || (flags & (MSG_DONTWAIT | MSG_OOB | ~TX_RING_FLAGS)))
 		return false;
 	*c = xshim_conn_get(fd);
 	if (!*c)
@@ -353,6 +408,8 @@ XSHIM_EXPORT ssize_t write(int fd, const void *buf, size_t n)
 	struct iovec v = { (void *)(uintptr_t)buf, n };
 	struct xshim_conn *c;
 
+	if (xshim_user_is_outside(buf, n))
+		return libc.write(fd, buf, n);
 	if (in_pieces(fd, n, 0, &c)) {
 		ssize_t rc = send_pieces(c, fd, buf, n, 0, true);
 
@@ -365,7 +422,7 @@ XSHIM_ALIAS(ssize_t, __write, write, (int, const void *, size_t))
 
 XSHIM_EXPORT ssize_t writev(int fd, const struct iovec *v, int n)
 {
-	if (is_plain_vector(v, n))
+	if (!xshim_fd_peek(fd) || is_plain_vector(v, n))
 		return libc.writev(fd, v, n);
 	SEND(fd, v, (size_t)n, 0, libc.writev(fd, v, n));
 }
@@ -374,7 +431,7 @@ XSHIM_EXPORT ssize_t pwritev2(int fd, const struct iovec *v, int n, off_t offset
 {
 	int msg = flags & RWF_NOWAIT ? MSG_DONTWAIT : 0;
 
-	if (offset != -1 || is_plain_vector(v, n))
+	if (offset != -1 || !xshim_fd_peek(fd) || is_plain_vector(v, n))
 		return libc.pwritev2(fd, v, n, offset, flags);
 	SEND(fd, v, (size_t)n, msg, libc.pwritev2(fd, v, n, offset, flags));
 }
@@ -389,7 +446,7 @@ XSHIM_EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
 	struct iovec v = { (void *)(uintptr_t)buf, n };
 	struct xshim_conn *c;
 
-	if (in_pieces(fd, n, flags, &c)) {
+	if (xshim_user_parts_fit(&v, 1) && in_pieces(fd, n, flags, &c)) {
 		ssize_t rc = send_pieces(c, fd, buf, n, flags, false);
 
 		xshim_conn_put(c);
@@ -404,7 +461,7 @@ XSHIM_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const 
 {
 	struct iovec v = { (void *)(uintptr_t)buf, n };
 
-	if (to && xshim_is_nowhere(to))
+	if (to && (len > sizeof(struct sockaddr_storage) || !xshim_user_can_read(to, len)))
 		return libc.sendto(fd, buf, n, flags, to, len);
 	SEND(fd, &v, 1, flags, libc.sendto(fd, buf, n, flags, to, len));
 }
@@ -414,7 +471,8 @@ static void passing(const struct msghdr *m)
 {
 	struct cmsghdr *cm;
 
-	if (xshim_is_nowhere(m) || xshim_is_nowhere(m->msg_control) || m->msg_controllen < sizeof(*cm))
+	if (!xshim_user_can_read(m, sizeof(*m)) || m->msg_controllen < sizeof(*cm) ||
+	    !xshim_user_can_read(m->msg_control, m->msg_controllen))
 		return;
 	for (cm = CMSG_FIRSTHDR(m); cm; cm = CMSG_NXTHDR((struct msghdr *)(uintptr_t)m, cm)) {
 		size_t n = (cm->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -438,7 +496,10 @@ static void passing(const struct msghdr *m)
 
 XSHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 {
-	if (!xshim_fd_peek(fd) || is_plain_message(m)) {
+	if (!xshim_fd_peek(fd) || is_plain_message(m) ||
+	    (m->msg_name && !xshim_user_can_read(m->msg_name, m->msg_namelen < sizeof(struct sockaddr_storage) ?
+								      m->msg_namelen :
+								      sizeof(struct sockaddr_storage)))) {
 		passing(m);
 		return libc.sendmsg(fd, m, flags);
 	}
@@ -459,19 +520,21 @@ XSHIM_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags)
 	unsigned int done = 0;
 	int saved = errno;
 
-	if (!xshim_fd_peek(fd) || xshim_is_nowhere(v)) {
-		for (unsigned int i = 0; !xshim_is_nowhere(v) && i < n && i < IOV_MAX; i++)
+	if (!xshim_fd_peek(fd)) {
+		for (unsigned int i = 0; i < n && i < IOV_MAX; i++)
 			passing(&v[i].msg_hdr);
 		return libc.sendmmsg(fd, v, n, flags);
 	}
 	for (; done < n; done++) {
 		ssize_t rc = sendmsg(fd, &v[done].msg_hdr, flags);
+		unsigned int len_of = (unsigned int)rc;
 
+		if (rc >= 0 && xshim_user_put(&v[done].msg_len, &len_of, sizeof(len_of)) < 0)
+			rc = xshim_ret(-EFAULT);
 		if (rc < 0 && !done)
 			return -1;
 		if (rc < 0)
 			break;
-		v[done].msg_len = (unsigned int)rc;
 	}
 	errno = saved;
 	return (int)done;
@@ -523,6 +586,10 @@ XSHIM_EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t n)
 
 	if (!c)
 		return libc.sendfile64(out, in, offset, n);
+	if (offset && !xshim_user_can_read(offset, sizeof(*offset))) {
+		xshim_conn_put(c);
+		return libc.sendfile64(out, in, offset, n);
+	}
 	rc = sendfile_pieces(c, out, in, offset, n);
 	xshim_conn_put(c);
 	return rc;

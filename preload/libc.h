@@ -68,6 +68,8 @@ CALL(int, __poll_chk, (struct pollfd *, nfds_t, int, size_t))
 CALL(int, __ppoll_chk, (struct pollfd *, nfds_t, const struct timespec *, const sigset_t *, size_t))
 CALL(int, __dprintf_chk, (int, int, const char *, ...))
 CALL(int, __vdprintf_chk, (int, int, const char *, va_list))
+CALL(int, __sigaction, (int, const struct sigaction *, struct sigaction *))
+CALL(sighandler_t, bsd_signal, (int, sighandler_t))
 #undef CALL
 
 /* rc >= 0 as it is; -errno becomes -1 and errno. The one place where that happens. */
@@ -79,10 +81,7 @@ static inline ssize_t xshim_ret_kept(ssize_t rc, int saved)
 	return xshim_ret(rc);
 }
 
-/*
- * An address that cannot be memory of the program: the page of NULL, the kernel's half. EFAULT costs nothing to give there; other
- * bad addresses fault where the ring is filled or read.
- */
+/* An address that cannot be memory of the program: the page of NULL, the kernel's half. user.h knows more. */
 static inline bool xshim_is_nowhere(const void *p)
 {
 	return (uintptr_t)p < 4096 || (intptr_t)p < 0;

@@ -101,5 +101,5 @@ void xshim_options_read(void)
 #undef XSHIM_OPTION_NUM
 #undef XSHIM_OPTION_STR
 	power_of_two("XSHIM_RING_SIZE", &xshim_opt.ring_size, 262144);
-	power_of_two("XSHIM_XEN_RING_SIZE", &xshim_opt.xen_ring_size, 131072);
+	power_of_two("XSHIM_XEN_RING_SIZE", &xshim_opt.xen_ring_size, 262144);
 }

@@ -11,7 +11,9 @@
 #include "client.h"
 #include "epoll.h"
 #include "kick.h"
+#include "nest.h"
 #include "ready.h"
+#include "user.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -250,8 +252,6 @@ static int poll_rings(struct pollfd *fds, nfds_t n, struct work *k, const struct
 		if (timeout)
 			left = left_of(deadline);
 		rc = one_round(fds, n, k, timeout ? &left : NULL, mask, &again);
-		if (rc)
-			return rc;
 		for (nfds_t i = 0; i < n; i++) {
 			struct watched *w = &k->w[i];
 
@@ -261,6 +261,9 @@ static int poll_rings(struct pollfd *fds, nfds_t n, struct work *k, const struct
 				xshim_chan_detach(w->conn);
 			w->ch = xshim_conn_chan(w->conn);
 		}
+		/* Not before: the program may do something else for long now. */
+		if (rc)
+			return rc;
 		if (timeout && !left.tv_sec && !left.tv_nsec)
 			return 0;
 		if (!again && timeout && xshim_clock_ns() >= deadline)
@@ -268,12 +271,23 @@ static int poll_rings(struct pollfd *fds, nfds_t n, struct work *k, const struct
 	}
 }
 
+/* The kernel has said of epoll sets among fds what may not be true any more. Counts what is. */
+static int sets_recounted(struct pollfd *fds, nfds_t n)
+{
+	int count = 0;
+
+	for (nfds_t i = 0; i < n; i++)
+		if (fds[i].revents && xshim_nest_is_ready(fds[i].fd, fds[i].events, &fds[i].revents))
+			count++;
+	return count;
+}
+
 int xshim_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
 	struct watched few[ON_STACK];
 	struct pollfd few_p[3 * ON_STACK];
 	struct work k = { .w = few, .p = few_p };
-	bool conns = false, rings, able, again;
+	bool conns = false, rings, able, again, sets;
 	struct timespec left;
 	uint64_t deadline = 0;
 	int rc;
@@ -296,7 +310,7 @@ int xshim_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, con
 	if (timeout)
 		deadline = xshim_clock_ns() + ns_of(timeout);
 look:
-	again = rings = able = false;
+	again = rings = able = sets = false;
 	memset(k.w, 0, n * sizeof(*k.w));
 	for (nfds_t i = 0; i < n; i++) {
 		k.w[i].conn = fds[i].fd < 0 ? NULL : xshim_conn_get(fds[i].fd);
@@ -304,6 +318,7 @@ look:
 			struct xshim_obj *o = fds[i].fd < 0 ? NULL : xshim_fd_get(fds[i].fd);
 
 			if (o) {
+				sets = true;
 				xshim_epoll_shown((struct xshim_eset *)o);
 				xshim_obj_put(o);
 			}
@@ -324,11 +339,16 @@ look:
 		if (again)
 			goto look;
 	} else {
-		rc = libc.ppoll(fds, n, timeout, mask);
+		rc = libc.ppoll(fds, n, timeout ? &left : NULL, mask);
 		if (rc < 0)
 			rc = -errno;
 	}
 	let_go(k.w, n);
+	if (rc > 0 && sets) {
+		rc = sets_recounted(fds, n);
+		if (!rc && (!timeout || xshim_clock_ns() < deadline))
+			goto look;
+	}
 	if (k.bytes)
 		munmap(k.w, k.bytes);
 	return rc;
@@ -340,7 +360,7 @@ plain:
 /* The kernel answers for bad arguments. */
 static bool plain_only(const struct pollfd *fds, nfds_t n)
 {
-	return xshim_is_nowhere(fds) || n > INT_MAX / 2 / sizeof(*fds);
+	return n > INT_MAX / 2 / sizeof(*fds) || !xshim_user_can_read(fds, n * sizeof(*fds));
 }
 
 XSHIM_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)

@@ -9,6 +9,7 @@
 #include "conn.h"
 #include "options.h"
 #include "process.h"
+#include "sigact.h"
 
 #include <alloca.h>
 #include <errno.h>
@@ -72,7 +73,7 @@ enum how { PATH, SEARCH, BY_FD, AT };
 
 static int do_exec(enum how how, const char *file, int fd, char *const *argv, char *const *env, int flags)
 {
-	bool hand_over = leave_crossing(false) && xshim_own_arena_fd >= 0;
+	bool hand_over = leave_crossing(false) && xshim_own_arena_fd >= 0, ignores = xshim_sigact_leave();
 	char text[96];
 	int rc, saved;
 
@@ -86,6 +87,8 @@ static int do_exec(enum how how, const char *file, int fd, char *const *argv, ch
 	     how == AT	   ? libc.execveat(fd, file, argv, env, flags) :
 			     libc.fexecve(fd, argv, env);
 	saved = errno;
+	if (ignores)
+		xshim_sigact_go_on();
 	if (hand_over)
 		xshim_inherit_cross(false);
 	errno = saved;
@@ -187,41 +190,51 @@ XSHIM_EXPORT int execle(const char *path, const char *arg, ...)
 
 /* ---- children that the C library starts by itself: no code of ours runs in them before the exec ---- */
 
+#define RUN(all, type, call)                                                                       \
+	do {                                                                                       \
+		bool ignores_;                                                                     \
+		type rc_;                                                                          \
+                                                                                                   \
+		leave_crossing(all);                                                               \
+		ignores_ = xshim_sigact_leave();                                                   \
+		rc_ = call;                                                                        \
+		if (ignores_)                                                                      \
+			xshim_sigact_go_on();                                                      \
+		return rc_;                                                                        \
+	} while (0)
+
 XSHIM_EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *acts,
 			     const posix_spawnattr_t *attr, char *const *argv, char *const *env)
 {
 	/* file actions may hand over even a close-on-exec descriptor */
-	leave_crossing(acts != NULL);
-	return libc.posix_spawn(pid, path, acts, attr, argv, env);
+	RUN(acts != NULL, int, libc.posix_spawn(pid, path, acts, attr, argv, env));
 }
 
 XSHIM_EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *acts,
 			      const posix_spawnattr_t *attr, char *const *argv, char *const *env)
 {
-	leave_crossing(acts != NULL);
-	return libc.posix_spawnp(pid, file, acts, attr, argv, env);
+	RUN(acts != NULL, int, libc.posix_spawnp(pid, file, acts, attr, argv, env));
 }
 
 XSHIM_EXPORT int system(const char *command)
 {
-	if (command)
-		leave_crossing(false);
-	return libc.system(command);
+	if (!command)
+		return libc.system(command);
+	RUN(false, int, libc.system(command));
 }
 
 XSHIM_EXPORT FILE *popen(const char *command, const char *mode)
 {
-	leave_crossing(false);
-	return libc.popen(command, mode);
+	RUN(false, FILE *, libc.popen(command, mode));
 }
 XSHIM_ALIAS(FILE *, _IO_popen, popen, (const char *, const char *))
 
 /* $(command) is run by a shell */
 XSHIM_EXPORT int wordexp(const char *words, wordexp_t *to, int flags)
 {
-	if (!(flags & WRDE_NOCMD))
-		leave_crossing(false);
-	return libc.wordexp(words, to, flags);
+	if (flags & WRDE_NOCMD)
+		return libc.wordexp(words, to, flags);
+	RUN(false, int, libc.wordexp(words, to, flags));
 }
 
 /* ---- seccomp: no new kinds of calls afterwards ---- */

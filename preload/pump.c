@@ -40,6 +40,10 @@ static bool up(struct xshim_conn *c, struct xshim_chan *ch, int fd, bool hurry)
 
 	if (l->tx.state != XSHIM_TX_TCP || !xshim_tx_may_switch(l, peer))
 		return false;
+	if (atomic_load_explicit(&peer->deaf, memory_order_relaxed))
+		return false;		/* the kernel answers what is sent to one that reads no more */
+	if (xshim_conn_flag(c, XSHIM_SLOT_URGENT))
+		return false;
 	/* Until it crosses, only the ring's size is buffered: the peer should be seen to read. */
 	consult = atomic_load_explicit(&peer->consult, memory_order_relaxed);
 	if (!hurry && consult == atomic_load_explicit(&ch->consult_seen, memory_order_relaxed) &&
@@ -99,11 +103,33 @@ void xshim_chan_peer_gone_locked(struct xshim_conn *c, struct xshim_chan *ch, in
 
 	atomic_store_explicit(&ch->fin_seen, 1, memory_order_relaxed);
 	if (atomic_load_explicit(&ch->remote.region->fin, memory_order_acquire) &&
+	    atomic_load_explicit(&ch->remote.region->deaf, memory_order_relaxed) != XSHIM_REGION_CLOSED &&
 	    !atomic_load_explicit(&ch->tcp_dead, memory_order_relaxed)) {
 		xshim_link_leave_undo(l);
 		return;		/* it only closed its own direction and goes on reading */
 	}
 	peer_dead(c, ch, fd);
+}
+
+/*
+ * The peer says that it reads no more. Once the end of its stream is here, what is sent is the kernel's to answer: with one
+ * that has closed there is nothing left to do by ring; one that has only shut its socket may still read what the ring holds.
+ * Both locks.
+ */
+static void hear_deaf(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
+	struct xshim_link *l = &c->slot->link;
+	uint32_t deaf = atomic_load_explicit(&ch->remote.region->deaf, memory_order_relaxed);
+
+	if (!deaf || l->tx.state != XSHIM_TX_RING || libc.poll(&p, 1, 0) <= 0)
+		return;
+	if (p.revents & POLLERR)
+		atomic_store_explicit(&ch->tcp_dead, 1, memory_order_relaxed);
+	if ((p.revents & (POLLERR | POLLHUP)) || deaf == XSHIM_REGION_CLOSED)
+		xshim_chan_peer_gone_locked(c, ch, fd);
+	else
+		l->tx.state = XSHIM_TX_OUT;	/* its kernel answers by RST, and gives it to nobody */
 }
 
 /*
@@ -232,6 +258,7 @@ int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 	}
 	if (l->tx.state == XSHIM_TX_TCP)
 		xshim_chan_up_locked(c, ch, fd);
+	hear_deaf(c, ch, fd);
 	if (((kmask & (POLLIN | POLLRDHUP | POLLHUP)) &&
 	     (l->rx.state == XSHIM_RX_RING || l->rx.state == XSHIM_RX_FRAME)) || (kmask & POLLERR))
 		rc = take_frame(c, ch, fd, kmask);
@@ -287,10 +314,22 @@ int xshim_chan_owed(struct xshim_conn *c, bool take)
 	return err;
 }
 
+void xshim_chan_told_error(struct xshim_conn *c, int fd)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+
+	if (!ch || !xshim_tcp_is_over(fd))
+		return;
+	atomic_store_explicit(&ch->tcp_dead, 1, memory_order_relaxed);
+	atomic_store_explicit(&ch->tcp_err, 0, memory_order_relaxed);
+	xshim_conn_set_flag(c, XSHIM_SLOT_RESET, false);
+}
+
 void xshim_chan_wake_own(struct xshim_chan *ch)
 {
-	if (atomic_load_explicit(&ch->rx_waiters, memory_order_seq_cst) ||
-	    atomic_load_explicit(&ch->tx_waiters, memory_order_seq_cst))
+	if (atomic_load_explicit(&ch->waits->rx, memory_order_seq_cst) ||
+	    atomic_load_explicit(&ch->waits->tx, memory_order_seq_cst) ||
+	    xshim_slot_others_wait(ch->slot, ch->waits, true, true))
 		(void)ch->be->ring_self(&ch->local);
 }
 
@@ -393,7 +432,8 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 			atomic_store_explicit(&c->detach_due, 1, memory_order_release);
 		}
 		stuck = atomic_load_explicit(&ch->fin_seen, memory_order_relaxed) ||
-			xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) || s->link.error;
+			xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) || s->link.error ||
+			(xshim_conn_flag(c, XSHIM_SLOT_URGENT) && s->link.tx.state == XSHIM_TX_TCP);
 		xshim_lock_drop(&s->tx_lock);
 		xshim_lock_drop(&s->rx_lock);
 		if (crossed)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* ready.c - readiness of a connection with a channel, and sleeping on it (ready.h). */
 #include "ready.h"
+#include "epoll.h"
 #include "client.h"
 #include "options.h"
 
@@ -136,17 +137,31 @@ static int arm_and_look(struct xshim_conn *c, struct xshim_chan *ch, struct xshi
 /* Somebody else waits for what the look has found. */
 static bool others_wait(struct xshim_chan *ch, unsigned int arm, unsigned int mask)
 {
-	uint32_t rx = atomic_load_explicit(&ch->rx_waiters, memory_order_seq_cst);
-	uint32_t tx = atomic_load_explicit(&ch->tx_waiters, memory_order_seq_cst);
+	uint32_t rx = atomic_load_explicit(&ch->waits->rx, memory_order_seq_cst);
+	uint32_t tx = atomic_load_explicit(&ch->waits->tx, memory_order_seq_cst);
 
 	return ((mask & POLLIN) && rx > !!(arm & POLLIN)) ||
-	       ((mask & POLLOUT) && tx > !!(arm & POLLOUT));
+	       ((mask & POLLOUT) && tx > !!(arm & POLLOUT)) ||
+	       xshim_slot_others_wait(ch->slot, ch->waits, mask & POLLIN, mask & POLLOUT);
+}
+
+/*
+ * The bell was emptied, and an edge-triggered entry is to be told of more even while there is something unread; the kernel will
+ * not tell it now. Both locks held.
+ */
+static bool others_want_edges(struct xshim_chan *ch, unsigned int arm, uint64_t head)
+{
+	bool more = head != ch->hushed_at;
+
+	ch->hushed_at = head;
+	return more && !(arm & XSHIM_LOOK_EPOLL) && atomic_load_explicit(&ch->edge_waiters, memory_order_relaxed);
 }
 
 int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int arm,
 		     struct xshim_ready *r)
 {
 	struct xshim_slot *s = c->slot;
+	bool edges = false;
 	int rc;
 
 	if (!both_locks(s)) {
@@ -171,12 +186,15 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 		rc = arm_and_look(c, ch, r);
 		if (heard && rc == 0 && others_wait(ch, arm, r->mask))
 			(void)ch->be->ring_self(&ch->local);
+		edges = heard && others_want_edges(ch, arm, s->link.rx.head);
 	} else {
 		rc = look_locked(c, ch, r);
 		if (rc > 0)	/* somebody else's wish may have been for the old path */
 			rc = arm_and_look(c, ch, r);
 	}
 	drop_both(s);
+	if (edges)
+		xshim_epoll_edge(c);
 	if (rc < 0) {
 		*r = (struct xshim_ready){ .mask = POLLIN | POLLOUT };
 		return xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
@@ -188,7 +206,9 @@ unsigned int xshim_ready_result(struct xshim_conn *c, struct xshim_chan *ch, int
 				struct xshim_ready *r, unsigned int kmask)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN | POLLOUT };
-	unsigned int mask;
+	unsigned int mask, asked = r->tcp_events;
+	bool in_was = r->in_from_tcp, stale;
+	int owed;
 
 	if ((!r->in_from_tcp && (kmask & POLLIN)) || (!r->out_from_tcp && (kmask & POLLOUT)) ||
 	    (kmask & (POLLRDHUP | POLLHUP | POLLERR))) {
@@ -196,8 +216,13 @@ unsigned int xshim_ready_result(struct xshim_conn *c, struct xshim_chan *ch, int
 		if (xshim_ready_look(c, ch, fd, 0, r) < 0)
 			return POLLIN | POLLOUT | POLLRDHUP | POLLERR | POLLHUP;
 	}
-	/* with the peer's end a direction has become the kernel's, which was not asked about it */
-	if (atomic_load_explicit(&ch->gone, memory_order_relaxed) && (r->in_from_tcp || r->out_from_tcp) &&
+	/* what was there was the peer's frame, perhaps with the stream behind it */
+	stale = !in_was && r->in_from_tcp && (kmask & POLLIN);
+	if (stale)
+		kmask &= ~(unsigned int)POLLIN;
+	/* or a direction has become the kernel's, which was not asked about it */
+	if ((stale || (r->tcp_events & ~asked) ||
+	     (atomic_load_explicit(&ch->gone, memory_order_relaxed) && (r->in_from_tcp || r->out_from_tcp))) &&
 	    libc.poll(&p, 1, 0) > 0)
 		kmask |= (unsigned short)p.revents;
 	mask = r->mask | (kmask & (POLLRDHUP | POLLHUP | POLLERR | POLLPRI));
@@ -205,8 +230,10 @@ unsigned int xshim_ready_result(struct xshim_conn *c, struct xshim_chan *ch, int
 		mask |= kmask & POLLIN;
 	if (r->out_from_tcp)
 		mask |= kmask & POLLOUT;
-	if (xshim_chan_owed(c, false))
-		mask |= POLLIN | POLLOUT | POLLRDHUP | POLLERR | POLLHUP;
+	/* EFAULT comes from a call (recvmmsg), and ends nothing */
+	owed = xshim_chan_owed(c, false);
+	if (owed)
+		mask |= owed == EFAULT ? POLLERR : POLLIN | POLLOUT | POLLRDHUP | POLLERR | POLLHUP;
 	if (kmask & (POLLERR | POLLHUP))
 		mask |= POLLOUT | POLLIN;
 	return mask;
@@ -232,7 +259,7 @@ int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch)
 		return -1;
 	if (s->link.tx.state == XSHIM_TX_RING &&
 	    xshim_tx_space(&s->link, ch->remote.region) < (int64_t)xshim_ready_threshold(ch)) {
-		now = xshim_clock_ns();
+		now = xshim_now_ns();	/* coarse: the exact one is a system call in a Xen guest */
 		tail = s->link.tx.tail;
 		since = atomic_load_explicit(&ch->stall_ns, memory_order_relaxed);
 		if (!since || tail != ch->stall_tail) {
@@ -327,7 +354,7 @@ bool xshim_restarts(uint64_t deadline_ns)
 		/* faults do not come to a thread that sleeps */
 		if (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP)
 			continue;
-		if (sigaction(sig, NULL, &sa) < 0)
+		if (libc.sigaction(sig, NULL, &sa) < 0)
 			continue;	/* the C library's own */
 		if (sa.sa_handler != SIG_DFL && sa.sa_handler != SIG_IGN && !(sa.sa_flags & SA_RESTART))
 			return false;
@@ -364,8 +391,8 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 	if (!(what & POLLOUT) && r.out_from_tcp)
 		p[0].events &= ~POLLOUT;
 	xshim_count(&c->slot->n.sleeps, 1);
-	if (deadline_ns == UINT64_MAX && stall < 0) {
-		rc = libc.poll(p, 3, -1);
+	if (deadline_ns == UINT64_MAX) {
+		rc = libc.poll(p, 3, stall);
 	} else {
 		uint64_t now = xshim_clock_ns(), left = 0;
 		struct timespec ts;
@@ -383,7 +410,7 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 		goto out;
 	}
 	if (rc == 0) {
-		rc = deadline_ns <= xshim_clock_ns() ? -EAGAIN : 0;
+		rc = deadline_ns != UINT64_MAX && deadline_ns <= xshim_clock_ns() ? -EAGAIN : 0;
 		goto out;
 	}
 	rc = 0;

@@ -5,12 +5,13 @@
  * Readiness of a connection with a channel is made of its ring and its TCP socket. look() says what the ring gives
  * and what to ask the kernel about the socket; result() puts both together after the kernel has answered.
  *
- * Sleeping. A sleeper enters (rx_waiters or tx_waiters + 1), looks with arm, and if nothing is ready polls the socket
+ * Sleeping. A sleeper enters (waits->rx or waits->tx + 1), looks with arm, and if nothing is ready polls the socket
  * (r.tcp_events), the bell (POLLIN), and the peer's bell, which hangs up when its process is gone: TCP does not always
  * tell, because the kernel does not know of what lies unread in a ring. Arming empties the bell if it was seen readable. Several calls may wait on one bell,
  * for different things; poll in the kernel drops a wake-up if the bell has been emptied meanwhile. So
  * who empties it stores every wish anew, looks at every condition, and if one holds that somebody
- * else may be waiting for, rings the own bell again.
+ * else may be waiting for, rings the own bell again. Processes that share the connection after a fork have the bell in
+ * common, so that the waits of all of them are in the slot.
  *
  * Threads: any. Locks: takes rx_lock and tx_lock of the slot. Never blocks.
  */
@@ -27,6 +28,8 @@ struct xshim_ready {
 	bool out_from_tcp;	/* POLLOUT of the socket is the program's */
 };
 
+/* In arm: the caller is epoll.c, which finds by itself what is new for its entries. */
+#define XSHIM_LOOK_EPOLL 0x10000u
 /*
  * arm: POLLIN | POLLOUT that the caller has entered to wait for; 0: only look. 0, or -ECONNRESET when the connection was
  * broken (then everything is ready).
@@ -49,17 +52,17 @@ static inline uint64_t xshim_ready_threshold(const struct xshim_chan *ch)
 static inline void xshim_wait_enter(struct xshim_chan *ch, unsigned int what)
 {
 	if (what & POLLIN)
-		atomic_fetch_add_explicit(&ch->rx_waiters, 1, memory_order_seq_cst);
+		atomic_fetch_add_explicit(&ch->waits->rx, 1, memory_order_seq_cst);
 	if (what & POLLOUT)
-		atomic_fetch_add_explicit(&ch->tx_waiters, 1, memory_order_seq_cst);
+		atomic_fetch_add_explicit(&ch->waits->tx, 1, memory_order_seq_cst);
 }
 
 static inline void xshim_wait_leave(struct xshim_chan *ch, unsigned int what)
 {
 	if (what & POLLIN)
-		atomic_fetch_sub_explicit(&ch->rx_waiters, 1, memory_order_seq_cst);
+		atomic_fetch_sub_explicit(&ch->waits->rx, 1, memory_order_seq_cst);
 	if (what & POLLOUT)
-		atomic_fetch_sub_explicit(&ch->tx_waiters, 1, memory_order_seq_cst);
+		atomic_fetch_sub_explicit(&ch->waits->tx, 1, memory_order_seq_cst);
 }
 
 /* The descriptor whose POLLHUP tells that the peer's end of the channel has gone; -1 once that is known. */

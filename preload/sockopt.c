@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * sockopt.c - fcntl, ioctl, setsockopt. The real socket keeps all options; here is only what changes
- * how we act: O_NONBLOCK, what is queued, SO_RCVLOWAT, and what a ring cannot be combined with.
+ * how we act: O_NONBLOCK, what is queued, SO_RCVLOWAT, that there is a time limit, and what a ring cannot be combined with.
  * (O_ASYNC set before the connection is tracked is found when it is to be introduced.)
  */
 #include "channel.h"
@@ -10,6 +10,7 @@
 #include "privfd.h"
 #include "process.h"
 #include "stream.h"
+#include "urgent.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +20,12 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#ifndef SO_RCVTIMEO_NEW		/* the kernel's names; the numbers are common to the architectures that we build for */
+#define SO_RCVTIMEO_OLD 20
+#define SO_SNDTIMEO_OLD 21
+#define SO_RCVTIMEO_NEW 66
+#define SO_SNDTIMEO_NEW 67
+#endif
 #ifndef TCP_ZEROCOPY_RECEIVE
 #define TCP_ZEROCOPY_RECEIVE 35
 #endif
@@ -83,7 +90,7 @@ XSHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
 	va_end(ap);
 	if (request == FIOASYNC)
 		xshim_exclude_fd(fd, XSHIM_R_SIGIO);
-	if (request != FIONBIO && request != FIONREAD && request != TIOCOUTQ)
+	if (request != FIONBIO && request != FIONREAD && request != TIOCOUTQ && request != SIOCATMARK)
 		return libc.ioctl(fd, request, arg);
 	c = xshim_conn_get(fd);
 	if (!c)
@@ -94,6 +101,8 @@ XSHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
 			xshim_conn_set_flag(c, XSHIM_SLOT_NONBLOCK, *(int *)arg != 0);
 	} else if (!xshim_conn_chan(c) || !arg) {
 		rc = libc.ioctl(fd, request, arg);
+	} else if (request == SIOCATMARK) {
+		rc = (int)xshim_ret(xshim_urgent_at_mark(c, fd, arg));
 	} else if (request == FIONREAD) {
 		rc = (int)xshim_ret(xshim_stream_inq(c, fd, arg));
 	} else {
@@ -114,9 +123,13 @@ XSHIM_EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t 
 		return libc.getsockopt(fd, level, name, value, len);
 	c = xshim_conn_get(fd);
 	rc = libc.getsockopt(fd, level, name, value, len);
-	/* an error that the ring gave and the socket does not know of */
-	if (c && !rc && *len >= sizeof(err) && !*(int *)value)
-		err = xshim_chan_owed(c, true);
+	/* an error that the ring gave and the socket does not know of, or one that is told only once */
+	if (c && !rc && *len >= sizeof(err)) {
+		if (*(int *)value)
+			xshim_chan_told_error(c, fd);
+		else
+			err = xshim_chan_owed(c, true);
+	}
 	if (err)
 		memcpy(value, &err, sizeof(err));
 	if (c)
@@ -133,7 +146,7 @@ static enum xshim_reason excluded(int level, int name)
 {
 	if (level == IPPROTO_TCP && (name == TCP_ULP || name == TCP_REPAIR))
 		return XSHIM_R_ULP;
-	if (level == SOL_SOCKET && (name == SO_ZEROCOPY || name == SO_OOBINLINE))
+	if (level == SOL_SOCKET && name == SO_ZEROCOPY)
 		return XSHIM_R_OOB;
 	/* what a receive says beside the data, and where a peek begins */
 	if (level == SOL_SOCKET && (name == SO_PEEK_OFF || name == SO_TIMESTAMP || name == SO_TIMESTAMPNS ||
@@ -159,6 +172,9 @@ XSHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, sock
 		xshim_conn_never(c, why);
 		errno = saved;
 	}
+	if (level == SOL_SOCKET && (name == SO_RCVTIMEO_OLD || name == SO_RCVTIMEO_NEW ||
+				    name == SO_SNDTIMEO_OLD || name == SO_SNDTIMEO_NEW))
+		xshim_conn_set_flag(c, XSHIM_SLOT_TIMEO, true);
 	rc = libc.setsockopt(fd, level, name, value, len);
 	if (!rc && level == SOL_SOCKET && name == SO_RCVLOWAT) {
 		memcpy(&low, value, sizeof(low));

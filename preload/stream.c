@@ -12,6 +12,8 @@
 #include "epoll.h"
 #include "options.h"
 #include "ready.h"
+#include "urgent.h"
+#include "user.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -25,6 +27,7 @@
 
 #define SLICES 64
 #define TCP_HAS_DATA ((ssize_t)-4097)
+#define AT_MARK ((ssize_t)-4098)
 
 /*
  * A call that has moved bytes reports these; the error that ended it is for the next call, as in TCP.
@@ -35,7 +38,7 @@ static ssize_t result(struct xshim_conn *c, size_t total, ssize_t rc)
 
 	if (!total)
 		return rc;
-	if (rc < 0 && rc != -EAGAIN && rc != -EINTR && rc != -EPIPE && ch)
+	if (rc < 0 && rc != -EAGAIN && rc != -EINTR && rc != -EPIPE && rc != -EFAULT && ch)
 		atomic_store_explicit(&ch->tcp_err, (int)-rc, memory_order_relaxed);
 	return (ssize_t)total;
 }
@@ -80,7 +83,7 @@ static bool end_is_near(struct xshim_conn *c, struct xshim_chan *ch)
 }
 
 /* A peek that reached a boundary: what follows is on the ring. */
-static ssize_t peek_beyond(struct xshim_conn *c, struct xshim_chan *ch, struct xshim_iov it, uint64_t n)
+static ssize_t peek_beyond(struct xshim_conn *c, struct xshim_chan *ch, struct xshim_iov it, uint64_t n, int flags)
 {
 	struct xshim_link *l = &c->slot->link;
 	uint64_t at = l->rx.pos + n;
@@ -93,20 +96,23 @@ static ssize_t peek_beyond(struct xshim_conn *c, struct xshim_chan *ch, struct x
 		return (ssize_t)n;
 	if (more > head - at)
 		more = head - at;
-	xshim_ring_copy_out(xshim_region_cdata(ch->remote.region), l->order_peer, at, &it, more);
+	if (!(flags & MSG_TRUNC))
+		more = xshim_ring_copy_out(xshim_region_cdata(ch->remote.region), l->order_peer, at, &it, more);
 	return (ssize_t)(xshim_chan_is_cut(ch) ? n : n + more);
 }
 
 /* A peek that took all that is on the ring, where it goes on by TCP: what is there follows. */
-static ssize_t peek_behind(int fd, struct xshim_iov it, ssize_t n)
+static ssize_t peek_behind(struct xshim_chan *ch, int fd, struct xshim_iov it, ssize_t n, int flags)
 {
 	struct iovec v[SLICES];
 	struct msghdr m = { .msg_iov = v };
 	ssize_t more;
 
 	xshim_iov_skip(&it, (size_t)n);
-	m.msg_iovlen = xshim_iov_slice(&it, SSIZE_MAX, v, SLICES);
-	more = m.msg_iovlen ? libc.recvmsg(fd, &m, MSG_PEEK | MSG_DONTWAIT) : 0;
+	m.msg_iovlen = xshim_urgent_is_next(fd) ? 0 : xshim_iov_slice(&it, SSIZE_MAX, v, SLICES);
+	more = m.msg_iovlen ? libc.recvmsg(fd, &m, MSG_PEEK | (flags & MSG_TRUNC) | MSG_DONTWAIT) : 0;
+	if (more < 0 && errno != EAGAIN && errno != EFAULT)	/* the look has taken it from the socket */
+		atomic_store_explicit(&ch->tcp_err, errno, memory_order_relaxed);
 	return more > 0 ? n + more : n;
 }
 
@@ -126,7 +132,12 @@ static ssize_t ring_empty(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	if (atomic_load_explicit(&ch->fin_seen, memory_order_relaxed)) {
 		/* the kernel has the last word: 0, or the error that ended it */
 		n = libc.recv(fd, &byte, 1, MSG_DONTWAIT);
-		return n < 0 ? -errno : n > 0 ? xshim_chan_break(c, fd, XSHIM_R_BYPASS) : 0;
+		if (n < 0) {
+			n = -errno;
+			xshim_chan_told_error(c, fd);
+			return n;
+		}
+		return n > 0 ? xshim_chan_break(c, fd, XSHIM_R_BYPASS) : 0;
 	}
 	if (libc.poll(&p, 1, 0) <= 0 || !p.revents)
 		return -EAGAIN;
@@ -150,18 +161,12 @@ static ssize_t ring_empty(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	return n;
 }
 
-/* Is any part of it at an address that can be no memory? */
-static bool leads_nowhere(const struct xshim_iov *it)
-{
-	for (size_t i = it->index; i < it->count; i++)
-		if (it->v[i].iov_len && xshim_is_nowhere(it->v[i].iov_base))
-			return true;
-	return false;
-}
-
-/* What can be had now; *more: and it is worth asking again. ask_tcp: also find out about the end of the stream when the ring is empty. */
+/*
+ * What can be had now; begun: something was had before, so that a mark ends it (AT_MARK). *more: and it is worth asking again, *fault: the rest is at a bad address. ask_tcp: also find out about the end of the
+ * stream when the ring is empty.
+ */
 static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_iov *it,
-		       int flags, bool ask_tcp, bool *more)
+		       int flags, bool begun, bool ask_tcp, bool *more, bool *fault)
 {
 	struct xshim_region_hdr *own = ch->local.region;
 	const struct xshim_region_hdr *peer = ch->remote.region;
@@ -174,7 +179,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 	bool crossed, ring = false;
 	int crossings = 0;
 
-	*more = false;
+	*more = *fault = false;
 	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
 		return -EAGAIN;
 	for (;;) {
@@ -196,21 +201,25 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 				n = (ssize_t)xshim_iov_left(it);
 				if ((uint64_t)n > limit)
 					n = (ssize_t)limit;
-				if (n && !(flags & MSG_TRUNC) && leads_nowhere(it)) {
+				*more = atomic_load_explicit(&peer->sw_seq, memory_order_relaxed) != l->rx.seq;
+				if (!(flags & MSG_TRUNC)) {
+					size_t whole = (size_t)n;
+
+					n = (ssize_t)xshim_ring_copy_out(xshim_region_cdata(peer), l->order_peer,
+									 l->rx.pos, it, whole);
+					*fault = (size_t)n < whole;
+				} else {
+					xshim_iov_skip(it, (size_t)n);
+				}
+				if (xshim_chan_is_cut(ch))
+					goto broken;	/* what was copied may have been zeros, or ones */
+				if (*fault && !n) {
 					n = -EFAULT;
 					goto out;
 				}
-				*more = atomic_load_explicit(&peer->sw_seq, memory_order_relaxed) != l->rx.seq;
-				if (!(flags & MSG_TRUNC))
-					xshim_ring_copy_out(xshim_region_cdata(peer), l->order_peer,
-							    l->rx.pos, it, (size_t)n);
-				else
-					xshim_iov_skip(it, (size_t)n);
-				if (xshim_chan_is_cut(ch))
-					goto broken;	/* what was copied may have been zeros, or ones */
 				if (flags & MSG_PEEK) {
-					if (*more && !(flags & MSG_TRUNC) && (uint64_t)n == limit)
-						n = peek_behind(fd, begin, n);
+					if (*more && (uint64_t)n == limit)
+						n = peek_behind(ch, fd, begin, n, flags);
 				} else {
 					ring = xshim_rx_took_ring(l, own, peer, (uint64_t)n);
 					s->base_rx += n;
@@ -245,19 +254,24 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			}
 			goto out;
 		}
+		if (begun && xshim_urgent_is_next(fd)) {
+			n = AT_MARK;
+			goto out;
+		}
 		n = tcp_recv(c, fd, it, limit, flags);
 		if (n == TCP_HAS_DATA) {
 			n = 0;
 			goto out;
 		}
+		if (n == 0)
+			n = -xshim_chan_owed(c, true);
 		if (n > 0) {
 			*more = (uint64_t)n == limit || it->count > SLICES ||
 				atomic_load_explicit(&peer->sw_seq, memory_order_relaxed) != l->rx.seq;
 			atomic_fetch_add_explicit(&own->consult, 1, memory_order_relaxed);
 			if (flags & MSG_PEEK) {
-				if (!(flags & MSG_TRUNC) && (uint64_t)n == limit &&
-				    l->rx.state == XSHIM_RX_TCP)
-					n = peek_beyond(c, ch, *it, (uint64_t)n);
+				if ((uint64_t)n == limit && l->rx.state == XSHIM_RX_TCP)
+					n = peek_beyond(c, ch, *it, (uint64_t)n, flags);
 			} else {
 				xshim_rx_took_tcp(l, (uint64_t)n);
 			}
@@ -267,8 +281,10 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			atomic_store_explicit(&ch->tcp_err, (int)-n, memory_order_relaxed);
 			n = 0;
 		}
-		if (n < 0 && n != -EAGAIN)
+		if (n < 0 && n != -EAGAIN) {
+			xshim_chan_told_error(c, fd);
 			goto out;
+		}
 		last_step = step;
 		last_limit = limit;
 		last_n = n;
@@ -291,12 +307,14 @@ out:
 	return n;
 }
 
-/* SO_RCVTIMEO or SO_SNDTIMEO as a deadline; asked for only when we are about to sleep. */
-static uint64_t socket_deadline(int fd, int option)
+/* SO_RCVTIMEO or SO_SNDTIMEO as a deadline; asked for only when we are about to sleep, and if any was ever set. */
+static uint64_t socket_deadline(const struct xshim_conn *c, int fd, int option)
 {
 	struct timeval tv;
 	socklen_t len = sizeof(tv);
 
+	if (!xshim_conn_flag(c, XSHIM_SLOT_TIMEO))
+		return UINT64_MAX;
 	if (libc.getsockopt(fd, SOL_SOCKET, option, &tv, &len) < 0 || (!tv.tv_sec && !tv.tv_usec))
 		return UINT64_MAX;
 	return xshim_clock_ns() + (uint64_t)tv.tv_sec * 1000000000ull + (uint64_t)tv.tv_usec * 1000;
@@ -328,11 +346,13 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 	bool nonblock = (flags & MSG_DONTWAIT) || xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
 	struct xshim_chan *ch = xshim_conn_chan(c);
 	uint64_t deadline = 0;
-	bool more;
+	bool more, fault;
 	struct xshim_iov it;
 	size_t want, total = 0;
-	ssize_t rc;
+	ssize_t rc, peeked = 0;
 
+	if (!xshim_user_parts_fit(v, n))
+		return XSHIM_PLAIN;
 	xshim_iov_init(&it, v, n);
 	want = xshim_iov_left(&it);
 	if (!(flags & MSG_WAITALL)) {
@@ -344,11 +364,12 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 		if (!ch)
 			return total ? recv_rest(c, fd, &it, flags, total) : XSHIM_PLAIN;
 		/* with enough in hand it is only a look */
-		rc = rx_once(c, ch, fd, &it, flags, nonblock && !total, &more);
+		rc = rx_once(c, ch, fd, &it, flags, total, nonblock && !total, &more, &fault);
 		if (rc > 0 && (flags & MSG_PEEK)) {
 			xshim_iov_init(&it, v, n);
-			if ((size_t)rc >= want || nonblock)
+			if ((size_t)rc >= want || nonblock || fault || xshim_urgent_is_there(fd))
 				return rc;
+			peeked = rc;
 			/* MSG_PEEK | MSG_WAITALL, or below SO_RCVLOWAT: look again when more has come */
 		} else if (rc > 0) {
 			/* a boundary is nothing that the program should see */
@@ -356,13 +377,17 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 			if (total >= want && !(more && xshim_iov_left(&it)))
 				return (ssize_t)total;
 			continue;
+		} else if (rc == AT_MARK) {
+			return (ssize_t)total;
+		} else if (rc == -EFAULT && peeked) {
+			return peeked;
 		} else if (rc != -EAGAIN) {
 			return result(c, total, rc);
 		}
 		if (nonblock || (total && total >= want))
 			return total ? (ssize_t)total : -EAGAIN;
 		if (!deadline)
-			deadline = socket_deadline(fd, SO_RCVTIMEO);
+			deadline = socket_deadline(c, fd, SO_RCVTIMEO);
 		rc = xshim_wait(c, ch, fd, POLLIN, deadline);
 		if (rc == -EINTR && !total && xshim_restarts(deadline))
 			rc = 0;
@@ -392,7 +417,7 @@ static ssize_t tcp_send(struct xshim_conn *c, int fd, struct xshim_iov *it, int 
 	ssize_t n;
 
 	m.msg_iovlen = xshim_iov_slice(it, SSIZE_MAX, v, SLICES);
-	n = libc.sendmsg(fd, &m, (flags & (MSG_NOSIGNAL | MSG_MORE)) | MSG_DONTWAIT);
+	n = libc.sendmsg(fd, &m, (flags & (MSG_NOSIGNAL | MSG_MORE | MSG_OOB)) | MSG_DONTWAIT);
 	if (n < 0)
 		return -errno;
 	xshim_iov_skip(it, (size_t)n);
@@ -439,13 +464,12 @@ static ssize_t ring_put(struct xshim_conn *c, struct xshim_chan *ch, struct xshi
 		return 0;	/* needs no room */
 	if (!space)
 		return -EAGAIN;
-	if (it && count && leads_nowhere(it))
-		return -EFAULT;
 	if (count > (uint64_t)space)
 		count = (size_t)space;
 	if (it) {
-		xshim_ring_copy_in(xshim_region_data(own), l->order_own, l->tx.pos, it, count);
-		n = (ssize_t)count;
+		n = (ssize_t)xshim_ring_copy_in(xshim_region_data(own), l->order_own, l->tx.pos, it, count);
+		if (!n)
+			return -EFAULT;
 	} else {
 		stretches = xshim_ring_stretch(xshim_region_data(own), l->order_own, l->tx.pos, count, v);
 		n = offset ? preadv64(in_fd, v, stretches, *offset) : libc.readv(in_fd, v, stretches);
@@ -463,9 +487,9 @@ static ssize_t ring_put(struct xshim_conn *c, struct xshim_chan *ch, struct xshi
 	return n;
 }
 
-/* XSHIM_PLAIN: this direction is on TCP; tx_lock is then still held. */
+/* XSHIM_PLAIN: this direction is on TCP, which urgent data needs; tx_lock is then still held. */
 static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_iov *it,
-		       int in_fd, off64_t *offset, size_t count)
+		       int in_fd, off64_t *offset, size_t count, bool urgent)
 {
 	struct xshim_slot *s = c->slot;
 	struct xshim_link *l = &s->link;
@@ -485,12 +509,19 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			return XSHIM_PLAIN;
 		case XSHIM_TX_RING:
 			if (!pumped && (atomic_load_explicit(&ch->gone, memory_order_relaxed) ||
+					atomic_load_explicit(&ch->remote.region->deaf, memory_order_relaxed) ||
 					(!l->want_leave &&
 					 atomic_load_explicit(&ch->remote.region->leave,
 							      memory_order_relaxed))))
 				break;
 			if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
 				return XSHIM_PLAIN;	/* the kernel knows what to say */
+			if (urgent && !pumped)
+				break;
+			if (urgent) {
+				n = -EAGAIN;
+				goto out;
+			}
 			n = ring_put(c, ch, it, in_fd, offset, count, &bell);
 			if (n == -EPROTO)
 				n = xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
@@ -511,6 +542,8 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 		n = xshim_chan_pump(c, ch, fd, POLLIN | POLLOUT);
 		if (n < 0)
 			return n;
+		if (urgent)
+			xshim_urgent_down(c, ch);
 		if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)
 			return -EAGAIN;
 	}
@@ -530,11 +563,13 @@ out:
 static ssize_t tx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_iov *it,
 		       int flags)
 {
-	ssize_t n = tx_ring(c, ch, fd, it, -1, NULL, xshim_iov_left(it));
+	ssize_t n = tx_ring(c, ch, fd, it, -1, NULL, xshim_iov_left(it), flags & MSG_OOB);
 
 	if (n != XSHIM_PLAIN)
 		return n;
 	n = tcp_send(c, fd, it, flags);
+	if (n < 0 && n != -EAGAIN)
+		xshim_chan_told_error(c, fd);
 	if (xshim_link_is_out(&c->slot->link))
 		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
 	xshim_lock_drop(&c->slot->tx_lock);
@@ -557,7 +592,7 @@ static ssize_t no_room(struct xshim_conn *c, struct xshim_chan *ch, int fd, bool
 		return -EAGAIN;
 	}
 	if (!*deadline)
-		*deadline = socket_deadline(fd, SO_SNDTIMEO);
+		*deadline = socket_deadline(c, fd, SO_SNDTIMEO);
 	rc = xshim_wait(c, ch, fd, POLLOUT, *deadline);
 	return rc == -EINTR && !total && xshim_restarts(*deadline) ? 0 : rc;
 }
@@ -573,12 +608,18 @@ static ssize_t stream_send(struct xshim_conn *c, int fd, const struct iovec *v, 
 {
 	bool nonblock = (flags & MSG_DONTWAIT) || xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
 	struct xshim_chan *ch = xshim_conn_chan(c);
-	uint64_t deadline = 0;
+	uint64_t deadline = 0, urgent_until = 0;
 	struct xshim_iov it;
 	size_t total = 0;
 	ssize_t rc;
 
+	if (!xshim_user_parts_fit(v, n))
+		return XSHIM_PLAIN;
 	xshim_iov_init(&it, v, n);
+	if (ch && (flags & MSG_OOB)) {
+		xshim_conn_set_flag(c, XSHIM_SLOT_URGENT, true);
+		urgent_until = xshim_clock_ns() + XSHIM_URGENT_MS * 1000000ull;
+	}
 	while (ch) {
 		rc = tx_once(c, ch, fd, &it, flags);
 		if (rc >= 0) {
@@ -589,7 +630,9 @@ static ssize_t stream_send(struct xshim_conn *c, int fd, const struct iovec *v, 
 		}
 		if (rc != -EAGAIN)
 			return result(c, total, rc);
-		rc = no_room(c, ch, fd, nonblock, total, &deadline);
+		rc = urgent_until && c->slot->link.tx.state == XSHIM_TX_RING ?
+			     xshim_urgent_wait(c, ch, fd, nonblock ? urgent_until : UINT64_MAX) :
+			     no_room(c, ch, fd, nonblock, total, &deadline);
 		if (rc < 0)
 			return total ? (ssize_t)total : rc;
 		ch = still_there(c);
@@ -631,7 +674,7 @@ static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t 
 	ssize_t rc;
 
 	while (ch) {
-		rc = tx_ring(c, ch, fd, NULL, in_fd, offset, count - total);
+		rc = tx_ring(c, ch, fd, NULL, in_fd, offset, count - total, false);
 		if (rc == XSHIM_PLAIN) {
 			/* O_NONBLOCK is the description's, so this could sleep: poll first */
 			struct pollfd p = { .fd = fd, .events = POLLOUT };
@@ -674,129 +717,4 @@ ssize_t xshim_stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *
 
 	errno = saved;
 	return rc;
-}
-
-/* ---- the rest ---- */
-
-/* The peer goes on by the other path behind what is on this one. */
-static bool peer_switched(const struct xshim_link *l, const struct xshim_chan *ch)
-{
-	return atomic_load_explicit(&ch->remote.region->sw_seq, memory_order_acquire) != l->rx.seq;
-}
-
-/* Bytes that are on the ring behind the next `limit` ones of TCP. */
-static uint64_t beyond(const struct xshim_link *l, const struct xshim_chan *ch, uint64_t limit)
-{
-	uint64_t head = atomic_load_explicit(&ch->remote.region->head, memory_order_acquire), at;
-
-	if (limit == UINT64_MAX || l->rx.state != XSHIM_RX_TCP)
-		return 0;
-	at = l->rx.pos + limit;
-	return head > at && head - at <= 1ull << l->order_peer ? head - at : 0;
-}
-
-int xshim_stream_inq(struct xshim_conn *c, int fd, int *bytes)
-{
-	struct xshim_chan *ch = xshim_conn_chan(c);
-	struct xshim_slot *s = c->slot;
-	enum xshim_rx_step step;
-	uint64_t limit = 0, sum = 0;
-	bool crossed;
-	int tcp = 0, crossings = 0, rc;
-
-	if (!ch || xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
-		return libc.ioctl(fd, FIONREAD, bytes) < 0 ? -errno : 0;
-	do {
-		rc = xshim_rx_next(&s->link, ch->local.region, ch->remote.region, &step, &limit, &crossed);
-		if (!rc && crossed)
-			xshim_chan_ring(c, ch);
-	} while (!rc && crossed && ++crossings < XSHIM_CROSSINGS);
-	if (!rc && step != XSHIM_RX_STEP_FRAME &&
-	    (step != XSHIM_RX_STEP_RING || peer_switched(&s->link, ch)))
-		rc = libc.ioctl(fd, FIONREAD, &tcp) < 0 ? -errno : 0;
-	if (!rc && step == XSHIM_RX_STEP_RING)
-		sum = limit;
-	else if (!rc && step == XSHIM_RX_STEP_TCP)
-		sum = beyond(&s->link, ch, limit);
-	xshim_lock_drop(&s->rx_lock);
-	if (crossings)
-		xshim_epoll_crossed(c);
-	*bytes = tcp + (int)sum;
-	return rc < 0 ? rc : 0;
-}
-
-int xshim_stream_outq(struct xshim_conn *c, int fd, int *bytes)
-{
-	struct xshim_chan *ch = xshim_conn_chan(c);
-	struct xshim_slot *s = c->slot;
-	int64_t space;
-	int tcp = 0;
-
-	if (libc.ioctl(fd, TIOCOUTQ, &tcp) < 0)
-		return -errno;
-	if (ch && xshim_lock_take(&s->tx_lock, xshim_tid()) == 0) {
-		if (s->link.tx.state == XSHIM_TX_RING) {
-			space = xshim_tx_space(&s->link, ch->remote.region);
-			/* The kernel counts what the other end has not acknowledged. Half a ring is the other end's receive buffer. */
-			space += 1ll << (ch->local.order - 1);
-			if (space >= 0 && space < 1ll << ch->local.order)
-				tcp += (int)((1ll << ch->local.order) - space);
-		} else if (s->link.tx.state == XSHIM_TX_RESEND) {
-			tcp += (int)(s->link.tx.end - s->link.tx.pos);
-		}
-		xshim_lock_drop(&s->tx_lock);
-	}
-	*bytes = tcp;
-	return 0;
-}
-
-int xshim_stream_shutdown(struct xshim_conn *c, int fd, int how)
-{
-	struct xshim_chan *ch = xshim_conn_chan(c);
-	struct xshim_slot *s = c->slot;
-	bool wr = how == SHUT_WR || how == SHUT_RDWR, later = false;
-
-	if (how != SHUT_RD && !wr)
-		return libc.shutdown(fd, how) < 0 ? -errno : 0;
-	if (ch && wr && xshim_lock_take(&s->tx_lock, xshim_tid()) == 0) {
-		if (s->link.tx.state == XSHIM_TX_HELD || s->link.tx.state == XSHIM_TX_RESEND) {
-			/* what is to be sent again comes before FIN */
-			xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_DUE, true);
-			later = true;
-		} else if (s->link.tx.state != XSHIM_TX_OUT) {
-			xshim_link_fin(&s->link, ch->local.region);
-			xshim_chan_ring(c, ch);
-		}
-		xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_WR, true);
-		xshim_lock_drop(&s->tx_lock);
-	}
-	if (how == SHUT_RD || how == SHUT_RDWR)
-		xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_RD, true);
-	if (later) {
-		(void)xshim_chan_pump(c, ch, fd, POLLOUT);
-		how = how == SHUT_RDWR ? SHUT_RD : -1;
-	}
-	if (how >= 0 && libc.shutdown(fd, how) < 0)
-		return -errno;
-	/* Somebody of ours who sleeps on the connection sees the change. */
-	if (ch)
-		(void)ch->be->ring_self(&ch->local);
-	return 0;
-}
-
-void xshim_stream_closing(struct xshim_conn *c, int fd)
-{
-	struct xshim_chan *ch = xshim_conn_chan(c);
-	struct linger now = { .l_onoff = 1, .l_linger = 0 };
-	struct xshim_slot *s = c->slot;
-	struct xshim_link *l = &s->link;
-	bool unread;
-
-	if (!ch || !xshim_slot_is_sole(s, getpid()))
-		return;
-	unread = l->rx.state == XSHIM_RX_RING && !l->error &&
-		 atomic_load_explicit(&ch->remote.region->head, memory_order_seq_cst) != l->rx.pos;
-	/* TCP answers close with unread data by RST; the kernel does not know of ours. */
-	if (unread)
-		(void)libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 }

@@ -11,6 +11,7 @@
 #include "privfd.h"
 #include "process.h"
 #include "ready.h"
+#include "sigact.h"
 
 #include <limits.h>
 #include <linux/sched.h>
@@ -289,6 +290,10 @@ static long on_process(long nr, const long *a)
 		return execve(ptr(a[0]), ptr(a[1]), ptr(a[2]));
 	case SYS_execveat:
 		return execveat((int)a[0], ptr(a[1]), ptr(a[2]), ptr(a[3]), (int)a[4]);
+	case SYS_rt_sigaction:
+		return xshim_sigact_may_take((int)a[0]) && a[3] == KERNEL_MASK ?
+			       xshim_sigact_raw((int)a[0], ptr(a[1]), ptr(a[2])) :
+			       PASS;
 	case SYS_prctl:
 		return prctl((int)a[0], a[1], a[2], a[3], a[4]);
 	case SYS_seccomp:

@@ -73,6 +73,13 @@ int xshim_tcp_consumed(int fd, uint64_t *n)
 	return rc ? rc : -EAGAIN;
 }
 
+bool xshim_tcp_is_over(int fd)
+{
+	struct tcp_info ti;
+
+	return get_info(fd, &ti) == 0 && ti.tcpi_state == 7;	/* TCP_CLOSE */
+}
+
 bool xshim_tcp_peer_closed(int fd)
 {
 	struct tcp_info ti;

@@ -215,10 +215,38 @@ bool xshim_slot_sharer_add(struct xshim_slot *s, pid_t pid)
 	for (int i = 0; i < XSHIM_ARENA_SHARERS; i++) {
 		uint32_t empty = 0;
 
-		if (atomic_compare_exchange_strong(&s->sharers[i], &empty, (uint32_t)pid))
+		if (atomic_compare_exchange_strong(&s->sharers[i], &empty, (uint32_t)pid)) {
+			/* what its last user left; who looks before this wakes somebody for nothing */
+			atomic_store(&s->waits[i].rx, 0);
+			atomic_store(&s->waits[i].tx, 0);
 			return true;
+		}
 	}
 	atomic_fetch_or(&s->flags, XSHIM_SLOT_CROWDED);
+	return false;
+}
+
+struct xshim_waits *xshim_slot_waits(struct xshim_slot *s, pid_t pid)
+{
+	int i = 0;
+
+	while (i < XSHIM_ARENA_SHARERS && atomic_load(&s->sharers[i]) != (uint32_t)pid)
+		i++;
+	return &s->waits[i];
+}
+
+bool xshim_slot_others_wait(struct xshim_slot *s, const struct xshim_waits *own, bool rx, bool tx)
+{
+	for (int i = 0; i <= XSHIM_ARENA_SHARERS; i++) {
+		uint32_t pid = i < XSHIM_ARENA_SHARERS ? atomic_load(&s->sharers[i]) : 0;
+
+		if (&s->waits[i] == own || (!pid && i < XSHIM_ARENA_SHARERS))
+			continue;
+		if (!(rx && atomic_load(&s->waits[i].rx)) && !(tx && atomic_load(&s->waits[i].tx)))
+			continue;
+		if (!pid || !sys_is_gone((pid_t)pid))
+			return true;
+	}
 	return false;
 }
 

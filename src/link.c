@@ -52,6 +52,14 @@ bool xshim_tx_may_switch(const struct xshim_link *l, const struct xshim_region_h
 	}
 }
 
+bool xshim_tx_may_come_down(const struct xshim_link *l, const struct xshim_region_hdr *peer)
+{
+	if (l->error || atomic_load_explicit(&l->tx.state, memory_order_relaxed) != XSHIM_TX_RING || !acked(l, peer))
+		return false;
+	return l->rx.state == XSHIM_RX_TCP ||
+	       (!l->want_leave && !atomic_load_explicit(&peer->leave, memory_order_acquire));
+}
+
 static void publish_switch(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t at)
 {
 	l->tx.seq++;

@@ -31,6 +31,8 @@ static const struct {
 	[XSHIM_MSG_FORSAKE] = { "FORSAKE", sizeof(struct xshim_msg_leave), 0, 0 },
 	[XSHIM_MSG_LEFT] = { "LEFT", sizeof(struct xshim_msg_plain), 0, 0 },
 	[XSHIM_MSG_DRAIN_ASK] = { "DRAIN_ASK", sizeof(struct xshim_msg_drain_ask), 0, 0 },
+	[XSHIM_MSG_RESUME] = { "RESUME", sizeof(struct xshim_msg_resume), 1, 1 },
+	[XSHIM_MSG_NUDGE] = { "NUDGE", sizeof(struct xshim_msg_leave), 0, 0 },
 	[XSHIM_MSG_DRAINED] = { "DRAINED", sizeof(struct xshim_msg_drain_ask), 0, 0 },
 };
 
@@ -87,6 +89,9 @@ static const char *check_body(const union xshim_msg *m, unsigned long long *valu
 			return "backend is unknown";
 		*value = m->channel.reserved;
 		return m->channel.reserved ? "reserved is not zero" : NULL;
+	case XSHIM_MSG_RESUME:
+		*value = m->resume.reserved;
+		return m->resume.reserved ? "reserved is not zero" : NULL;
 	case XSHIM_MSG_REPORT_ASK:
 		*value = m->report_ask.reserved;
 		return m->report_ask.reserved ? "reserved is not zero" : NULL;

@@ -3,8 +3,8 @@
  * ring.c - the one place that copies payload in and out of a ring.
  */
 #include <limits.h>
-#include <string.h>
 #include <xshim/ring.h>
+#include <xshim/ucopy.h>
 
 static size_t smaller(size_t a, size_t b)
 {
@@ -89,47 +89,57 @@ int xshim_ring_stretch(const uint8_t *data, unsigned int order, uint64_t pos, si
 	return 2;
 }
 
-void xshim_ring_copy_in(uint8_t *data, unsigned int order, uint64_t pos, struct xshim_iov *it, size_t n)
+/* Bytes that were copied; fewer than n: a bad address was met, or there was less in the iovec. step: what is copied at a time. */
+static size_t copy(uint8_t *data, unsigned int order, uint64_t pos, struct xshim_iov *it, size_t n, bool in, size_t step)
 {
 	struct iovec part[2];
 	int parts = xshim_ring_stretch(data, order, pos, n, part);
+	size_t done = 0;
 
 	for (int i = 0; i < parts; i++) {
-		uint8_t *to = part[i].iov_base;
+		uint8_t *ring = part[i].iov_base;
 		size_t left = part[i].iov_len;
 
 		for (settle(it); left && it->index < it->count; settle(it)) {
 			const struct iovec *v = &it->v[it->index];
-			size_t step = smaller(left, v->iov_len - it->offset);
+			uint8_t *user = (uint8_t *)v->iov_base + it->offset;
+			size_t now = smaller(smaller(left, v->iov_len - it->offset), step - done % step);
 
-			memcpy(to, (const uint8_t *)v->iov_base + it->offset, step);
-			it->offset += step;
-			to += step;
-			left -= step;
+			if (in ? xshim_ucopy(ring, user, now) : xshim_ucopy(user, ring, now))
+				return done;
+			it->offset += now;
+			ring += now;
+			left -= now;
+			done += now;
 		}
 	}
+	return done;
 }
 
-void xshim_ring_copy_out(const uint8_t *data, unsigned int order, uint64_t pos, struct xshim_iov *it, size_t n)
+static size_t copy_grains(uint8_t *data, unsigned int order, uint64_t pos, struct xshim_iov *it, size_t n, bool in)
 {
-	struct iovec part[2];
-	int parts;
+	struct xshim_iov begin = *it;
+	size_t done = copy(data, order, pos, it, n, in, SIZE_MAX);
 
+	if (done == n)
+		return n;
+	/* once more, to know how far it is good */
+	*it = begin;
+	done = copy(data, order, pos, it, n, in, XSHIM_RING_GRAIN);
+	done -= done % XSHIM_RING_GRAIN;
+	*it = begin;
+	xshim_iov_skip(it, done);
+	return done;
+}
+
+size_t xshim_ring_copy_in(uint8_t *data, unsigned int order, uint64_t pos, struct xshim_iov *it, size_t n)
+{
+	return copy_grains(data, order, pos, it, n, true);
+}
+
+size_t xshim_ring_copy_out(const uint8_t *data, unsigned int order, uint64_t pos, struct xshim_iov *it, size_t n)
+{
 	if (!it)
-		return;
-	parts = xshim_ring_stretch(data, order, pos, n, part);
-	for (int i = 0; i < parts; i++) {
-		const uint8_t *from = part[i].iov_base;
-		size_t left = part[i].iov_len;
-
-		for (settle(it); left && it->index < it->count; settle(it)) {
-			const struct iovec *v = &it->v[it->index];
-			size_t step = smaller(left, v->iov_len - it->offset);
-
-			memcpy((uint8_t *)v->iov_base + it->offset, from, step);
-			it->offset += step;
-			from += step;
-			left -= step;
-		}
-	}
+		return n;
+	return copy_grains((uint8_t *)(uintptr_t)data, order, pos, it, n, false);
 }

@@ -379,6 +379,36 @@ START_TEST(who_holds_it_alone_is_sole)
 }
 END_TEST
 
+START_TEST(waits_of_living_others_count)
+{
+	struct xshim_slot *s = xshim_slot_alloc(&arena);
+	struct xshim_waits *mine, *its;
+	pid_t other = living_pid();
+
+	ck_assert(xshim_slot_sharer_add(s, getpid()) && xshim_slot_sharer_add(s, other));
+	mine = xshim_slot_waits(s, getpid());
+	its = xshim_slot_waits(s, other);
+	ck_assert(mine != its);
+	atomic_store(&mine->rx, 1);
+	ck_assert(!xshim_slot_others_wait(s, mine, true, true));
+	ck_assert(xshim_slot_others_wait(s, its, true, true));
+	atomic_store(&its->tx, 1);
+	ck_assert(!xshim_slot_others_wait(s, mine, true, false));
+	ck_assert(xshim_slot_others_wait(s, mine, false, true));
+	end_living();
+	ck_assert(!xshim_slot_others_wait(s, mine, true, true));
+	/* one for whom there is no place */
+	its = xshim_slot_waits(s, dead_pid());
+	atomic_store(&its->rx, 1);
+	ck_assert(xshim_slot_others_wait(s, mine, true, true));
+	/* who comes into the place of a dead one begins anew */
+	(void)xshim_slot_sharer_remove(s, other);
+	ck_assert(xshim_slot_sharer_add(s, other = living_pid()));
+	ck_assert_int_eq((int)atomic_load(&xshim_slot_waits(s, other)->tx), 0);
+	end_living();
+}
+END_TEST
+
 START_TEST(the_dead_do_not_hold)
 {
 	struct xshim_slot *s = xshim_slot_alloc(&arena);
@@ -441,6 +471,7 @@ static Suite *suite(void)
 	suite_add_tcase(s, ts);
 	tcase_add_checked_fixture(th, setup, teardown);
 	tcase_add_test(th, who_holds_it_alone_is_sole);
+	tcase_add_test(th, waits_of_living_others_count);
 	tcase_add_test(th, the_dead_do_not_hold);
 	tcase_add_test(th, one_too_many_is_crowded_for_good);
 	suite_add_tcase(s, th);

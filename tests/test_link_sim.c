@@ -299,6 +299,21 @@ static void half_close(struct end *e)
 	e->tx.done = true;
 }
 
+static void switch_over(struct end *e)
+{
+	uint64_t at = e->kernel_tx + (uint64_t)e->base_tx;
+
+	if (e->link.tx.state == XSHIM_TX_TCP) {
+		must(at == e->accepted, "end %u goes up at a wrong offset", e->id);
+		xshim_tx_up(&e->link, e->own, at);
+		seen.ups++;
+	} else {
+		xshim_tx_down(&e->link, e->own);
+		seen.downs++;
+	}
+	ring_bell(e->other);
+}
+
 static bool tx_ring(struct end *e)
 {
 	struct xshim_link *l = &e->link;
@@ -307,6 +322,10 @@ static bool tx_ring(struct end *e)
 	if (chance(down_one_in) && xshim_tx_may_switch(l, e->peer)) {
 		e->tx.n = 0;		/* down; the peer may ask to leave before it is made */
 		e->tx.mid = true;
+		return true;
+	}
+	if (chance(down_one_in) && xshim_tx_may_come_down(l, e->peer)) {
+		switch_over(e);		/* both locks, so nothing of this end comes in between; maybe somebody wants to leave */
 		return true;
 	}
 	space = xshim_tx_space(l, e->peer);
@@ -340,21 +359,6 @@ static bool tx_tcp(struct end *e)
 	while (n--)
 		put(e, byte_at(e->id, e->accepted++));
 	return true;
-}
-
-static void switch_over(struct end *e)
-{
-	uint64_t at = e->kernel_tx + (uint64_t)e->base_tx;
-
-	if (e->link.tx.state == XSHIM_TX_TCP) {
-		must(at == e->accepted, "end %u goes up at a wrong offset", e->id);
-		xshim_tx_up(&e->link, e->own, at);
-		seen.ups++;
-	} else {
-		xshim_tx_down(&e->link, e->own);
-		seen.downs++;
-	}
-	ring_bell(e->other);
 }
 
 static void tx_step(struct end *e)

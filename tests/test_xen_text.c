@@ -430,6 +430,32 @@ START_TEST(who_does_not_take_part_has_no_address)
 }
 END_TEST
 
+START_TEST(a_half_of_a_connection_is_taken_whole_or_not_at_all)
+{
+	static const char *const bad[] = {
+		"", " ", "1", "1 2", "0 2 00000000000000aa", "1 0 00000000000000aa", "-1 2 00000000000000aa",
+		"1 131072 00000000000000aa", "2147483648 2 00000000000000aa", "1 2 aa", "1 2 0000000000000000",
+		"1 2 00000000000000AA", "1 2 00000000000000aa ", "1  2 00000000000000aa", "1 2 00000000000000aa 00000000000000bb",
+		"01 2 00000000000000aa", "1 00000000000000aa 00000000000000bb",
+	};
+	struct xshimd_xen_half in = { .gref = 0x7fffffff, .port = 131071, .nonce = UINT64_MAX }, out;
+	char text[XSHIMD_XEN_HALF_TEXT];
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		ck_assert_msg(xshimd_xen_half_parse(bad[i], strlen(bad[i]), true, &out, &why) == -EINVAL, "\"%s\" was taken", bad[i]);
+	ck_assert_int_eq(xshimd_xen_half_parse("1 2 00000000000000aa\0", 21, true, &out, &why), -EINVAL);
+	ck_assert_int_eq(xshimd_xen_half_parse("1 2 00000000000000aa", 20, false, &out, &why), -EINVAL);
+	xshimd_xen_half_format(text, true, &in);
+	ck_assert_int_eq(xshimd_xen_half_parse(text, strlen(text), true, &out, &why), 0);
+	ck_assert_mem_eq(&in, &out, sizeof(in));
+	in.port = 0;
+	in.to = 1;
+	xshimd_xen_half_format(text, false, &in);
+	ck_assert_int_eq(xshimd_xen_half_parse(text, strlen(text), false, &out, &why), 0);
+	ck_assert_mem_eq(&in, &out, sizeof(in));
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("xen_text");
@@ -445,6 +471,7 @@ static Suite *suite(void)
 	tcase_add_test(t, the_longest_entry_fits_into_a_value);
 	tcase_add_test(t, random_bytes_are_never_taken_for_an_entry);
 	tcase_add_test(t, drain_requests_and_answers);
+	tcase_add_test(t, a_half_of_a_connection_is_taken_whole_or_not_at_all);
 	suite_add_tcase(s, t);
 	t = tcase_create("addresses");
 	tcase_add_checked_fixture(t, fresh, NULL);

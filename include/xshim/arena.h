@@ -66,6 +66,10 @@ struct xshim_counters {
 	_Atomic uint64_t sleeps;	/* times a call slept waiting on a channel */
 };
 
+struct xshim_waits {
+	_Atomic uint32_t rx, tx;
+};
+
 struct xshim_slot {
 	_Atomic uint32_t state;		/* enum xshim_slot_state */
 	_Atomic uint32_t gen;
@@ -95,6 +99,11 @@ struct xshim_slot {
 	struct xshim_lock tx_lock;	/* guards link.tx, base_tx */
 	struct xshim_link link;
 	int64_t base_rx, base_tx;	/* stream offset minus the kernel's count of octets */
+	/*
+	 * Calls and epoll entries that count on the channel's bell, which all holders have in common: of each of `sharers`, and last
+	 * of those who found no place there. Each process counts its own.
+	 */
+	struct xshim_waits waits[XSHIM_ARENA_SHARERS + 1];
 };
 
 #define XSHIM_SLOT_NONBLOCK	(1u << 0)	/* O_NONBLOCK is set on the description */
@@ -102,8 +111,10 @@ struct xshim_slot {
 #define XSHIM_SLOT_SHUT_WR	(1u << 2)
 #define XSHIM_SLOT_CROWDED	(1u << 3)	/* holders unknown: never attach */
 #define XSHIM_SLOT_RESET	(1u << 4)	/* we owe the application one ECONNRESET */
-
 #define XSHIM_SLOT_SHUT_DUE	(1u << 5)	/* shutdown(SHUT_WR) waits for the leave that is under way */
+#define XSHIM_SLOT_STAY		(1u << 6)	/* once off its ring it stays on TCP */
+#define XSHIM_SLOT_TIMEO	(1u << 7)	/* since the first channel: SO_RCVTIMEO or SO_SNDTIMEO may be set */
+#define XSHIM_SLOT_URGENT	(1u << 8)	/* urgent data was sent while a channel was attached: what we send stays on TCP */
 
 #define XSHIM_SLOT_BYTES 1024
 _Static_assert(sizeof(struct xshim_slot) <= XSHIM_SLOT_BYTES, "arena ABI");
@@ -151,6 +162,10 @@ uint32_t xshim_slot_index(const struct xshim_arena *a, const struct xshim_slot *
 /* Sharers. add: false when there is no room (CROWDED is then set). remove: true if nobody is left. */
 bool xshim_slot_sharer_add(struct xshim_slot *s, pid_t pid);
 bool xshim_slot_sharer_remove(struct xshim_slot *s, pid_t pid);
+/* Where a holder counts its waits. */
+struct xshim_waits *xshim_slot_waits(struct xshim_slot *s, pid_t pid);
+/* Somebody waits to receive (rx) or to send (tx) in a living process that is not the one of `own`. */
+bool xshim_slot_others_wait(struct xshim_slot *s, const struct xshim_waits *own, bool rx, bool tx);
 /* True if `self` is the only living holder and no fork is pending; takes the dead out. */
 bool xshim_slot_is_sole(struct xshim_slot *s, pid_t self);
 

@@ -111,6 +111,11 @@ void xshim_link_init(struct xshim_link *l, unsigned int order_own, uint64_t nonc
 
 /* Our next switch is allowed: the peer is attached and has crossed the last one, nobody is leaving. */
 bool xshim_tx_may_switch(const struct xshim_link *l, const struct xshim_region_hdr *peer);
+/*
+ * RING, both locks: a down is allowed also while somebody asks to leave, if the peer's stream is on TCP to us: until we cross to its
+ * ring it can not begin LEAVE, and when it sees that we have, it sees this switch.
+ */
+bool xshim_tx_may_come_down(const struct xshim_link *l, const struct xshim_region_hdr *peer);
 /* TCP -> RING at offset `at`, all octets below which are in the kernel. The caller rings the doorbell. */
 void xshim_tx_up(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t at);
 /* RING -> TCP at the present position. The caller rings, then may write to the socket. */
@@ -172,6 +177,8 @@ void xshim_link_leave_begin(struct xshim_link *l);
 int xshim_link_leave_got(struct xshim_link *l);
 /* The stream is about to be half-closed: publish fin. The caller rings, then calls shutdown(2). */
 void xshim_link_fin(struct xshim_link *l, struct xshim_region_hdr *own);
+/* The program reads no more: XSHIM_REGION_SHUT, after the shutdown, or XSHIM_REGION_CLOSED, before the close. */
+void xshim_link_deaf(struct xshim_region_hdr *own, uint32_t how);
 /* EOF came where the peer's LEAVE was expected: go on as if ours had not been begun. */
 void xshim_link_leave_undo(struct xshim_link *l);
 /*

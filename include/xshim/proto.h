@@ -35,12 +35,20 @@
  * LEAVE      D               xen: return to TCP, then say LEFT; D rings the bell it was given, too
  * FORSAKE    D               xen: the peer's guest is gone; let go of its memory, the connection is reset
  * LEFT       C     greeted   xen: the channel of connection id is taken apart, for whatever reason
+ * RESUME     C     greeted   BELL_OUT                        none; xen: the channel of connection id, with a process of domain `domid`,
+ *                                                            was introduced by a D before this one and goes on
+ * NUDGE      D               xen: ring the other end of each channel with that domain
  * DRAIN_ASK  C     greeted   (the command) DRAINED, when all have left or after drain_timeout
  * DRAINED    D
  *
  * Over xen OFFER and CLAIM carry two descriptors, the TCP socket and BELL_OUT (backend.h), which D keeps until LEFT
  * to wake a process that sleeps when there is LEAVE or FORSAKE for it; MATCHED carries none. Both TCP sockets must be in
  * D's own network namespace, whose addresses are the guest's.
+ *
+ * A D that is started anew knows of no channels. Each shim, when it has been greeted, names those that it has by RESUME, and
+ * D treats them like those that it has introduced itself: it keeps BELL_OUT, counts them and waits for LEFT. Processes that
+ * share a channel may each name it; D knows it by its bell and keeps it once. A process that sleeps notices nothing of a new D. So
+ * a D that finds another guest's D started anew sends NUDGE to its shims; what they ring wakes the sleepers over there, who then look.
  *
  * OFFER is sent by the end that connected, CLAIM by the one that accepted when it finds the connection's
  * fingerprint in the map's offers. D takes addresses, cookies and the netns from the TCP descriptor and
@@ -67,7 +75,7 @@
 #include <xshim/reason.h>
 
 #define XSHIM_PROTO_MAGIC 0x58534843u	/* "XSHC" */
-#define XSHIM_PROTO_VERSION 2
+#define XSHIM_PROTO_VERSION 3
 #define XSHIM_PROTO_MAX 128		/* no message is longer */
 #define XSHIM_PROTO_MAX_FDS 4
 #define XSHIM_DEFAULT_SOCKET "/run/xshim/xshimd.sock"
@@ -93,6 +101,8 @@ enum xshim_msg_type {
 	XSHIM_MSG_LEFT = 18,
 	XSHIM_MSG_DRAIN_ASK = 19,
 	XSHIM_MSG_DRAINED = 20,
+	XSHIM_MSG_RESUME = 21,
+	XSHIM_MSG_NUDGE = 22,
 };
 
 struct xshim_msg_hdr {
@@ -150,10 +160,16 @@ struct xshim_msg_matched {
 	uint32_t domid, gref, port;
 };
 
-struct xshim_msg_leave {
+struct xshim_msg_leave {		/* also FORSAKE, NUDGE */
 	struct xshim_msg_hdr h;		/* id 0: every channel of that domain */
 	uint32_t domid;
-	uint32_t reason;		/* enum xshim_reason */
+	uint32_t reason;		/* enum xshim_reason; NUDGE: 0 */
+};
+
+struct xshim_msg_resume {
+	struct xshim_msg_hdr h;
+	uint32_t domid;			/* of the other end */
+	uint32_t reserved;
 };
 
 struct xshim_msg_drain_ask {		/* also DRAINED */
@@ -185,6 +201,7 @@ union xshim_msg {
 	struct xshim_msg_plain plain;
 	struct xshim_msg_report_ask report_ask;
 	struct xshim_msg_leave leave;
+	struct xshim_msg_resume resume;
 	struct xshim_msg_drain_ask drain;
 	uint8_t raw[XSHIM_PROTO_MAX];
 };

@@ -30,7 +30,12 @@
  *                                                                  after each read of the TCP socket; 2: it does not any
  *                                                                  more, and has never switched (link.h, "withdraw")
  *   leave         release, once               acquire             1: the owner asks to return to TCP, and will
- *                                                                  make no switch from here on
+ *                                                                  make no switch from here on that the peer could take for
+ *                                                                  none (link.h, xshim_tx_may_come_down())
+ *   deaf          seq_cst                     relaxed             XSHIM_REGION_SHUT: the owner has shut its socket both ways,
+ *                                                                  so that its kernel answers bytes on TCP by RST;
+ *                                                                  XSHIM_REGION_CLOSED: it is closing it. Who is about to
+ *                                                                  send by ring asks the kernel whether FIN or RST is there
  *   consult       relaxed                     relaxed             count of reads from TCP since attached; a hint
  *   alive         before it is shared; xen:   relaxed             XSHIM_REGION_ALIVE; anything else: the owner is gone. xen: the kernel
  *                 the kernel clears a byte                         does it when the owner's last process ends, and a mapping that a
@@ -69,6 +74,8 @@
 #define XSHIM_REGION_GREFS ((XSHIM_REGION_HDR - 320) / 4) /* so a xen ring is of 2 MiB at most */
 #define XSHIM_REGION_ALIVE 0x5a17a11fu
 #define XSHIM_REGION_GONE 0x5a17a100u	/* alive once the kernel has cleared its first byte: what the ring holds is still true */
+#define XSHIM_REGION_SHUT 1u
+#define XSHIM_REGION_CLOSED 2u
 #define XSHIM_WANT_NOTHING UINT64_MAX
 
 struct xshim_region_hdr {
@@ -97,7 +104,8 @@ struct xshim_region_hdr {
 	_Atomic uint32_t leave;
 	_Atomic uint32_t consult;
 	_Atomic uint32_t alive;
-	uint8_t pad4[48];
+	_Atomic uint32_t deaf;
+	uint8_t pad4[44];
 	/* 320: constant once shared, up to the ring; xen only: the grants of the ring's pages */
 	uint32_t grefs[XSHIM_REGION_GREFS];
 };

@@ -2,10 +2,11 @@
 /*
  * sockbench.c - measures a TCP connection as programs use it; includes no xshim header.
  *
- *   sockbench server rr|stream|crr|idle SIZE ADDRESS PORT
- *   sockbench client rr|stream|crr|idle SIZE ADDRESS PORT SECONDS [CONNECTIONS]
+ *   sockbench server rr|first|stream|crr|idle SIZE ADDRESS PORT
+ *   sockbench client rr|first|stream|crr|idle SIZE ADDRESS PORT SECONDS [CONNECTIONS]
  *
  * rr      request and response of SIZE bytes, blocking calls: p50_us, p99_us, per_s
+ * first   the same, each of the first round trips of a connection by itself: us, in order; SECONDS means nothing
  * stream  the client sends messages of SIZE bytes, the server reads: bytes_per_s, from the first byte to the
  *         server's word that the last has come
  * crr     connect, request of SIZE bytes, response, close (by the server first): per_s
@@ -32,6 +33,7 @@
 
 #define WARM_UP_S 0.1
 #define MAX_SAMPLES 4000000
+#define FIRST 32
 
 struct bench {
 	bool is_server;
@@ -236,6 +238,25 @@ static void run_rr(struct bench *b)
 	close(fd);
 }
 
+static void run_first(struct bench *b)
+{
+	double us[FIRST], t0;
+	int fd = connect_to(b), i;
+
+	for (i = 0; i < FIRST; i++) {
+		t0 = now_s();
+		send_all(fd, b->buf, b->size);
+		if (!recv_all(fd, b->buf, b->size))
+			die("the server has closed");
+		us[i] = (now_s() - t0) * 1e6;
+	}
+	printf("{\"us\": [");
+	for (i = 0; i < FIRST; i++)
+		printf("%s%.1f", i ? ", " : "", us[i]);
+	printf("]}\n");
+	close(fd);
+}
+
 static void run_stream(struct bench *b)
 {
 	int fd = connect_to(b), i;
@@ -318,7 +339,7 @@ static const struct {
 	void (*serve)(struct bench *b, int listener);
 	void (*run)(struct bench *b);
 } kinds[] = {
-	{ "rr", serve_rr, run_rr }, { "stream", serve_stream, run_stream },
+	{ "rr", serve_rr, run_rr }, { "first", serve_rr, run_first }, { "stream", serve_stream, run_stream },
 	{ "crr", serve_crr, run_crr }, { "idle", serve_idle, run_idle },
 };
 

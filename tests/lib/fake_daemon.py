@@ -17,7 +17,7 @@ import sys
 MAGIC = 0x58534843
 HELLO, WELCOME, REFUSED = 1, 2, 3
 REASON_VERSION = 3
-THEIR_VERSION = 3
+THEIR_VERSION = 9
 
 
 def header(kind, length):

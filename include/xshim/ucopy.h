@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ucopy.h - copying to and from memory of the program, whose address may be bad: the kernel answers such a call with EFAULT.
+ *
+ * The accesses are made by a few instructions that stand together. A handler for SIGSEGV and SIGBUS asks xshim_ucopy_resume()
+ * with the address of the instruction that faulted, and goes on where it says; the copy then returns -EFAULT. Without
+ * such a handler (preload/fault.h has it) a bad address is the end of the process, as with memcpy. A copy costs what memcpy does,
+ * and makes no system call.
+ *
+ * x86-64 only; on other processors it is memcpy, and nothing is ever resumed.
+ *
+ * Threads: any. Signals: safe.
+ */
+#ifndef XSHIM_UCOPY_H
+#define XSHIM_UCOPY_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* 0, or -EFAULT: then any part of it may have been copied. The two do not overlap. */
+int xshim_ucopy(void *to, const void *from, size_t n);
+/* pc is in here: *resume is where to go on, with all other registers as they are. */
+bool xshim_ucopy_resume(uintptr_t pc, uintptr_t *resume);
+
+#if defined(__x86_64__)
+#define XSHIM_UCOPY_RESUMES 1
+#else
+#define XSHIM_UCOPY_RESUMES 0
+#endif
+
+#endif

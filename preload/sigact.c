@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+/* sigact.c - signals that the shim handles, while the program goes on seeing its own dispositions (sigact.h). */
+#include "sigact.h"
+#include "libc.h"
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* The flags that the program asked for and ours does not have, or the other way round. */
+#define FLAGS_KEPT ((int)(SA_SIGINFO | SA_RESETHAND | SA_RESTART | RESTORER))
+/* The C library adds it to what is set, and shows it afterwards; what was never set lacks it. */
+#define RESTORER 0x04000000
+#if defined(__x86_64__)
+#define ADDED RESTORER
+#else
+#define ADDED 0
+#endif
+
+struct taken {
+	xshim_sig_handler *ours;	/* under the lock; NULL: not taken */
+	_Atomic(sighandler_t) handler;	/* the program's */
+	_Atomic int flags;		/* of these FLAGS_KEPT; the rest, and the mask, are in the kernel's table */
+};
+
+static struct taken taken[NSIG];
+static _Atomic uint32_t lock;
+
+/* A handler that came while we hold the lock could ask for it again. */
+static void lock_take(sigset_t *was)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	(void)sigprocmask(SIG_BLOCK, &all, was);	/* of this thread */
+	while (atomic_exchange_explicit(&lock, 1, memory_order_acquire))
+		sched_yield();
+}
+
+static void lock_drop(const sigset_t *was)
+{
+	atomic_store_explicit(&lock, 0, memory_order_release);
+	(void)sigprocmask(SIG_SETMASK, was, NULL);
+}
+
+void xshim_sigact_fork_child(void)
+{
+	atomic_store_explicit(&lock, 0, memory_order_relaxed);
+}
+
+/* act: as the program wants it. Lock held. */
+static int install(int sig, const struct sigaction *act)
+{
+	struct taken *t = &taken[sig];
+	struct sigaction real = *act;
+
+	real.sa_sigaction = t->ours;
+	real.sa_flags = (act->sa_flags & (int)~SA_RESETHAND) | SA_SIGINFO;
+	if (act->sa_handler == SIG_IGN)
+		real.sa_flags |= SA_RESTART;	/* an ignored signal interrupts nothing */
+	if (libc.sigaction(sig, &real, NULL) < 0)
+		return -errno;
+	atomic_store_explicit(&t->flags, act->sa_flags, memory_order_relaxed);
+	atomic_store_explicit(&t->handler, act->sa_handler, memory_order_release);
+	return 0;
+}
+
+/* What the program would find. Lock held. */
+static int show(int sig, struct sigaction *act)
+{
+	struct taken *t = &taken[sig];
+
+	if (libc.sigaction(sig, NULL, act) < 0)
+		return -errno;
+	if (!t->ours || act->sa_sigaction != t->ours)
+		return 0;	/* set past us: that is what holds */
+	act->sa_handler = atomic_load_explicit(&t->handler, memory_order_acquire);
+	act->sa_flags &= ~FLAGS_KEPT;
+	act->sa_flags |= atomic_load_explicit(&t->flags, memory_order_relaxed) & FLAGS_KEPT;
+	return 0;
+}
+
+void xshim_sigact_take(int sig, xshim_sig_handler *ours)
+{
+	struct sigaction act;
+	sigset_t was;
+
+	lock_take(&was);
+	if (!taken[sig].ours && show(sig, &act) == 0) {
+		taken[sig].ours = ours;
+		/* before the kernel knows our handler */
+		atomic_store_explicit(&taken[sig].flags, act.sa_flags, memory_order_relaxed);
+		atomic_store_explicit(&taken[sig].handler, act.sa_handler, memory_order_release);
+		(void)install(sig, &act);
+	}
+	lock_drop(&was);
+}
+
+int xshim_sigact_set(int sig, const struct sigaction *act, struct sigaction *old)
+{
+	struct sigaction want = { 0 }, found;
+	sigset_t was;
+	int rc;
+
+	/* a bad address faults here, as in the C library, and not with the lock held */
+	if (act)
+		want = *act;
+	lock_take(&was);
+	rc = show(sig, &found);
+	want.sa_flags |= ADDED;
+	if (rc == 0 && act && taken[sig].ours)
+		rc = install(sig, &want);
+	else if (rc == 0 && act && libc.sigaction(sig, &want, NULL) < 0)
+		rc = -errno;
+	lock_drop(&was);
+	if (rc == 0 && old)
+		*old = found;
+	return rc;
+}
+
+/*
+ * The default: the kernel does it best. A faulting instruction is made again and faults again, a signal that was sent is sent again, with
+ * the sender in it; it comes when the handler has returned.
+ */
+static void by_default(int sig, siginfo_t *info)
+{
+	struct sigaction act = { .sa_handler = SIG_DFL };
+
+	(void)libc.sigaction(sig, &act, NULL);
+	if (info->si_code <= 0)
+		(void)libc.syscall(SYS_rt_tgsigqueueinfo, getpid(), libc.syscall(SYS_gettid), sig, info);
+}
+
+void xshim_sigact_pass(int sig, siginfo_t *info, void *context)
+{
+	struct taken *t = &taken[sig];
+	sighandler_t handler = atomic_load_explicit(&t->handler, memory_order_acquire);
+
+	if (handler != SIG_DFL && handler != SIG_IGN &&
+	    (atomic_load_explicit(&t->flags, memory_order_relaxed) & SA_RESETHAND))
+		handler = atomic_exchange_explicit(&t->handler, SIG_DFL, memory_order_acq_rel);
+	if (handler == SIG_DFL || (handler == SIG_IGN && info->si_code > 0))
+		by_default(sig, info);	/* a fault cannot be ignored */
+	else if (handler != SIG_IGN)
+		/* also without SA_SIGINFO the kernel gives all three */
+		((xshim_sig_handler *)(uintptr_t)handler)(sig, info, context);
+}
+
+/* Put SIG_IGN into the kernel's table, or ours again, for what the program ignores. Lock held. */
+static bool swap_ignored(bool bare)
+{
+	struct sigaction act;
+	bool any = false;
+
+	for (int sig = 1; sig < NSIG; sig++) {
+		struct taken *t = &taken[sig];
+
+		if (!xshim_sigact_may_take(sig) || !t->ours ||
+		    atomic_load_explicit(&t->handler, memory_order_relaxed) != SIG_IGN ||
+		    libc.sigaction(sig, NULL, &act) < 0)
+			continue;
+		if (bare ? act.sa_sigaction != t->ours : act.sa_handler != SIG_IGN)
+			continue;
+		if (bare) {
+			act.sa_handler = SIG_IGN;
+			act.sa_flags &= ~SA_SIGINFO;
+			(void)libc.sigaction(sig, &act, NULL);
+		} else {
+			act.sa_flags &= ~FLAGS_KEPT;
+			act.sa_flags |= atomic_load_explicit(&t->flags, memory_order_relaxed) & FLAGS_KEPT;
+			(void)install(sig, &act);
+		}
+		any = true;
+	}
+	return any;
+}
+
+static bool ignores_any(void)
+{
+	for (int sig = 1; sig < NSIG; sig++)
+		if (xshim_sigact_may_take(sig) &&
+		    atomic_load_explicit(&taken[sig].handler, memory_order_relaxed) == SIG_IGN)
+			return true;
+	return false;
+}
+
+bool xshim_sigact_leave(void)
+{
+	sigset_t was;
+	bool any;
+
+	if (!ignores_any())
+		return false;
+	lock_take(&was);
+	any = swap_ignored(true);
+	lock_drop(&was);
+	return any;
+}
+
+void xshim_sigact_go_on(void)
+{
+	int saved = errno;
+	sigset_t was;
+
+	lock_take(&was);
+	(void)swap_ignored(false);
+	lock_drop(&was);
+	errno = saved;
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stream_ends.c - what is queued in a stream with a channel, half-close and close (stream.h).
+ */
+#include "stream.h"
+#include "channel.h"
+#include "epoll.h"
+#include "ready.h"
+
+#include <errno.h>
+#include <sys/ioctl.h>
+
+/* The peer goes on by the other path behind what is on this one. */
+static bool peer_switched(const struct xshim_link *l, const struct xshim_chan *ch)
+{
+	return atomic_load_explicit(&ch->remote.region->sw_seq, memory_order_acquire) != l->rx.seq;
+}
+
+/* Bytes that are on the ring behind the next `limit` ones of TCP. */
+static uint64_t beyond(const struct xshim_link *l, const struct xshim_chan *ch, uint64_t limit)
+{
+	uint64_t head = atomic_load_explicit(&ch->remote.region->head, memory_order_acquire), at;
+
+	if (limit == UINT64_MAX || l->rx.state != XSHIM_RX_TCP)
+		return 0;
+	at = l->rx.pos + limit;
+	return head > at && head - at <= 1ull << l->order_peer ? head - at : 0;
+}
+
+int xshim_stream_inq(struct xshim_conn *c, int fd, int *bytes)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	struct xshim_slot *s = c->slot;
+	enum xshim_rx_step step;
+	uint64_t limit = 0, sum = 0;
+	bool crossed;
+	int tcp = 0, crossings = 0, rc;
+
+	if (!ch || xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
+		return libc.ioctl(fd, FIONREAD, bytes) < 0 ? -errno : 0;
+	do {
+		rc = xshim_rx_next(&s->link, ch->local.region, ch->remote.region, &step, &limit, &crossed);
+		if (!rc && crossed)
+			xshim_chan_ring(c, ch);
+	} while (!rc && crossed && ++crossings < XSHIM_CROSSINGS);
+	if (!rc && step != XSHIM_RX_STEP_FRAME &&
+	    (step != XSHIM_RX_STEP_RING || peer_switched(&s->link, ch)))
+		rc = libc.ioctl(fd, FIONREAD, &tcp) < 0 ? -errno : 0;
+	if (!rc && step == XSHIM_RX_STEP_RING)
+		sum = limit;
+	else if (!rc && step == XSHIM_RX_STEP_TCP)
+		sum = beyond(&s->link, ch, limit);
+	xshim_lock_drop(&s->rx_lock);
+	if (crossings)
+		xshim_epoll_crossed(c);
+	*bytes = tcp + (int)sum;
+	return rc < 0 ? rc : 0;
+}
+
+int xshim_stream_outq(struct xshim_conn *c, int fd, int *bytes)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	struct xshim_slot *s = c->slot;
+	int64_t space;
+	int tcp = 0;
+
+	if (libc.ioctl(fd, TIOCOUTQ, &tcp) < 0)
+		return -errno;
+	if (ch && xshim_lock_take(&s->tx_lock, xshim_tid()) == 0) {
+		if (s->link.tx.state == XSHIM_TX_RING) {
+			space = xshim_tx_space(&s->link, ch->remote.region);
+			/* The kernel counts what the other end has not acknowledged. Half a ring is the other end's receive buffer. */
+			space += 1ll << (ch->local.order - 1);
+			if (space >= 0 && space < 1ll << ch->local.order)
+				tcp += (int)((1ll << ch->local.order) - space);
+		} else if (s->link.tx.state == XSHIM_TX_RESEND) {
+			tcp += (int)(s->link.tx.end - s->link.tx.pos);
+		}
+		xshim_lock_drop(&s->tx_lock);
+	}
+	*bytes = tcp;
+	return 0;
+}
+
+int xshim_stream_shutdown(struct xshim_conn *c, int fd, int how)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	struct xshim_slot *s = c->slot;
+	bool wr = how == SHUT_WR || how == SHUT_RDWR, later = false;
+
+	if (how != SHUT_RD && !wr)
+		return libc.shutdown(fd, how) < 0 ? -errno : 0;
+	if (ch && wr && xshim_lock_take(&s->tx_lock, xshim_tid()) == 0) {
+		if (s->link.tx.state == XSHIM_TX_HELD || s->link.tx.state == XSHIM_TX_RESEND) {
+			/* what is to be sent again comes before FIN */
+			xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_DUE, true);
+			later = true;
+		} else if (s->link.tx.state != XSHIM_TX_OUT) {
+			xshim_link_fin(&s->link, ch->local.region);
+			xshim_chan_ring(c, ch);
+		}
+		xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_WR, true);
+		xshim_lock_drop(&s->tx_lock);
+	}
+	if (how == SHUT_RD || how == SHUT_RDWR)
+		xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_RD, true);
+	if (later) {
+		(void)xshim_chan_pump(c, ch, fd, POLLOUT);
+		how = how == SHUT_RDWR ? SHUT_RD : -1;
+	}
+	if (how >= 0 && libc.shutdown(fd, how) < 0)
+		return -errno;
+	/* from here on the kernel answers what comes by TCP with RST */
+	if (ch && !later && xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) && xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
+		xshim_link_deaf(ch->local.region, XSHIM_REGION_SHUT);
+	/* Somebody of ours who sleeps on the connection sees the change. */
+	if (ch)
+		(void)ch->be->ring_self(&ch->local);
+	return 0;
+}
+
+/* Something of the peer's that the program has not read is on the ring, or comes before that. rx_lock. */
+static bool is_unread(struct xshim_conn *c, struct xshim_chan *ch)
+{
+	struct xshim_link *l = &c->slot->link;
+	enum xshim_rx_step step;
+	uint64_t limit = 0;
+	bool crossed;
+	int crossings = 0;
+
+	do {
+		if (xshim_rx_next(l, ch->local.region, ch->remote.region, &step, &limit, &crossed) < 0)
+			return false;
+	} while (crossed && ++crossings < XSHIM_CROSSINGS);
+	return (step == XSHIM_RX_STEP_RING && limit) ||
+	       (step == XSHIM_RX_STEP_TCP && l->rx.state == XSHIM_RX_TCP && limit != UINT64_MAX && limit);
+}
+
+void xshim_stream_closing(struct xshim_conn *c, int fd)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	struct linger now = { .l_onoff = 1, .l_linger = 0 };
+	struct xshim_slot *s = c->slot;
+
+	if (!ch || !xshim_slot_is_sole(s, getpid()))
+		return;
+	/* a sender that sees this asks the kernel whether FIN or RST has come */
+	xshim_link_deaf(ch->local.region, XSHIM_REGION_CLOSED);
+	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
+		return;
+	/* TCP answers close with unread data by RST; the kernel does not know of ours. */
+	if (is_unread(c, ch))
+		(void)libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	xshim_lock_drop(&s->rx_lock);
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * urgent.c - urgent data (MSG_OOB) on a connection with a channel (urgent.h).
+ */
+#include "urgent.h"
+#include "ready.h"
+#include "user.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+
+bool xshim_urgent_is_next(int fd)
+{
+	int yes = 0;
+
+	return libc.ioctl(fd, SIOCATMARK, &yes) == 0 && yes;
+}
+
+bool xshim_urgent_is_there(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLPRI };
+
+	return libc.poll(&p, 1, 0) > 0 && (p.revents & POLLPRI);
+}
+
+int xshim_urgent_at_mark(struct xshim_conn *c, int fd, int *yes)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	enum xshim_rx_step step = XSHIM_RX_STEP_TCP;
+	uint64_t limit = 0;
+	bool crossed = false;
+	int crossings = 0, none = 0;
+
+	if (ch && xshim_lock_take(&c->slot->rx_lock, xshim_tid()) == 0) {
+		while (xshim_rx_next(&c->slot->link, ch->local.region, ch->remote.region, &step, &limit, &crossed) == 0 &&
+		       crossed && ++crossings < XSHIM_CROSSINGS)
+			xshim_chan_ring(c, ch);
+		xshim_lock_drop(&c->slot->rx_lock);
+	}
+	/* what is on the ring comes first, and a frame is nothing of the program's */
+	if (step == XSHIM_RX_STEP_FRAME || (step == XSHIM_RX_STEP_RING && limit))
+		return xshim_user_put(yes, &none, sizeof(none));
+	return libc.ioctl(fd, SIOCATMARK, yes) < 0 ? -errno : 0;
+}
+
+static bool take_both(struct xshim_slot *s)
+{
+	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
+		return false;
+	if (xshim_lock_take(&s->tx_lock, xshim_tid()) == 0)
+		return true;
+	xshim_lock_drop(&s->rx_lock);
+	return false;
+}
+
+static void drop_both(struct xshim_slot *s)
+{
+	xshim_lock_drop(&s->tx_lock);
+	xshim_lock_drop(&s->rx_lock);
+}
+
+void xshim_urgent_down(struct xshim_conn *c, struct xshim_chan *ch)
+{
+	struct xshim_link *l = &c->slot->link;
+	bool down;
+
+	if (!take_both(c->slot))
+		return;
+	down = xshim_tx_may_come_down(l, ch->remote.region);
+	if (down) {
+		xshim_tx_down(l, ch->local.region);
+		xshim_count(&c->slot->n.switches, 1);
+		xshim_conn_reason(c, XSHIM_R_OOB);
+		xshim_chan_ring(c, ch);
+		xshim_chan_wake_own(ch);
+	}
+	drop_both(c->slot);
+}
+
+/* The direction is on the ring, and not to be brought down now. */
+static bool is_held_up(struct xshim_conn *c, struct xshim_chan *ch)
+{
+	struct xshim_link *l = &c->slot->link;
+	bool yes;
+
+	if (xshim_conn_chan(c) != ch || atomic_load_explicit(&c->detach_due, memory_order_acquire) ||
+	    atomic_load_explicit(&ch->gone, memory_order_relaxed) || !take_both(c->slot))
+		return false;
+	yes = l->tx.state == XSHIM_TX_RING && !l->error && !xshim_tx_may_come_down(l, ch->remote.region);
+	drop_both(c->slot);
+	return yes;
+}
+
+int xshim_urgent_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, uint64_t deadline_ns)
+{
+	struct pollfd p[3] = { { .fd = fd, .events = POLLRDHUP },
+			       { .fd = xshim_ready_bell_fd(ch), .events = POLLIN },
+			       { .fd = xshim_ready_peer_fd(ch) } };
+	struct xshim_ready r;
+	uint64_t now;
+	int rc = 0;
+
+	xshim_wait_enter(ch, POLLOUT);
+	/* Empty the bell /then/ look; the peer rings when it has crossed. */
+	if (xshim_ready_look(c, ch, fd, POLLOUT, &r) == 0 && is_held_up(c, ch)) {
+		now = xshim_clock_ns();
+		if (deadline_ns == UINT64_MAX)
+			rc = libc.poll(p, 3, -1);
+		else
+			rc = deadline_ns <= now ? 0 : libc.poll(p, 3, (int)((deadline_ns - now) / 1000000) + 1);
+		rc = rc < 0 ? -errno : rc == 0 ? -EAGAIN : 0;
+		if (!rc && p[1].revents)
+			atomic_store_explicit(&ch->bell_maybe, 1, memory_order_release);
+		if (!rc && p[2].revents)
+			xshim_ready_peer_hup(c, ch, fd);
+		if (!rc && p[0].revents)
+			(void)xshim_chan_pump(c, ch, fd, (unsigned short)p[0].revents);
+	}
+	xshim_wait_leave(ch, POLLOUT);
+	return rc;
+}

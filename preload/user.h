@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * user.h - what a call's arguments point to, looked at as the kernel does: it may be no memory.
+ *
+ * An address that fails here is for the kernel's own call to refuse, which it does before it does anything else.
+ *
+ * Threads: any. Signals: safe.
+ */
+#ifndef XSHIM_USER_H
+#define XSHIM_USER_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+#include <xshim/ucopy.h>
+
+#define XSHIM_USER_MAX ((size_t)0x7ffff000)	/* what one call moves at most */
+
+/* Addresses as numbers: a pointer to const would tell the compiler that something is read. */
+bool xshim_user_is_far(uintptr_t at, size_t n);
+bool xshim_user_can_read_at(uintptr_t at, size_t n);
+
+/* [p, p + n) cannot be the program's, whatever is mapped: EFAULT comes even where nothing is to be moved. */
+static inline bool xshim_user_is_outside(const void *p, size_t n)
+{
+	uintptr_t end = (uintptr_t)p + n;
+
+	/* below the end of the smallest address space there is nothing to ask */
+	return (end < n || end > 0x7ffffffff000u) && xshim_user_is_far((uintptr_t)p, n);
+}
+
+/* Each of n parts may be the program's; the array itself can be read. */
+static inline bool xshim_user_parts_fit(const struct iovec *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (xshim_user_is_outside(v[i].iov_base, v[i].iov_len < XSHIM_USER_MAX ? v[i].iov_len :
+										       XSHIM_USER_MAX))
+			return false;
+	return true;
+}
+
+/* It can be read now. Before faults are caught (fault.h) only what can be told by the address itself. */
+static inline bool xshim_user_can_read(const void *p, size_t n)
+{
+	return xshim_user_can_read_at((uintptr_t)p, n);
+}
+
+/* 0 or -EFAULT */
+static inline int xshim_user_get(void *to, const void *from, size_t n)
+{
+	return xshim_ucopy(to, from, n);
+}
+
+static inline int xshim_user_put(void *to, const void *from, size_t n)
+{
+	return xshim_ucopy(to, from, n);
+}
+
+#endif

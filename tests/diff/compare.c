@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * compare.c - play cases over plain TCP and under the preload, from each phase, and compare.
+ *
+ *   player compare --run-a WORDS --run-b WORDS --address-a A --address-b B --preload LIBRARY --tool XSHIM
+ *                  --directory DIR --port N [--part I/N] [--only CASE] [--phases LIST] [--verbose] FILE...
+ *                  [--random SEED --count N]
+ *
+ * Exit status: 0, or 1 when something differs that is not known, or a known difference has gone.
+ */
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "player.h"
+
+static struct {
+	struct stage_setup setups[4];
+	struct stage *stages[4];
+	const char *only;
+	unsigned int phases;
+	int part, parts;
+	bool verbose;
+	int cases, runs, differ, known, unrepeatable, once;
+	int64_t ms;
+} all = { .phases = (1u << PHASES) - 1, .parts = 1 };
+
+enum { PLAIN, RING, LEAVING, SPILLING };
+
+static int stage_of(enum phase p)
+{
+	return p == LEAVES ? LEAVING : p == SPILLS ? SPILLING : RING;
+}
+
+static struct stage *stage(int which)
+{
+	static const char *const names[] = { "plain", "ring", "leaves", "spills" };
+
+	if (!all.stages[which])
+		all.stages[which] = stage_new(&all.setups[which], names[which]);
+	return all.stages[which];
+}
+
+/* Line by line; those that differ are marked. */
+static void print_difference(const char *plain, const char *ring)
+{
+	while (*plain || *ring) {
+		size_t a = strcspn(plain, "\n"), b = strcspn(ring, "\n");
+
+		if (a == b && !strncmp(plain, ring, a)) {
+			printf("  %.*s\n", (int)a, plain);
+		} else {
+			if (a)
+				printf("- %.*s\n", (int)a, plain);
+			if (b)
+				printf("+ %.*s\n", (int)b, ring);
+		}
+		plain += a + (plain[a] == '\n');
+		ring += b + (ring[b] == '\n');
+	}
+}
+
+/* Does it differ? *plain and *ring are what was printed. cached: an earlier plain text of the same prelude. */
+static bool differs(const struct test_case *c, enum phase p, const char *cached, char **plain, char **ring)
+{
+	enum phase like = p == LEAVES || p == SPILLS ? BUSY : p;	/* the same to plain TCP */
+
+	*plain = NULL;
+	if (cached)
+		*plain = strdup(cached);
+	else if (!stage_play(stage(PLAIN), c, like, plain))
+		die("%s over plain TCP: %s", c->name, *plain);
+	(void)stage_play(stage(stage_of(p)), c, p, ring);
+	all.runs += cached ? 1 : 2;
+	return strcmp(*plain, *ring) != 0;
+}
+
+/* One phase of a case. Returns the plain text. */
+static char *play(const struct test_case *c, enum phase p, const char *cached)
+{
+	bool known = c->known & (1u << p), sometimes = c->sometimes & (1u << p);
+	char *plain, *ring, *again = NULL;
+
+	if (differs(c, p, cached, &plain, &ring)) {
+		enum phase like = p == LEAVES || p == SPILLS ? BUSY : p;
+
+		if (known || sometimes) {
+			all.known++;
+			if (all.verbose)
+				printf("known: %s, %s: %s\n", c->name, phase_names[p], c->why_known);
+		} else {
+			(void)stage_play(stage(PLAIN), c, like, &again);
+			printf("not ok %s, %s: over plain TCP (-) and under the preload (+):\n", c->name, phase_names[p]);
+			print_difference(plain, ring);
+			if (strcmp(plain, again)) {
+				printf("  (over plain TCP once more it was different, too)\n");
+				print_difference(plain, again);
+				all.unrepeatable++;
+			}
+			all.differ++;
+			free(again);
+		}
+	} else if (known) {
+		printf("not ok %s, %s: listed as a known difference, but there is none now\n", c->name, phase_names[p]);
+		all.differ++;
+	} else if (all.verbose) {
+		printf("ok %s, %s\n%s", c->name, phase_names[p], plain);
+	}
+	fflush(stdout);
+	free(ring);
+	return plain;
+}
+
+static void play_all_phases(const struct test_case *c)
+{
+	char *busy = NULL, *plain;
+
+	all.cases++;
+	for (int p = 0; p < PHASES; p++) {
+		if ((c->skip & (1u << p)) || !(all.phases & (1u << p)))
+			continue;
+		plain = play(c, (enum phase)p, p == LEAVES || p == SPILLS ? busy : NULL);
+		if (p == BUSY)
+			busy = plain;
+		else
+			free(plain);
+	}
+	free(busy);
+}
+
+static void play_files(int n, char **files)
+{
+	struct test_case *c, *next;
+	int i = 0;
+
+	for (int k = 0; k < n; k++) {
+		for (c = cases_read(files[k]); c; c = next) {
+			next = c->next;
+			if ((!all.only || !strcmp(all.only, c->name)) && i++ % all.parts == all.part)
+				play_all_phases(c);
+			case_free(c);
+		}
+	}
+}
+
+/* ---- random sequences ---- */
+
+/* The same again; what differed the first time, if a later one does not, is kept in `first`. */
+static bool differs_with(const struct test_case *c, enum phase p, char *first[2])
+{
+	bool d = differs(c, p, NULL, &first[0], &first[1]);
+
+	if (d)
+		return true;
+	free(first[0]);
+	free(first[1]);
+	first[0] = first[1] = NULL;
+	return false;
+}
+
+static bool still_differs(const struct test_case *c, enum phase p)
+{
+	char *plain, *ring;
+	bool d = differs(c, p, NULL, &plain, &ring);
+
+	free(plain);
+	free(ring);
+	return d;
+}
+
+/* Take lines out, ever shorter stretches, as long as a difference remains. */
+static void shrink(struct test_case *c, enum phase p)
+{
+	for (int len = c->count / 2; len >= 1; len /= 2) {
+		for (int at = 0; at + len <= c->count;) {
+			struct test_case less = *c;
+
+			less.lines = calloc((size_t)c->count, sizeof(char *));
+			less.count = 0;
+			for (int i = 0; i < c->count; i++)
+				if (i < at || i >= at + len)
+					less.lines[less.count++] = c->lines[i];
+			if (less.count && still_differs(&less, p)) {
+				memcpy(c->lines, less.lines, (size_t)less.count * sizeof(char *));
+				c->count = less.count;
+			} else {
+				at += len;
+			}
+			free(less.lines);
+		}
+	}
+}
+
+static void play_random(uint64_t seed, long count)
+{
+	/* not LEAVES: what a call can do while a return to TCP waits for the other end is known to differ */
+	static const enum phase phases[] = { YOUNG, UNREAD, IDLE, BUSY, LEFT, SPILLS };
+	struct test_case *c;
+	char *first[2];
+	enum phase p;
+
+	for (uint64_t s = seed; s < seed + (uint64_t)count; s++) {
+		if (s % (uint64_t)all.parts != (uint64_t)all.part)
+			continue;
+		p = phases[s % (sizeof(phases) / sizeof(phases[0]))];
+		if (!(all.phases & (1u << p)))
+			continue;
+		c = case_random(s, p);
+		all.cases++;
+		if (differs_with(c, p, first)) {
+			int before = all.differ;
+
+			printf("seed %llu differs (%d operations); the shortest that still does:\n",
+			       (unsigned long long)s, c->count);
+			fflush(stdout);
+			if (still_differs(c, p))
+				shrink(c, p);
+			free(play(c, p, NULL));
+			if (all.differ == before) {
+				printf("not seen again, from %s:\n", phase_names[p]);
+				print_difference(first[0], first[1]);
+				all.once++;
+			}
+			printf("again: tests/diff/random.sh %llu 1\n", (unsigned long long)s);
+			free(first[0]);
+			free(first[1]);
+		}
+		case_free(c);
+	}
+}
+
+/* ---- options ---- */
+
+static unsigned int phases_of(char *list)
+{
+	char *word, *save = NULL;
+	unsigned int set = 0;
+	int i;
+
+	for (word = strtok_r(list, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
+		for (i = 0; i < PHASES && strcmp(word, phase_names[i]); i++)
+			;
+		if (i == PHASES)
+			die("'%s' is no phase", word);
+		set |= 1u << i;
+	}
+	return set;
+}
+
+int compare_main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "run-a", 1, NULL, 'a' }, { "run-b", 1, NULL, 'b' }, { "address-a", 1, NULL, 'A' },
+		{ "address-b", 1, NULL, 'B' }, { "preload", 1, NULL, 'l' }, { "tool", 1, NULL, 't' },
+		{ "directory", 1, NULL, 'd' }, { "port", 1, NULL, 'p' }, { "part", 1, NULL, 'i' },
+		{ "only", 1, NULL, 'o' }, { "phases", 1, NULL, 'f' }, { "verbose", 0, NULL, 'v' },
+		{ "random", 1, NULL, 'r' }, { "count", 1, NULL, 'n' }, { NULL, 0, NULL, 0 },
+	};
+	static const char *const common[] = { "XSHIM_TRIGGER_OPS=1", "XSHIM_TRIGGER_BYTES=1", "XSHIM_RING_SIZE=65536",
+					      "XSHIM_STALL_MS=10000" };
+	struct stage_setup s = { .port = 7800 };
+	long long seed = -1, count = 1;
+	int o;
+
+	all.ms = now_ms();
+	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (o) {
+		case 'a': s.run[0] = optarg; break;
+		case 'b': s.run[1] = optarg; break;
+		case 'A': s.address[0] = optarg; break;
+		case 'B': s.address[1] = optarg; break;
+		case 'l': s.preload = optarg; break;
+		case 't': s.tool = optarg; break;
+		case 'd': s.directory = optarg; break;
+		case 'p': s.port = atoi(optarg); break;
+		case 'o': all.only = optarg; break;
+		case 'f': all.phases = phases_of(optarg); break;
+		case 'v': all.verbose = true; break;
+		case 'r': seed = atoll(optarg); break;
+		case 'n': count = atoll(optarg); break;
+		case 'i':
+			if (sscanf(optarg, "%d/%d", &all.part, &all.parts) != 2 || all.parts < 1)
+				die("--part %s: not I/N", optarg);
+			break;
+		default: return 2;
+		}
+	}
+	if (!s.run[0] || !s.run[1] || !s.address[0] || !s.address[1] || !s.preload || !s.tool || !s.directory)
+		die("compare: a setting is missing");
+	for (int i = 0; i < 4; i++) {
+		all.setups[i] = s;
+		all.setups[i].port = s.port + i;
+		memcpy(all.setups[i].environment, common, sizeof(common));
+	}
+	all.setups[PLAIN].preload = NULL;
+	all.setups[LEAVING].environment[4] = "XSHIM_FORCE_LEAVE=30";
+	all.setups[SPILLING].environment[4] = "XSHIM_FORCE_SPILL=20";
+	if (seed >= 0)
+		play_random((uint64_t)seed, count);
+	else
+		play_files(argc - optind, argv + optind);
+	for (int i = 0; i < 4; i++)
+		stage_free(all.stages[i]);
+	printf("%d cases, %d runs, %d differences, %d known ones, %d not repeatable, %d seen once only, %.1f s\n",
+	       all.cases, all.runs, all.differ, all.known, all.unrepeatable, all.once, (double)(now_ms() - all.ms) / 1000);
+	return all.differ ? 1 : 0;
+}

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+#
+# lib.sh - what run.sh and random.sh have in common: namespaces, a daemon, several players at a time, and the proof
+# from the daemon's counters that rings were used. To be sourced.
+
+DIFF_DIR=${srcdir:-$(dirname "$0")/../..}/tests/diff
+. "$DIFF_DIR/../lib/netns.sh"
+PLAYER=$XSHIM_BUILD/tests/diff/player
+JOBS=${XSHIM_DIFF_JOBS:-3}
+
+diff_begin() {
+	[ -x "$PLAYER" ] || skip "$PLAYER is not built"
+	ns_up
+	daemon_start
+	snapshot "$WORK/before.json"
+}
+
+# diff_play WORDS...: the players share the work; each has ports and ends of its own.
+diff_play() {
+	local i options=()
+	[ -n "${XSHIM_DIFF_CASE:-}" ] && options+=(--only "$XSHIM_DIFF_CASE") && JOBS=1
+	[ -n "${XSHIM_DIFF_PHASES:-}" ] && options+=(--phases "$XSHIM_DIFF_PHASES")
+	[ -n "${XSHIM_DIFF_VERBOSE:-}" ] && options+=(--verbose)
+	for ((i = 0; i < JOBS; i++)); do
+		start "player$i" "$PLAYER" compare --run-a "nsenter --net=/run/netns/$NS_A --" \
+			--run-b "nsenter --net=/run/netns/$NS_B --" --address-a "$IP_A" --address-b "$IP_B" \
+			--preload "$XSHIM_PRELOAD" --tool "$XSHIM_TOOL" --directory "$WORK" --port $((7800 + 10 * i)) \
+			--part "$i/$JOBS" "${options[@]}" "$@"
+	done
+}
+
+diff_end() {
+	local i failed=0 limit=600
+	[ -n "${XSHIM_LONG:-}" ] && limit=36000
+	for ((i = 0; i < JOBS; i++)); do
+		job_wait "player$i" $limit
+		cat "$WORK/player$i.out" "$WORK/player$i.err"
+		[ "$STATUS" = 0 ] || failed=1
+	done
+	if [ -z "${XSHIM_DIFF_PHASES:-}${XSHIM_DIFF_CASE:-}" ]; then
+		check_gt "bytes that went by ring" "$(since "$WORK/before.json" .bytes.ring_tx)" 1000
+		check_gt "ends that left their ring" "$(since "$WORK/before.json" .counters.leaves)" 10
+	fi
+	note "$(since "$WORK/before.json" .counters.attaches) ends attached to a ring," \
+		"$(since "$WORK/before.json" .counters.switches) switches," \
+		"$(since "$WORK/before.json" .bytes.ring_tx) bytes by ring"
+	[ $failed = 0 ] || fail "results differ from plain TCP"
+}

@@ -1,0 +1,14 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# The differential suite: every case of cases/ over plain TCP and under the preload, from each phase of a
+# connection's life; what the calls return must be the same (cases/README). The kernel is the oracle.
+#
+#   run.sh [FILE...]	XSHIM_DIFF_CASE=NAME: one case; XSHIM_DIFF_PHASES=LIST; XSHIM_DIFF_VERBOSE=1: print all results
+. "${srcdir:-$(dirname "$0")/../..}/tests/diff/lib.sh"
+
+FILES=("$@")
+[ $# -gt 0 ] || FILES=("$DIFF_DIR"/cases/*.txt)
+diff_begin
+diff_play "${FILES[@]}"
+diff_end
