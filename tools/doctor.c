@@ -189,11 +189,14 @@ static void check_map(struct xshim_findings *f, const struct xshim_client *c)
 	xshim_map_close(map);
 }
 
-static void check_daemon(struct xshim_findings *f, const char *path)
+/* role: receives that of the daemon; "" if none answers. */
+static void check_daemon(struct xshim_findings *f, const char *path, char role[16])
 {
 	struct xshim_client c;
 	json_t *report = NULL;
+	const char *its;
 
+	role[0] = '\0';
 	if (xshim_client_open(&c, path) < 0) {
 		check_owner(f, &c);
 		xshim_finding(f, XSHIM_FAIL, c.fault == XSHIM_CLIENT_OTHER_VERSION ? "version" : "daemon", c.advice,
@@ -212,6 +215,9 @@ static void check_daemon(struct xshim_findings *f, const char *path)
 	check_map(f, &c);
 	if (xshim_client_report(&c, XSHIM_REPORT_TOTALS, &report) < 0)
 		xshim_finding(f, XSHIM_FAIL, "report", c.advice, "%s", c.cause);
+	its = json_string_value(json_object_get(report, "role"));
+	if (its)
+		snprintf(role, 16, "%s", its);
 	json_decref(report);
 	xshim_client_close(&c);
 }
@@ -373,6 +379,7 @@ int xshim_doctor_main(int argc, char **argv)
 	struct xshim_findings f = { .list = json_array() };
 	struct doctor d = { 0 };
 	const char *path;
+	char role[16];
 	json_t *out;
 
 	if (argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &d) != 0)
@@ -380,10 +387,10 @@ int xshim_doctor_main(int argc, char **argv)
 	path = xshim_tool_socket(d.socket);
 	check_kernel(&f);
 	check_directory(&f, path);
-	check_daemon(&f, path);
+	check_daemon(&f, path, role);
 	check_library(&f, d.lib);
 	check_environment(&f);
-	xshim_doctor_xen(&f);
+	xshim_doctor_xen(&f, role);
 	if (d.program)
 		xshim_doctor_program(&f, d.program);
 	if (d.json) {

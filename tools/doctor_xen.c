@@ -24,7 +24,7 @@
 #define XS_ERROR 16
 #define STORE_MS 2000
 #define LIMIT_FILE "/sys/module/xen_gntalloc/parameters/limit"
-#define LIMIT_LOW 1024		/* the kernel's default: 31 connections with rings of 128 KiB */
+#define LIMIT_LOW 1024		/* the kernel's default: 15 connections with rings of 256 KiB */
 
 static bool read_text(const char *path, char *buf, size_t size)
 {
@@ -37,15 +37,19 @@ static bool read_text(const char *path, char *buf, size_t size)
 	return n > 0;
 }
 
-static void check_device(struct xshim_findings *f, const char *name, const char *module)
+static void check_device(struct xshim_findings *f, const char *name)
 {
-	char path[64], advice[160];
+	char path[64], module[64], advice[160];
 	struct group *g = getgrnam("xshim");
 	struct stat st;
 
 	snprintf(path, sizeof(path), "/dev/xen/%s", name);
 	if (stat(path, &st) < 0) {
-		snprintf(advice, sizeof(advice), "load the module: modprobe %s", module);
+		snprintf(module, sizeof(module), "/sys/module/xen_%s", name);
+		if (access(module, F_OK) == 0)
+			snprintf(advice, sizeof(advice), "the module is loaded: mount devtmpfs at /dev, or give the container this device");
+		else
+			snprintf(advice, sizeof(advice), "load the module: modprobe xen-%s", name);
 		xshim_finding(f, XSHIM_FAIL, "xen-device", advice, "%s: %s", path, strerror(errno));
 		return;
 	}
@@ -71,16 +75,16 @@ static void check_limit(struct xshim_findings *f)
 	n = strtoul(text, NULL, 10);
 	if (n <= LIMIT_LOW)
 		xshim_finding(f, XSHIM_WARN, "xen-limit", "let xshimd raise it (xen_gntalloc_limit), or: echo 16384 > " LIMIT_FILE,
-			      "gntalloc: %lu pages for all of this guest, %lu connections with rings of 128 KiB", n, n / 33);
+			      "gntalloc: %lu pages for all of this guest, %lu connections with rings of 256 KiB", n, n / 65);
 	else
-		xshim_finding(f, XSHIM_OK, "xen-limit", "", "gntalloc: %lu pages, %lu connections with rings of 128 KiB", n, n / 33);
+		xshim_finding(f, XSHIM_OK, "xen-limit", "", "gntalloc: %lu pages, %lu connections with rings of 256 KiB", n, n / 65);
 }
 
 static int open_store(void)
 {
 	static const char *const devices[] = { "/dev/xen/xenbus", "/proc/xen/xenbus" };
 	static const char *const sockets[] = { "/run/xenstored/socket", "/var/run/xenstored/socket" };
-	int fd;
+	int fd, rc = -ENOENT;
 
 	for (size_t i = 0; i < 2; i++) {
 		struct sockaddr_un un = { .sun_family = AF_UNIX };
@@ -96,8 +100,10 @@ static int open_store(void)
 		fd = open(devices[i], O_RDWR | O_CLOEXEC | O_NONBLOCK);
 		if (fd >= 0)
 			return fd;
+		if (errno != ENOENT)	/* it is there */
+			rc = -errno;
 	}
-	return -errno;
+	return rc;
 }
 
 static int take(int fd, void *buf, size_t len)
@@ -170,7 +176,20 @@ static void check_guest_store(struct xshim_findings *f, int fd)
 		xshim_finding(f, XSHIM_OK, "xen-host", "", "xshimd in dom0 has told us of the other guests");
 }
 
-void xshim_doctor_xen(struct xshim_findings *f)
+/* The daemon that programs here talk to has to take the part that belongs to this domain. */
+static void check_role(struct xshim_findings *f, const char *role, bool host)
+{
+	const char *want = host ? "host" : "guest";
+	char advice[96];
+
+	if (!*role || strcmp(role, want) == 0)
+		return;
+	snprintf(advice, sizeof(advice), "start it with --role=%s, or see its log for why it took the other one", want);
+	xshim_finding(f, XSHIM_FAIL, host ? "xen-host" : "xen-guest", advice, "this is a Xen %s, and xshimd has the role %.15s",
+		      host ? "host's dom0" : "guest", role);
+}
+
+void xshim_doctor_xen(struct xshim_findings *f, const char *role)
 {
 	char text[128];
 	bool host;
@@ -180,11 +199,12 @@ void xshim_doctor_xen(struct xshim_findings *f)
 		return;
 	host = read_text("/proc/xen/capabilities", text, sizeof(text)) && strstr(text, "control_d");
 	if (!host) {
-		check_device(f, "gntalloc", "xen-gntalloc");
-		check_device(f, "gntdev", "xen-gntdev");
-		check_device(f, "evtchn", "xen-evtchn");
+		check_device(f, "gntalloc");
+		check_device(f, "gntdev");
+		check_device(f, "evtchn");
 		check_limit(f);
 	}
+	check_role(f, role, host);
 	fd = open_store();
 	if (fd < 0) {
 		if (fd == -EACCES)

@@ -25,7 +25,7 @@ void xshim_finding(struct xshim_findings *f, enum xshim_verdict verdict, const c
 /* doctor_program.c: can this program, looked for in PATH, be served? */
 void xshim_doctor_program(struct xshim_findings *f, const char *program);
 
-/* doctor_xen.c: rings between the guests of a Xen host. */
-void xshim_doctor_xen(struct xshim_findings *f);
+/* doctor_xen.c: rings between the guests of a Xen host. role: what the xshimd that answers calls itself; "": none answers. */
+void xshim_doctor_xen(struct xshim_findings *f, const char *role);
 
 #endif

@@ -6,7 +6,7 @@
 #   xen.elf      the hypervisor
 #   vmlinux      the kernel of dom0 and of the guests; kernel.cpio: the same for dom0's ramdisk, as /boot/vmlinux
 #   dom0.cpio    ramdisk of dom0: busybox, xl, xenstored, xenconsoled, modules
-#   guest.cpio   ramdisk of a guest: busybox, xenstore tools, jq, modules; user lab of group xshim
+#   guest.cpio   ramdisk of a guest: busybox, xenstore tools, jq, vchanbench, modules; user lab of group xshim
 #   apps.cpio    for the boots that want it: iperf3, redis, python3 with what a socket program imports
 #
 # Each is made again only when what it is made from has changed. xshim itself is not in here: run.sh adds it
@@ -105,6 +105,7 @@ make_guest() {
 	put "$root" $(xenstore_tools) /usr/bin/jq || die "cannot copy the xenstore tools"
 	put "$root" /lib/x86_64-linux-gnu/libgcc_s.so.1 || die "cannot copy libgcc_s.so.1"
 	put_as "$root" xswait /bin/xswait
+	put_as "$root" vchanbench /bin/vchanbench
 	# shellcheck disable=SC2086
 	modules "$root" $GUEST_MODULES
 	install -m 755 "$LAB_SOURCE/guest-init" "$root/init"
@@ -159,11 +160,15 @@ main() {
 		${CC:-gcc} -O2 -Wall -o xswait.new "$LAB_SOURCE/xswait.c" -lxenstore || die "xswait.c does not build"
 		made xswait
 	fi
+	if stale vchanbench "$LAB_SOURCE/vchanbench.c"; then
+		${CC:-gcc} -O2 -Wall -o vchanbench.new "$LAB_SOURCE/vchanbench.c" -lxenvchan || die "vchanbench.c does not build"
+		made vchanbench
+	fi
 	if stale dom0.cpio "$0" "$LAB_SOURCE"/{common.sh,dom0-init,vif-lab} "$XEN_BIN/xl" "$image" xswait /bin/busybox /usr/bin/jq; then
 		make_dom0
 		made dom0.cpio
 	fi
-	if stale guest.cpio "$0" "$LAB_SOURCE"/{common.sh,guest-init} "$image" xswait /bin/busybox /usr/bin/jq; then
+	if stale guest.cpio "$0" "$LAB_SOURCE"/{common.sh,guest-init} "$image" xswait vchanbench /bin/busybox /usr/bin/jq; then
 		make_guest
 		made guest.cpio
 	fi

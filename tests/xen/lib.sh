@@ -121,6 +121,28 @@ job_ok() {
 	[ "$STATUS" = 0 ] || fail "$1 ended with status $STATUS"
 }
 
+# talk_start NAME listen|connect PORT: the program talk with the shim, to be moved by `talk_say NAME COMMAND`
+talk_start() {
+	mkfifo "$W/$1.in"
+	start "$1" env LD_PRELOAD="$SHIM" sh -c 'exec talk "$@" <"$0"' "$W/$1.in" "$2" "$(ip_of 1)" "$3"
+	eval "exec $((10 + TALKS))>$W/$1.in"
+	eval "TALK_$1=$((10 + TALKS))"
+	TALKS=$((TALKS + 1))
+}
+TALKS=0
+talk_say() { eval "echo '$2' >&\$TALK_$1"; }
+talk_said() { grep -q "ok $2" "$W/$1.out"; }
+# talk_do NAME COMMAND [SECONDS]: and wait until it is done; each command once for each NAME
+talk_do() {
+	talk_say "$1" "$2"
+	talk_ok "$@"
+}
+talk_ok() {
+	wait_for "${3:-30}" "$1: $2" talk_said "$1" "$2"
+	grep -q "^ok $2" "$W/$1.out" || fail "$1: $(grep "ok $2" "$W/$1.out")"
+}
+talk_end() { eval "exec $(eval "echo \$TALK_$1")>&-"; }
+
 is_listening() { netstat -ltn | grep -q "[:.]$1 "; }
 wait_listen() { wait_for 30 "a listener at port $1" is_listening "$1"; }
 

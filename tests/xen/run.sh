@@ -21,7 +21,7 @@
 #   -e WORDS     more options for the guests' kernels, e.g. "xen-gntalloc.limit=4096"
 #
 # The build of $XSHIM_BUILD is in the guests and in dom0, in /opt/xshim: libxshim.so, xshimd, xshim, stream,
-# behave, sockbench. Status: 0 if all the parts of all cases ended with 0 and no kernel complained.
+# behave, talk, sockbench. Status: 0 if all the parts of all cases ended with 0 and no kernel complained.
 #
 # Guest N has address 10.77.0.1N, dom0 10.77.0.1. QEMU's memory: with guests of 192 MiB about 1.1 GiB and 0.2
 # GiB for each, of which what is touched is taken from this machine.
@@ -115,7 +115,7 @@ sed -i "s/LAB_KERNEL_OPTIONS/$KERNEL_OPTIONS/" "$W/root/lab/conf"
 
 put_product() {
 	local f
-	for f in .libs/libxshim.so xshimd xshim tests/prog/stream tests/prog/behave tests/bench/sockbench tests/xen/prog/xenring; do
+	for f in .libs/libxshim.so xshimd xshim tests/prog/stream tests/prog/behave tests/prog/talk tests/bench/sockbench tests/xen/prog/xenring tests/xen/prog/hostile; do
 		if [ ! -e "$XSHIM_BUILD/$f" ]; then
 			# the last ones depend on how the build is configured
 			case $f in tests/xen/*) ;; *) say "xen lab: $XSHIM_BUILD/$f is not built and not in the guests" >&2 ;; esac
