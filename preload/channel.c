@@ -186,13 +186,16 @@ static bool has_limit(int fd, int option)
  */
 static int learn_pos(struct xshim_conn *c, uint64_t *pos)
 {
-	int fd = xshim_fd_find(&c->obj), rc;
+	int fd = xshim_fd_find(&c->obj), rc, inq = 0;
+	socklen_t len = sizeof(inq);
 
 	if (fd < 0)
 		return -EBADF;
 	rc = xshim_tcp_consumed(fd, pos);
 	if (has_limit(fd, SO_RCVTIMEO) || has_limit(fd, SO_SNDTIMEO))
 		xshim_conn_set_flag(c, XSHIM_SLOT_TIMEO, true);
+	if (libc.getsockopt(fd, IPPROTO_TCP, TCP_INQ, &inq, &len) == 0 && inq)
+		xshim_conn_set_flag(c, XSHIM_SLOT_INQ, true);
 	if (xshim_fd_peek(fd) != &c->obj)
 		return -EAGAIN;
 	*pos += (uint64_t)c->slot->base_rx;
@@ -220,7 +223,7 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 	}
 	free_dead(c);
 	ch->slot = s;
-	ch->waits = xshim_slot_waits(s, getpid());
+	ch->waits = xshim_slot_waits_begin(s, getpid());
 	rc = learn_pos(c, &pos);
 	if (rc == -EAGAIN)
 		goto out;

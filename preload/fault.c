@@ -69,6 +69,7 @@ void xshim_fault_ready(void)
 
 	if (atomic_load_explicit(&done, memory_order_acquire))
 		return;
+	xshim_sigact_watch();
 	xshim_sigact_take(SIGBUS, on_fault);
 	if (XSHIM_UCOPY_RESUMES) {
 		xshim_sigact_take(SIGSEGV, on_fault);

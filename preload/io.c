@@ -14,6 +14,8 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -222,16 +224,48 @@ static ssize_t without_extras(struct msghdr *m, int flags, ssize_t rc)
 	return rc;
 }
 
+/* After that, what TCP_INQ asks for, in a control buffer of `room` bytes; as the kernel's put_cmsg(). */
+static ssize_t with_inq(struct xshim_conn *c, int fd, struct msghdr *m, size_t room, ssize_t rc)
+{
+	char buf[CMSG_SPACE(sizeof(int))] = { 0 };
+	struct cmsghdr head = { CMSG_LEN(sizeof(int)), IPPROTO_TCP, TCP_CM_INQ };
+	int n = xshim_stream_inq_hint(c, fd), told = m->msg_flags;
+
+	if (room < head.cmsg_len)
+		told |= MSG_CTRUNC;
+	if (!m->msg_control || room < sizeof(head)) {
+		told |= MSG_CTRUNC;
+		room = 0;
+	}
+	if (head.cmsg_len > room)
+		head.cmsg_len = room;
+	if (room > sizeof(buf))
+		room = sizeof(buf);
+	memcpy(buf, &head, sizeof(head));
+	memcpy(CMSG_DATA((struct cmsghdr *)(void *)buf), &n, sizeof(n));
+	if (room && xshim_user_put(m->msg_control, buf, room) < 0)
+		return rc;
+	if (xshim_user_put(&m->msg_flags, &told, sizeof(told)) < 0 ||
+	    xshim_user_put(&m->msg_controllen, &room, sizeof(room)) < 0)
+		return -EFAULT;
+	return rc;
+}
+
 /* 1 and *rc: done on the ring. */
 static bool recvmsg_on_ring(struct xshim_conn *c, int fd, struct msghdr *m, int flags, ssize_t *rc)
 {
+	size_t room;
+
 	if (!xshim_conn_on_ring(c, fd) || (flags & ~RX_RING_FLAGS))
 		return false;
+	room = m->msg_controllen;
 	*rc = xshim_stream_recv(c, fd, m->msg_iov, m->msg_iovlen, flags);
 	if (*rc == XSHIM_PLAIN)
 		return false;
 	if (*rc >= 0)
 		*rc = without_extras(m, flags, *rc);
+	if (*rc >= 0 && xshim_conn_flag(c, XSHIM_SLOT_INQ))
+		*rc = with_inq(c, fd, m, room, *rc);
 	return true;
 }
 
@@ -540,13 +574,18 @@ XSHIM_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags)
 	return (int)done;
 }
 
-/* Only what sendfile(2) itself would take from a file; the ring reads it without moving the offset of others. */
+/*
+ * What sendfile(2) itself takes; the ring reads it without moving the offset of others. The rest, what has no place to read at, the
+ * kernel refuses with nothing moved.
+ */
 static bool can_sendfile(int in, const off64_t *offset)
 {
 	struct stat st;
 
-	return !xshim_fd_peek(in) && fstat(in, &st) == 0 && (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) &&
-	       (!offset || *offset >= 0);
+	if (xshim_fd_peek(in) || fstat(in, &st) < 0 || (offset && *offset < 0))
+		return false;
+	return S_ISREG(st.st_mode) || S_ISBLK(st.st_mode) ||
+	       (S_ISCHR(st.st_mode) && lseek(in, 0, SEEK_CUR) >= 0);
 }
 
 /* In pieces like send_pieces(), so that a ring can be attached in the middle of a large file. */
@@ -558,16 +597,14 @@ static ssize_t sendfile_pieces(struct xshim_conn *c, int out, int in, off64_t *o
 
 	do {
 		if (xshim_conn_on_ring(c, out)) {
-			if (!checked && !can_sendfile(in, offset)) {
-				xshim_exclude_conn(c, out, XSHIM_R_SPLICE);
-			} else {
-				checked = true;
-				rc = xshim_stream_sendfile(c, out, in, offset, n - done);
-				if (rc != XSHIM_PLAIN)
-					return rc < 0 && done ? (ssize_t)done :
-					       rc < 0	      ? xshim_ret(rc) :
-								rc + (ssize_t)done;
-			}
+			if (!checked && !can_sendfile(in, offset))
+				return libc.sendfile64(out, in, offset, n);
+			checked = true;
+			rc = xshim_stream_sendfile(c, out, in, offset, n - done);
+			if (rc != XSHIM_PLAIN)
+				return rc < 0 && done ? (ssize_t)done :
+				       rc < 0	      ? xshim_ret(rc) :
+							rc + (ssize_t)done;
 		}
 		piece = n - done > PIECE ? PIECE : n - done;
 		rc = libc.sendfile64(out, in, offset, piece);

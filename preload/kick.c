@@ -3,6 +3,7 @@
 #include "kick.h"
 #include "privfd.h"
 #include "ready.h"
+#include "sigact.h"
 
 #include <errno.h>
 #include <sys/eventfd.h>
@@ -92,6 +93,7 @@ int xshim_kick_wait(struct xshim_conn *c, int fd)
 	if (rc) {
 		p[1] = (struct pollfd){ .fd = place->fd, .events = POLLIN };
 		do {
+			xshim_sigact_sleep();
 			rc = libc.poll(p, 2, -1);
 			if (rc < 0)
 				rc = -errno;

@@ -4,6 +4,7 @@
 #include "epoll.h"
 #include "client.h"
 #include "options.h"
+#include "sigact.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -78,7 +79,7 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, struct xshim
 	}
 	if (fin || xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) || xshim_chan_owed(c, false))
 		r->mask |= POLLIN;
-	switch (l->tx.state) {
+	switch (atomic_load_explicit(&l->tx.state, memory_order_relaxed)) {
 	case XSHIM_TX_RING:
 		space = xshim_tx_space(l, ch->remote.region);
 		if (space < 0)
@@ -348,8 +349,12 @@ bool xshim_restarts(uint64_t deadline_ns)
 {
 	struct sigaction sa;
 
+	int woken = xshim_sigact_woken();
+
 	if (deadline_ns != UINT64_MAX)
 		return false;
+	if (woken >= 0)
+		return woken;
 	for (int sig = 1; sig < NSIG; sig++) {
 		/* faults do not come to a thread that sleeps */
 		if (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP)
@@ -391,6 +396,7 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 	if (!(what & POLLOUT) && r.out_from_tcp)
 		p[0].events &= ~POLLOUT;
 	xshim_count(&c->slot->n.sleeps, 1);
+	xshim_sigact_sleep();
 	if (deadline_ns == UINT64_MAX) {
 		rc = libc.poll(p, 3, stall);
 	} else {

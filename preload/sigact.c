@@ -2,11 +2,13 @@
 /* sigact.c - signals that the shim handles, while the program goes on seeing its own dispositions (sigact.h). */
 #include "sigact.h"
 #include "libc.h"
+#include "process.h"
 
 #include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 /* The flags that the program asked for and ours does not have, or the other way round. */
@@ -21,12 +23,14 @@
 
 struct taken {
 	xshim_sig_handler *ours;	/* under the lock; NULL: not taken */
-	_Atomic(sighandler_t) handler;	/* the program's */
+	_Atomic(sighandler_t) handler;	/* the program's, as long as the kernel's table has one of ours */
 	_Atomic int flags;		/* of these FLAGS_KEPT; the rest, and the mask, are in the kernel's table */
 };
 
 static struct taken taken[NSIG];
 static _Atomic uint32_t lock;
+static bool watching;			/* under the lock */
+static _Atomic pid_t owner;		/* whose table of the kernel's it is */
 
 /* A handler that came while we hold the lock could ask for it again. */
 static void lock_take(sigset_t *was)
@@ -48,7 +52,73 @@ static void lock_drop(const sigset_t *was)
 void xshim_sigact_fork_child(void)
 {
 	atomic_store_explicit(&lock, 0, memory_order_relaxed);
+	if (atomic_load_explicit(&owner, memory_order_relaxed))
+		atomic_store_explicit(&owner, getpid(), memory_order_relaxed);
 }
+
+/* ---- which handler ended a sleep ---- */
+
+static __thread struct {
+	volatile sig_atomic_t asleep, noted, restarts;
+} sleeper __attribute__((tls_model("initial-exec")));
+
+void xshim_sigact_sleep(void)
+{
+	sleeper.noted = 0;
+	sleeper.asleep = 1;
+}
+
+int xshim_sigact_woken(void)
+{
+	sleeper.asleep = 0;
+	return sleeper.noted ? sleeper.restarts : -1;
+}
+
+/*
+ * A call was ended by this signal: its result is in the context already. Where several signals come
+ * at once, only the first one finds it there, and that is the one whose flag the kernel goes by.
+ */
+static bool has_ended_call(void *context)
+{
+	const ucontext_t *uc = context;
+
+#if defined(__x86_64__)
+	return uc->uc_mcontext.gregs[REG_RAX] == -EINTR;
+#elif defined(__aarch64__)
+	return uc->uc_mcontext.regs[0] == (unsigned long long)-EINTR;
+#else
+	(void)uc;
+	return true;
+#endif
+}
+
+static void note(bool restarts, void *context)
+{
+	if (!sleeper.asleep || !has_ended_call(context))
+		return;
+	sleeper.asleep = 0;
+	sleeper.restarts = restarts;
+	sleeper.noted = 1;
+}
+
+/* A handler of the program's that is not for a signal of ours. */
+static void on_signal(int sig, siginfo_t *info, void *context)
+{
+	struct taken *t = &taken[sig];
+	sighandler_t handler = atomic_load_explicit(&t->handler, memory_order_acquire);
+
+	note(atomic_load_explicit(&t->flags, memory_order_relaxed) & SA_RESTART, context);
+	/* also without SA_SIGINFO the kernel gives all three */
+	((xshim_sig_handler *)(uintptr_t)handler)(sig, info, context);
+}
+
+static bool is_watched(const struct sigaction *act)
+{
+	return watching && act->sa_handler != SIG_DFL && act->sa_handler != SIG_IGN &&
+	       !(act->sa_flags & (int)SA_RESETHAND);
+}
+
+/* ---- the kernel's table ---- */
 
 /* act: as the program wants it. Lock held. */
 static int install(int sig, const struct sigaction *act)
@@ -56,15 +126,16 @@ static int install(int sig, const struct sigaction *act)
 	struct taken *t = &taken[sig];
 	struct sigaction real = *act;
 
-	real.sa_sigaction = t->ours;
-	real.sa_flags = (act->sa_flags & (int)~SA_RESETHAND) | SA_SIGINFO;
-	if (act->sa_handler == SIG_IGN)
-		real.sa_flags |= SA_RESTART;	/* an ignored signal interrupts nothing */
-	if (libc.sigaction(sig, &real, NULL) < 0)
-		return -errno;
-	atomic_store_explicit(&t->flags, act->sa_flags, memory_order_relaxed);
-	atomic_store_explicit(&t->handler, act->sa_handler, memory_order_release);
-	return 0;
+	if (t->ours || is_watched(act)) {
+		real.sa_sigaction = t->ours ? t->ours : on_signal;
+		real.sa_flags = (act->sa_flags & (int)~SA_RESETHAND) | SA_SIGINFO;
+		if (act->sa_handler == SIG_IGN)
+			real.sa_flags |= SA_RESTART;	/* an ignored signal interrupts nothing */
+		/* before the kernel knows our handler */
+		atomic_store_explicit(&t->flags, act->sa_flags, memory_order_relaxed);
+		atomic_store_explicit(&t->handler, act->sa_handler, memory_order_release);
+	}
+	return libc.sigaction(sig, &real, NULL) < 0 ? -errno : 0;
 }
 
 /* What the program would find. Lock held. */
@@ -74,8 +145,8 @@ static int show(int sig, struct sigaction *act)
 
 	if (libc.sigaction(sig, NULL, act) < 0)
 		return -errno;
-	if (!t->ours || act->sa_sigaction != t->ours)
-		return 0;	/* set past us: that is what holds */
+	if (act->sa_sigaction != on_signal && (!t->ours || act->sa_sigaction != t->ours))
+		return 0;	/* not taken, or set past us: that is what holds */
 	act->sa_handler = atomic_load_explicit(&t->handler, memory_order_acquire);
 	act->sa_flags &= ~FLAGS_KEPT;
 	act->sa_flags |= atomic_load_explicit(&t->flags, memory_order_relaxed) & FLAGS_KEPT;
@@ -88,32 +159,50 @@ void xshim_sigact_take(int sig, xshim_sig_handler *ours)
 	sigset_t was;
 
 	lock_take(&was);
+	atomic_store_explicit(&owner, getpid(), memory_order_relaxed);
 	if (!taken[sig].ours && show(sig, &act) == 0) {
 		taken[sig].ours = ours;
-		/* before the kernel knows our handler */
-		atomic_store_explicit(&taken[sig].flags, act.sa_flags, memory_order_relaxed);
-		atomic_store_explicit(&taken[sig].handler, act.sa_handler, memory_order_release);
 		(void)install(sig, &act);
 	}
 	lock_drop(&was);
 }
 
+void xshim_sigact_watch(void)
+{
+	struct sigaction act;
+	sigset_t was;
+
+	lock_take(&was);
+	atomic_store_explicit(&owner, getpid(), memory_order_relaxed);
+	watching = true;
+	for (int sig = 1; sig < NSIG; sig++)
+		if (xshim_sigact_is_known(sig) && !taken[sig].ours && show(sig, &act) == 0 && is_watched(&act))
+			(void)install(sig, &act);
+	lock_drop(&was);
+}
+
 int xshim_sigact_set(int sig, const struct sigaction *act, struct sigaction *old)
 {
+	pid_t pid = atomic_load_explicit(&owner, memory_order_relaxed);
 	struct sigaction want = { 0 }, found;
 	sigset_t was;
 	int rc;
 
+	/* a child that runs on its parent's memory has a table of its own, which ours does not describe */
+	if (!xshim_active || (pid && pid != getpid()))
+		return libc.sigaction(sig, act, old) < 0 ? -errno : 0;
 	/* a bad address faults here, as in the C library, and not with the lock held */
 	if (act)
 		want = *act;
 	lock_take(&was);
-	rc = show(sig, &found);
-	want.sa_flags |= ADDED;
-	if (rc == 0 && act && taken[sig].ours)
-		rc = install(sig, &want);
-	else if (rc == 0 && act && libc.sigaction(sig, &want, NULL) < 0)
-		rc = -errno;
+	if (!watching) {
+		rc = libc.sigaction(sig, act ? &want : NULL, &found) < 0 ? -errno : 0;
+	} else {
+		rc = show(sig, &found);
+		want.sa_flags |= ADDED;
+		if (rc == 0 && act)
+			rc = install(sig, &want);
+	}
 	lock_drop(&was);
 	if (rc == 0 && old)
 		*old = found;
@@ -121,8 +210,9 @@ int xshim_sigact_set(int sig, const struct sigaction *act, struct sigaction *old
 }
 
 /*
- * The default: the kernel does it best. A faulting instruction is made again and faults again, a signal that was sent is sent again, with
- * the sender in it; it comes when the handler has returned.
+ * The default: the kernel does it best. A faulting instruction is made again and faults again, a
+ * signal that was sent is sent again, with the sender in it; it comes when the handler has
+ * returned.
  */
 static void by_default(int sig, siginfo_t *info)
 {
@@ -141,10 +231,10 @@ void xshim_sigact_pass(int sig, siginfo_t *info, void *context)
 	if (handler != SIG_DFL && handler != SIG_IGN &&
 	    (atomic_load_explicit(&t->flags, memory_order_relaxed) & SA_RESETHAND))
 		handler = atomic_exchange_explicit(&t->handler, SIG_DFL, memory_order_acq_rel);
+	note(handler == SIG_IGN || (atomic_load_explicit(&t->flags, memory_order_relaxed) & SA_RESTART), context);
 	if (handler == SIG_DFL || (handler == SIG_IGN && info->si_code > 0))
 		by_default(sig, info);	/* a fault cannot be ignored */
 	else if (handler != SIG_IGN)
-		/* also without SA_SIGINFO the kernel gives all three */
 		((xshim_sig_handler *)(uintptr_t)handler)(sig, info, context);
 }
 
@@ -157,7 +247,7 @@ static bool swap_ignored(bool bare)
 	for (int sig = 1; sig < NSIG; sig++) {
 		struct taken *t = &taken[sig];
 
-		if (!xshim_sigact_may_take(sig) || !t->ours ||
+		if (!t->ours ||
 		    atomic_load_explicit(&t->handler, memory_order_relaxed) != SIG_IGN ||
 		    libc.sigaction(sig, NULL, &act) < 0)
 			continue;
@@ -180,8 +270,7 @@ static bool swap_ignored(bool bare)
 static bool ignores_any(void)
 {
 	for (int sig = 1; sig < NSIG; sig++)
-		if (xshim_sigact_may_take(sig) &&
-		    atomic_load_explicit(&taken[sig].handler, memory_order_relaxed) == SIG_IGN)
+		if (atomic_load_explicit(&taken[sig].handler, memory_order_relaxed) == SIG_IGN)
 			return true;
 	return false;
 }

@@ -2,15 +2,24 @@
 /*
  * sigact.h - signals that the shim handles, while the program goes on seeing its own dispositions.
  *
- * When a signal is taken, our handler is in the kernel's table with the mask and the flags that the program asked for, so that
- * the kernel blocks, restarts and changes stacks as the program expects. What the program set is kept here, shown
- * when it asks, and done when our handler passes the signal on. SA_RESETHAND is done here, because it would be ours that goes.
+ * Two uses: faults (fault.h) are taken, whatever the program does with them. Of all other signals
+ * handlers of the program's are watched: ours runs first and notes whether the program's has
+ * SA_RESTART, because a call that is begun anew after some handlers and says EINTR after others has
+ * to know which one ended its sleep; then it is the program's turn. (One with SA_RESETHAND is left
+ * alone; so is all that is not a handler.)
  *
- * What can be told apart: SigCgt in /proc shows the signal as caught; one that is ignored, and sent by kill(), interrupts
- * calls that never restart, such as poll(). A program that changes a disposition past the C library (by the
- * instruction itself) displaces our handler, and has what it asked for.
+ * When a signal is taken or watched, our handler is in the kernel's table with the mask and the
+ * flags that the program asked for, so that the kernel blocks, restarts and changes stacks as the
+ * program expects. What the program set is kept here, shown when it asks, and done when our handler
+ * passes the signal on. SA_RESETHAND is done here, because it would be ours that goes.
  *
- * Threads: any; setters exclude each other, xshim_sigact_pass() takes no lock. Fork: inherited. Signals: safe.
+ * What can be told apart: SigCgt in /proc shows the signal as caught; one that is ignored, and sent
+ * by kill(), interrupts calls that never restart, such as poll(). A program that changes a
+ * disposition past the C library (by the instruction itself) displaces our handler, and has what it
+ * asked for. One that asks past the C library finds ours.
+ *
+ * Threads: any; setters exclude each other, xshim_sigact_pass() takes no lock. Fork: inherited.
+ * Signals: safe.
  */
 #ifndef XSHIM_SIGACT_H
 #define XSHIM_SIGACT_H
@@ -19,21 +28,28 @@
 
 typedef void xshim_sig_handler(int sig, siginfo_t *info, void *context);
 
-/* The signals that may be taken. */
-static inline bool xshim_sigact_may_take(int sig)
+/* A signal that the program can have a handler for; 32 and 33 are the C library's own. */
+static inline bool xshim_sigact_is_known(int sig)
 {
-	return sig == SIGSEGV || sig == SIGBUS;
+	return sig > 0 && sig < NSIG && sig != SIGKILL && sig != SIGSTOP && sig != 32 && sig != 33;
 }
 
 /* From now on `ours` handles sig. */
 void xshim_sigact_take(int sig, xshim_sig_handler *ours);
 /* From within ours: it is the program's. Returns when the program's handler does, or when dying has been arranged. */
 void xshim_sigact_pass(int sig, siginfo_t *info, void *context);
-/* sigaction(2) of the program; sig is one that may be taken. 0 or -errno. */
+/* From now on handlers are watched. */
+void xshim_sigact_watch(void);
+/* Before a sleep in a call that handlers interrupt. */
+void xshim_sigact_sleep(void);
+/* That call said EINTR: 1: after a handler with SA_RESTART, 0: after one without, -1: not known. */
+int xshim_sigact_woken(void);
+/* sigaction(2) of the program; sig is a known one. 0 or -errno. */
 int xshim_sigact_set(int sig, const struct sigaction *act, struct sigaction *old);
 /*
- * Before exec, or a call that execs in a child: what the program ignores is ignored by the new image, too. True: something
- * was to be done, and xshim_sigact_go_on() must follow when the exec has failed or the child has begun.
+ * Before exec, or a call that execs in a child: what the program ignores is ignored by the new
+ * image, too. True: something was to be done, and xshim_sigact_go_on() must follow when the exec
+ * has failed or the child has begun.
  */
 bool xshim_sigact_leave(void);
 void xshim_sigact_go_on(void);

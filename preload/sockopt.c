@@ -152,8 +152,6 @@ static enum xshim_reason excluded(int level, int name)
 	if (level == SOL_SOCKET && (name == SO_PEEK_OFF || name == SO_TIMESTAMP || name == SO_TIMESTAMPNS ||
 				    name == SO_TIMESTAMPING))
 		return XSHIM_R_OOB;
-	if (level == IPPROTO_TCP && name == TCP_INQ)
-		return XSHIM_R_OOB;
 	return XSHIM_R_RING;
 }
 
@@ -179,6 +177,10 @@ XSHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, sock
 	if (!rc && level == SOL_SOCKET && name == SO_RCVLOWAT) {
 		memcpy(&low, value, sizeof(low));
 		c->lowat = low > 0 ? (uint32_t)low : 1;
+	}
+	if (!rc && level == IPPROTO_TCP && name == TCP_INQ) {
+		memcpy(&low, value, sizeof(low));
+		xshim_conn_set_flag(c, XSHIM_SLOT_INQ, low);
 	}
 	xshim_conn_put(c);
 	return rc;

@@ -161,9 +161,18 @@ static ssize_t ring_empty(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	return n;
 }
 
+/* An error is next on TCP. The program's next call is to get it, so it stays where it is. */
+static bool error_is_next(int fd)
+{
+	struct pollfd p = { .fd = fd };
+	int queued = 0;
+
+	return libc.poll(&p, 1, 0) > 0 && (p.revents & POLLERR) && libc.ioctl(fd, FIONREAD, &queued) == 0 && !queued;
+}
+
 /*
- * What can be had now; begun: something was had before, so that a mark ends it (AT_MARK). *more: and it is worth asking again, *fault: the rest is at a bad address. ask_tcp: also find out about the end of the
- * stream when the ring is empty.
+ * What can be had now. begun: something was had before, so that a mark or an error ends it (AT_MARK). ask_tcp: also find out
+ * about the end of the stream when the ring is empty. *more: and it is worth asking again; *fault: the rest is at a bad address.
  */
 static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_iov *it,
 		       int flags, bool begun, bool ask_tcp, bool *more, bool *fault)
@@ -254,7 +263,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			}
 			goto out;
 		}
-		if (begun && xshim_urgent_is_next(fd)) {
+		if (begun && (error_is_next(fd) || xshim_urgent_is_next(fd))) {
 			n = AT_MARK;
 			goto out;
 		}
@@ -502,7 +511,7 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 		n = -xshim_chan_owed(c, true);
 		if (n)
 			goto out;
-		switch (l->tx.state) {
+		switch (atomic_load_explicit(&l->tx.state, memory_order_relaxed)) {
 		case XSHIM_TX_TCP:
 			if (xshim_chan_up_locked(c, ch, fd))
 				continue;
@@ -577,8 +586,8 @@ static ssize_t tx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 }
 
 /*
- * Nothing could be sent, total: in this turn of a call that has sent so much. 0: try again; -EAGAIN: give up. On a full ring a caller that does not block learns
- * about a stall here, one that blocks in xshim_wait().
+ * Nothing could be sent, total: in this turn of a call that has sent so much. 0: try again; -EAGAIN: give up. On a full ring
+ * a caller that does not block learns about a stall here, one that blocks in xshim_wait().
  */
 static ssize_t no_room(struct xshim_conn *c, struct xshim_chan *ch, int fd, bool nonblock, size_t total,
 		       uint64_t *deadline)

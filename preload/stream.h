@@ -18,6 +18,8 @@ ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, s
 ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags);
 /* Like sendfile(2): in_fd is read straight into the ring. */
 ssize_t xshim_stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *offset, size_t count);
+/* What TCP_INQ tells after a receive: as FIONREAD, and one more if the end of the stream has come. */
+int xshim_stream_inq_hint(struct xshim_conn *c, int fd);
 /* FIONREAD and TIOCOUTQ. */
 int xshim_stream_inq(struct xshim_conn *c, int fd, int *bytes);
 int xshim_stream_outq(struct xshim_conn *c, int fd, int *bytes);

@@ -8,6 +8,7 @@
 #include "ready.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 
 /* The peer goes on by the other path behind what is on this one. */
@@ -55,6 +56,20 @@ int xshim_stream_inq(struct xshim_conn *c, int fd, int *bytes)
 		xshim_epoll_crossed(c);
 	*bytes = tcp + (int)sum;
 	return rc < 0 ? rc : 0;
+}
+
+int xshim_stream_inq_hint(struct xshim_conn *c, int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
+	int saved = errno, n = 0;
+
+	if (xshim_stream_inq(c, fd, &n) < 0)
+		n = 0;
+	/* a FIN counts as one: who is told 0 may wait for an edge, and that of the end has been */
+	if (libc.poll(&p, 1, 0) > 0 && (p.revents & POLLRDHUP))
+		n++;
+	errno = saved;
+	return n;
 }
 
 int xshim_stream_outq(struct xshim_conn *c, int fd, int *bytes)

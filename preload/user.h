@@ -2,7 +2,8 @@
 /*
  * user.h - what a call's arguments point to, looked at as the kernel does: it may be no memory.
  *
- * An address that fails here is for the kernel's own call to refuse, which it does before it does anything else.
+ * An address that fails here is for the kernel's own call to refuse, which it does before it does
+ * anything else.
  *
  * Threads: any. Signals: safe.
  */

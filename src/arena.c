@@ -226,6 +226,15 @@ bool xshim_slot_sharer_add(struct xshim_slot *s, pid_t pid)
 	return false;
 }
 
+struct xshim_waits *xshim_slot_waits_begin(struct xshim_slot *s, pid_t pid)
+{
+	for (int i = 0; i <= XSHIM_ARENA_SHARERS; i++) {
+		atomic_store(&s->waits[i].rx, 0);
+		atomic_store(&s->waits[i].tx, 0);
+	}
+	return xshim_slot_waits(s, pid);
+}
+
 struct xshim_waits *xshim_slot_waits(struct xshim_slot *s, pid_t pid)
 {
 	int i = 0;

@@ -89,7 +89,10 @@ int xshim_ring_stretch(const uint8_t *data, unsigned int order, uint64_t pos, si
 	return 2;
 }
 
-/* Bytes that were copied; fewer than n: a bad address was met, or there was less in the iovec. step: what is copied at a time. */
+/*
+ * Bytes that were copied; fewer than n: a bad address was met, or there was less in the iovec. step: what is
+ * copied at a time.
+ */
 static size_t copy(uint8_t *data, unsigned int order, uint64_t pos, struct xshim_iov *it, size_t n, bool in, size_t step)
 {
 	struct iovec part[2];

@@ -2,12 +2,14 @@
 /*
  * ucopy.c - copies that survive a bad address (ucopy.h).
  *
- * The three routines take (to, from, n) as C functions do, keep nothing on the stack and return 0 in eax, so that a routine
- * can be left at any instruction: the place to resume at sets eax and returns.
+ * The three routines take (to, from, n) as C functions do, keep nothing on the stack and return 0
+ * in eax, so that a routine can be left at any instruction: the place to resume at sets eax and
+ * returns.
  *
- * Sizes were chosen by measurement against glibc's memcpy (Xeon, AVX-512, positions in the ring unaligned as they are in
- * use): up to 128 bytes SSE is as fast or faster; up to 4 KiB AVX is as fast, SSE up to half as fast where source and target are aligned and in
- * the first cache; from there on "rep movsb" is as fast as anything, if the processor says that it is good at it.
+ * Sizes were chosen by measurement against glibc's memcpy (Xeon, AVX-512, positions in the ring
+ * unaligned as they are in use): up to 128 bytes SSE is as fast or faster; up to 4 KiB AVX is as
+ * fast, SSE up to half as fast where source and target are aligned and in the first cache; from
+ * there on "rep movsb" is as fast as anything, if the processor says that it is good at it.
  */
 #include <xshim/ucopy.h>
 
@@ -257,12 +259,12 @@ bool xshim_ucopy_resume(uintptr_t pc, uintptr_t *resume)
 #define WATCHED 1
 #endif
 #if defined(WATCHED) && XSHIM_UCOPY_RESUMES
-void __tsan_read_range(void *at, unsigned long size);
-void __tsan_write_range(void *at, unsigned long size);
+void __tsan_read_range(void *at, long size);
+void __tsan_write_range(void *at, long size);
 #define watch(to, from, n)                                                                         \
 	do {                                                                                       \
-		__tsan_read_range((void *)(uintptr_t)(from), n);                                   \
-		__tsan_write_range(to, n);                                                         \
+		__tsan_read_range((void *)(uintptr_t)(from), (long)(n));                                   \
+		__tsan_write_range(to, (long)(n));                                                         \
 	} while (0)
 #else
 #define watch(to, from, n) (void)0

@@ -186,7 +186,7 @@ static void transmit(void)
 {
 	int64_t space;
 
-	switch (l.tx.state) {
+	switch (atomic_load(&l.tx.state)) {
 	case XSHIM_TX_TCP:
 		if (xshim_tx_may_switch(&l, &peer))
 			xshim_tx_up(&l, &own, l.tx.pos + below(1000));

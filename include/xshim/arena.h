@@ -114,6 +114,7 @@ struct xshim_slot {
 #define XSHIM_SLOT_SHUT_DUE	(1u << 5)	/* shutdown(SHUT_WR) waits for the leave that is under way */
 #define XSHIM_SLOT_STAY		(1u << 6)	/* once off its ring it stays on TCP */
 #define XSHIM_SLOT_TIMEO	(1u << 7)	/* since the first channel: SO_RCVTIMEO or SO_SNDTIMEO may be set */
+#define XSHIM_SLOT_INQ		(1u << 9)	/* TCP_INQ is set */
 #define XSHIM_SLOT_URGENT	(1u << 8)	/* urgent data was sent while a channel was attached: what we send stays on TCP */
 
 #define XSHIM_SLOT_BYTES 1024
@@ -162,6 +163,8 @@ uint32_t xshim_slot_index(const struct xshim_arena *a, const struct xshim_slot *
 /* Sharers. add: false when there is no room (CROWDED is then set). remove: true if nobody is left. */
 bool xshim_slot_sharer_add(struct xshim_slot *s, pid_t pid);
 bool xshim_slot_sharer_remove(struct xshim_slot *s, pid_t pid);
+/* Nobody waits yet, and `pid` is the only holder: begin anew, also for threads that an exec has ended. As below. */
+struct xshim_waits *xshim_slot_waits_begin(struct xshim_slot *s, pid_t pid);
 /* Where a holder counts its waits. */
 struct xshim_waits *xshim_slot_waits(struct xshim_slot *s, pid_t pid);
 /* Somebody waits to receive (rx) or to send (tx) in a living process that is not the one of `own`. */

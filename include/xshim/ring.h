@@ -2,10 +2,11 @@
 /*
  * ring.h - copying bytes between an application's iovec and a ring.
  *
- * The ring is the data part of a region (region.h); positions are absolute stream offsets, the caller has
- * checked them (link.h). Nothing here looks at a shared word.
+ * The ring is the data part of a region (region.h); positions are absolute stream offsets, the
+ * caller has checked them (link.h). Nothing here looks at a shared word.
  *
- * Threads: the caller holds the direction's lock. Signals: safe. Errors: a bad address of the application ends a copy (ucopy.h).
+ * Threads: the caller holds the direction's lock. Signals: safe. Errors: a bad address of the
+ * application ends a copy (ucopy.h).
  */
 #ifndef XSHIM_RING_H
 #define XSHIM_RING_H
@@ -28,9 +29,11 @@ void xshim_iov_skip(struct xshim_iov *it, size_t n);
 size_t xshim_iov_slice(const struct xshim_iov *it, size_t max, struct iovec *out, size_t cap);
 
 /*
- * Copy n bytes into the ring at stream offset pos, or out of it, advancing it. n <= ring size, n <= iov left. Fewer than n: the application's
- * memory ends there. The kernel's TCP takes or gives nothing of a fragment that it cannot copy whole, so what is copied
- * then is a multiple of the size that its fragments have (measured: 32 KiB less a header, both ways). Out of it with it == NULL: discard.
+ * Copy n bytes into the ring at stream offset pos, or out of it, advancing it. n <= ring size, n <=
+ * iov left. Fewer than n: the application's memory ends there. The kernel's TCP takes or gives
+ * nothing of a fragment that it cannot copy whole, so what is copied then is a multiple of the size
+ * that its fragments have (measured: 32 KiB less a header, both ways). Out of it with it == NULL:
+ * discard.
  */
 #define XSHIM_RING_GRAIN 32768
 size_t xshim_ring_copy_in(uint8_t *data, unsigned int order, uint64_t pos, struct xshim_iov *it, size_t n);

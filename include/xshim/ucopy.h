@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ucopy.h - copying to and from memory of the program, whose address may be bad: the kernel answers such a call with EFAULT.
+ * ucopy.h - copying to and from memory of the program, whose address may be bad: the kernel answers
+ * such a call with EFAULT.
  *
- * The accesses are made by a few instructions that stand together. A handler for SIGSEGV and SIGBUS asks xshim_ucopy_resume()
- * with the address of the instruction that faulted, and goes on where it says; the copy then returns -EFAULT. Without
- * such a handler (preload/fault.h has it) a bad address is the end of the process, as with memcpy. A copy costs what memcpy does,
- * and makes no system call.
+ * The accesses are made by a few instructions that stand together. A handler for SIGSEGV and SIGBUS
+ * asks xshim_ucopy_resume() with the address of the instruction that faulted, and goes on where it
+ * says; the copy then returns -EFAULT. Without such a handler (preload/fault.h has it) a bad
+ * address is the end of the process, as with memcpy. A copy costs what memcpy does, and makes no
+ * system call.
  *
  * x86-64 only; on other processors it is memcpy, and nothing is ever resumed.
  *

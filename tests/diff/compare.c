@@ -70,7 +70,11 @@ static bool differs(const struct test_case *c, enum phase p, const char *cached,
 		*plain = strdup(cached);
 	else if (!stage_play(stage(PLAIN), c, like, plain))
 		die("%s over plain TCP: %s", c->name, *plain);
-	(void)stage_play(stage(stage_of(p)), c, p, ring);
+	if (!stage_play(stage(stage_of(p)), c, p, ring)) {
+		/* under load an end may have come too late for the phase; a second time it has not */
+		free(*ring);
+		(void)stage_play(stage(stage_of(p)), c, p, ring);
+	}
 	all.runs += cached ? 1 : 2;
 	return strcmp(*plain, *ring) != 0;
 }

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -128,6 +129,20 @@ static void put_address(const struct sockaddr_in *sin, socklen_t len)
 		put(" family=%d", sin->sin_family);
 }
 
+/* What TCP_INQ tells. */
+static void put_inq(const struct msghdr *m)
+{
+	struct cmsghdr head;
+	int n;
+
+	if (m->msg_controllen < CMSG_LEN(sizeof(n)))
+		return;
+	memcpy(&head, m->msg_control, sizeof(head));
+	memcpy(&n, (char *)m->msg_control + CMSG_LEN(0), sizeof(n));
+	if (head.cmsg_level == IPPROTO_TCP && head.cmsg_type == TCP_CM_INQ)
+		put(" inq=%d", n);
+}
+
 /* recvmsg and recvmmsg: everything the kernel may write. */
 static ssize_t receive_messages(struct call *c, bool many)
 {
@@ -168,6 +183,8 @@ static ssize_t receive_messages(struct call *c, bool many)
 		put(" flags=%s", flags);
 		if (!many)
 			put(" address-length=%u control=%zu", m[i].msg_hdr.msg_namelen, m[i].msg_hdr.msg_controllen);
+		if (!many)
+			put_inq(&m[i].msg_hdr);
 		sum += many ? (ssize_t)m[i].msg_len : rc;
 	}
 	free(m);

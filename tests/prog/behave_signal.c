@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -52,6 +53,25 @@ static void await_handler(struct scene *s)
 		die("the other's handler");
 }
 
+/* Until /proc says so twice, some time apart: S, asleep; T, stopped. */
+static void await_sleep(pid_t pid, char state)
+{
+	struct timespec pause = { .tv_nsec = 50000000 };
+	char name[40], line[200] = "", *p;
+	int seen = 0;
+
+	snprintf(name, sizeof(name), "/proc/%d/stat", (int)pid);
+	while (seen < 2) {
+		FILE *f = fopen(name, "r");
+
+		if (!f || !fgets(line, sizeof(line), f) || !(p = strrchr(line, ')')))
+			die(name);
+		fclose(f);
+		seen = p[2] == state ? seen + 1 : 0;
+		nanosleep(&pause, NULL);
+	}
+}
+
 static void say_result(const char *what, ssize_t n)
 {
 	say("%s: %zd %s, signals %d", what, n, n < 0 ? errno_name(errno) : "", (int)signals);
@@ -79,6 +99,63 @@ static void interrupted_receive(struct scene *s, int sa_flags, int flags, size_t
 	}
 	barrier(s);
 }
+
+static void nothing(int sig) { (void)sig; }
+
+/* A handler for another signal, that does not come, has the other flag. */
+static void another_handler(int sa_flags)
+{
+	struct sigaction sa = { .sa_handler = nothing, .sa_flags = sa_flags };
+
+	if (sigaction(SIGUSR2, &sa, NULL) < 0 || sigaction(SIGTERM, &sa, NULL) < 0)
+		die("sigaction");
+}
+
+static void receive_restarts_among_others(struct scene *s)
+{
+	another_handler(0);
+	interrupted_receive(s, SA_RESTART, 0, 3, 0);
+}
+
+static void receive_is_interrupted_among_others(struct scene *s)
+{
+	another_handler(SA_RESTART);
+	interrupted_receive(s, 0, 0, 3, 0);
+}
+
+/* Both signals are there when the receiver goes on: the kernel goes by the lower number. usr1, usr2: flags */
+static void two_at_once(struct scene *s, int usr1, int usr2)
+{
+	struct sigaction one = { .sa_handler = on_signal, .sa_flags = usr1 }, two = { .sa_handler = on_signal, .sa_flags = usr2 };
+	pid_t pid = getpid();
+	char buf[8];
+
+	step_fd = s->step;
+	if (!s->is_server && (sigaction(SIGUSR1, &one, NULL) < 0 || sigaction(SIGUSR2, &two, NULL) < 0 ||
+			      write(s->step, &pid, sizeof(pid)) != sizeof(pid)))
+		die("sigaction");
+	if (s->is_server && recv(s->step, &pid, sizeof(pid), MSG_WAITALL) != sizeof(pid))
+		die("the other's pid");
+	barrier(s);
+	if (s->is_server) {
+		await_sleep(pid, 'S');
+		kill(pid, SIGSTOP);
+		await_sleep(pid, 'T');
+		kill(pid, SIGUSR2);
+		kill(pid, SIGUSR1);
+		kill(pid, SIGCONT);
+		await_handler(s);
+		await_handler(s);
+		send_exactly(s->fd, 10);
+	} else {
+		say_result("recv", recv(s->fd, buf, 3, 0));
+		say_result("recv again", recv(s->fd, buf, 3, 0));
+	}
+	barrier(s);
+}
+
+static void two_at_once_and_restart(struct scene *s) { two_at_once(s, SA_RESTART, 0); }
+static void two_at_once_and_interrupt(struct scene *s) { two_at_once(s, 0, SA_RESTART); }
 
 static void receive_restarts(struct scene *s) { interrupted_receive(s, SA_RESTART, 0, 3, 0); }
 static void receive_is_interrupted(struct scene *s) { interrupted_receive(s, 0, 0, 3, 0); }
@@ -147,6 +224,75 @@ static void interrupted_before_send(struct scene *s, int sa_flags)
 static void send_restarts(struct scene *s) { interrupted_before_send(s, SA_RESTART); }
 static void send_is_interrupted(struct scene *s) { interrupted_before_send(s, 0); }
 
+static void send_restarts_among_others(struct scene *s)
+{
+	another_handler(0);
+	interrupted_before_send(s, SA_RESTART);
+}
+
+/* What the program set is what it sees. */
+static void say_disposition(const char *when, int sig)
+{
+	struct sigaction sa;
+
+	if (sigaction(sig, NULL, &sa) < 0)
+		die("sigaction");
+	say("%s: %s, flags %x, mask%s%s", when,
+	    sa.sa_handler == SIG_DFL ? "default" : sa.sa_handler == SIG_IGN ? "ignored" : sa.sa_handler == nothing ? "its own" :
+													       "another",
+	    (unsigned int)sa.sa_flags, sigismember(&sa.sa_mask, SIGUSR1) ? " USR1" : "",
+	    sigismember(&sa.sa_mask, SIGHUP) ? " HUP" : "");
+}
+
+static volatile sig_atomic_t value, code;
+
+static void take_value(int sig, siginfo_t *info, void *context)
+{
+	(void)context;
+	signals++;
+	value = info->si_value.sival_int;
+	code = info->si_code;
+	say("handler for %d", sig);
+}
+
+static void dispositions_among_rings(struct scene *s)
+{
+	struct sigaction sa = { .sa_handler = nothing, .sa_flags = SA_RESTART | SA_NOCLDSTOP };
+	int sigs[] = { SIGHUP, SIGCHLD, SIGUSR1, SIGRTMIN + 3, SIGFPE };
+	union sigval v = { .sival_int = 42 };
+
+	barrier(s);
+	for (size_t i = 0; !s->is_server && i < sizeof(sigs) / sizeof(sigs[0]); i++) {
+		int sig = sigs[i];
+
+		say_disposition("before", sig);
+		sigaddset(&sa.sa_mask, SIGHUP);
+		sa.sa_handler = nothing;
+		sa.sa_flags = SA_RESTART | SA_NOCLDSTOP;
+		sigaction(sig, &sa, NULL);
+		say_disposition("set", sig);
+		raise(sig);
+		say("signal: %d", signal(sig, SIG_IGN) == nothing);
+		say_disposition("ignored", sig);
+		raise(sig);
+		say("signal: %d", signal(sig, nothing) == SIG_IGN);
+		say_disposition("by signal", sig);
+		sa.sa_sigaction = take_value;
+		sa.sa_flags = (int)(SA_SIGINFO | SA_RESETHAND);
+		sigaction(sig, &sa, NULL);
+		sigqueue(getpid(), sig, v);
+		say("value %d, code %d", (int)value, (int)code);
+		say_disposition("once only", sig);
+		sa.sa_flags = SA_SIGINFO;
+		sigaction(sig, &sa, NULL);
+		sigqueue(getpid(), sig, v);
+		say("value %d, code %d, %d signals", (int)value, (int)code, (int)signals);
+		signal(sig, SIG_DFL);
+		say_disposition("in the end", sig);
+	}
+	barrier(s);
+}
+
 /* poll is never restarted. */
 static void poll_is_interrupted(struct scene *s)
 {
@@ -165,6 +311,12 @@ static void poll_is_interrupted(struct scene *s)
 const struct scene_case scenes_signal[] = {
 	{ "receive_restarts", receive_restarts },
 	{ "receive_is_interrupted", receive_is_interrupted },
+	{ "receive_restarts_among_others", receive_restarts_among_others },
+	{ "receive_is_interrupted_among_others", receive_is_interrupted_among_others },
+	{ "two_at_once_and_restart", two_at_once_and_restart },
+	{ "two_at_once_and_interrupt", two_at_once_and_interrupt },
+	{ "send_restarts_among_others", send_restarts_among_others },
+	{ "dispositions_among_rings", dispositions_among_rings },
 	{ "receive_all_restarts", receive_all_restarts },
 	{ "receive_all_is_interrupted", receive_all_is_interrupted },
 	{ "receive_with_time_limit", receive_with_time_limit },

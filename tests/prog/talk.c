@@ -12,7 +12,9 @@
  *   eof         receives the end of the stream
  *   drop        receives until there is no more; "ok drop COUNT end" or "ok drop COUNT reset"
  *
- * At the end of its input it closes. Status 0: all answers were ok; 1: not; 2: usage.
+ *   end         closes, and ends
+ *
+ * At the end of its input it ends, too. Status 0: all answers were ok; 1: not; 2: usage.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -174,6 +176,8 @@ int main(int argc, char **argv)
 		text[0] = '\0';
 		if (sscanf(line, "%15s %llu", word, &n) < 1)
 			continue;
+		if (!strcmp(word, "end"))
+			break;
 		if (!strcmp(word, "send"))
 			why = put(n);
 		else if (!strcmp(word, "recv"))
