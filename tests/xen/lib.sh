@@ -141,7 +141,11 @@ talk_ok() {
 	wait_for "${3:-30}" "$1: $2" talk_said "$1" "$2"
 	grep -q "^ok $2" "$W/$1.out" || fail "$1: $(grep "ok $2" "$W/$1.out")"
 }
-talk_end() { eval "exec $(eval "echo \$TALK_$1")>&-"; }
+# not by the end of its input: those that were started after it have that open, too
+talk_end() {
+	talk_say "$1" end
+	eval "exec $(eval "echo \$TALK_$1")>&-"
+}
 
 is_listening() { netstat -ltn | grep -q "[:.]$1 "; }
 wait_listen() { wait_for 30 "a listener at port $1" is_listening "$1"; }
