@@ -250,10 +250,22 @@ void xshim_ready_peer_hup(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	(void)xshim_chan_pump(c, ch, fd, (unsigned short)p.revents);
 }
 
+/*
+ * The peer may not read because it waits, in a send of its own, for us to read: then more room than the ring is what lets both go
+ * on. Where nothing of it is unread it is only slow, at a disk or without a processor, and what the socket's buffers
+ * would take meanwhile is megabytes that go the long way.
+ */
+static bool may_wait_for_us(const struct xshim_slot *s, const struct xshim_chan *ch)
+{
+	return atomic_load_explicit(&s->link.rx.state, memory_order_relaxed) != XSHIM_RX_RING ||
+	       atomic_load_explicit(&ch->local.region->tail, memory_order_relaxed) !=
+		       atomic_load_explicit(&ch->remote.region->head, memory_order_relaxed);
+}
+
 int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch)
 {
 	struct xshim_slot *s = c->slot;
-	uint64_t tail, now, since, limit = xshim_opt.stall_ms * 1000000;
+	uint64_t tail, now, since, limit = xshim_opt.stall_ms * (may_wait_for_us(s, ch) ? 1000000 : 10000000);
 	int left = -1;
 
 	if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)

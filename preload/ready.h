@@ -105,7 +105,7 @@ static inline void xshim_relax(void)
 /* Monotonic nanoseconds, exact. */
 uint64_t xshim_clock_ns(void);
 /*
- * The ring has been full without progress for XSHIM_STALL_MS: go on over TCP. Returns milliseconds
+ * The ring has been full without progress for XSHIM_STALL_MS, or ten times that: go on over TCP. Returns milliseconds
  * until then, 0 if it was done or there is nothing to wait for, -1 if it cannot come to that.
  */
 int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch);

@@ -337,15 +337,19 @@ START_TEST(bad_probe_socket_declines_its_sender_alone)
 END_TEST
 
 /* A client that clears O_NONBLOCK and the timeout all the time, on a socket whose SYNs nobody answers. */
+struct spoiler {
+	int fd;
+	_Atomic bool stop;
+};
+
 static void *spoil(void *arg)
 {
 	const struct timeval none = { 0, 0 };
-	int fd = *(int *)arg;
+	struct spoiler *s = arg;
 
-	for (;;) {
-		set_blocking(fd);
-		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof(none));
-		pthread_testcancel();
+	while (!s->stop) {
+		set_blocking(s->fd);
+		setsockopt(s->fd, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof(none));
 	}
 	return NULL;
 }
@@ -357,6 +361,7 @@ START_TEST(a_connect_made_blocking_holds_up_nobody)
 	struct pair p;
 	pthread_t thread;
 	uint64_t start, worst = 0;
+	struct spoiler spoiler = { 0 };
 	int k;
 
 	setup();
@@ -371,7 +376,8 @@ START_TEST(a_connect_made_blocking_holds_up_nobody)
 	enter(ns_home);
 	client_channel(&a, XSHIM_MSG_OFFER, 1, p.connector, 11, k);
 	client_ping(&a);
-	ck_assert_int_eq(pthread_create(&thread, NULL, spoil, &k), 0);
+	spoiler.fd = k;
+	ck_assert_int_eq(pthread_create(&thread, NULL, spoil, &spoiler), 0);
 	client_channel(&b, XSHIM_MSG_CLAIM, 2, p.accepted, 22, probe_socket(ns_b, ADDR_B, true));
 	while (client_silent(b.fd, 0)) {
 		start = unit_now_ms();
@@ -381,7 +387,7 @@ START_TEST(a_connect_made_blocking_holds_up_nobody)
 	}
 	client_expect_declined(&b, 2, XSHIM_R_NETNS);
 	ck_assert_uint_lt(worst, 1000);
-	pthread_cancel(thread);
+	spoiler.stop = true;
 	pthread_join(thread, NULL);
 	daemon_stop(&d, SIGTERM);
 }

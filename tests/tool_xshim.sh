@@ -640,7 +640,7 @@ sys.stdin.read()
 P
 	mkfifo "$work/hold"
 	# exec: $! is the program itself. The writing half of the fifo is ours alone, else it would never end.
-	pair() { exec env ${runtime:+LD_PRELOAD="$runtime"} "$tool" run $python "$work/pair.py" "$1" "$work/port" <"$work/hold" 9>&-; }
+	pair() { exec env ${runtime:+LD_PRELOAD="$runtime" ASAN_OPTIONS=detect_leaks=0} "$tool" run $python "$work/pair.py" "$1" "$work/port" <"$work/hold" 9>&-; }
 	pair server &
 	pids="$pids $!"
 	exec 9>"$work/hold"

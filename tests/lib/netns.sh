@@ -129,6 +129,16 @@ ns_name() {
 	esac
 }
 
+# The preload for COMMAND..., in PRELOADED. A sanitizer looks for leaks in our own programs only.
+PRELOADED=()
+preload_for() {
+	PRELOADED=("LD_PRELOAD=$XSHIM_PRELOAD")
+	case "$XSHIM_PRELOAD: $*" in
+	*": $XSHIM_BUILD/"* | *": $XSHIM_PROG/"*) ;;
+	*libasan*:*) PRELOADED+=("ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0") ;;
+	esac
+}
+
 # The words of a command line for namespace $1, in CMD; a leading `shim` becomes the preload.
 CMD=()
 build_cmd() {
@@ -138,7 +148,8 @@ build_cmd() {
 	CMD=(nsenter "--net=/run/netns/$ns" --)
 	if [ "$1" = shim ]; then
 		shift
-		CMD+=(env "LD_PRELOAD=$XSHIM_PRELOAD")
+		preload_for "$@"
+		CMD+=(env "${PRELOADED[@]}")
 	fi
 	CMD+=("$@")
 }
@@ -153,7 +164,7 @@ ns_run() {
 	"${CMD[@]}"
 }
 
-shim() { env "LD_PRELOAD=$XSHIM_PRELOAD" "$@"; }
+shim() { preload_for "$@"; env "${PRELOADED[@]}" "$@"; }
 
 # ---- jobs ----
 
