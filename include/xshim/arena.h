@@ -101,7 +101,10 @@ struct xshim_slot {
 	int64_t base_rx, base_tx;	/* stream offset minus the kernel's count of octets */
 	/*
 	 * Calls and epoll entries that count on the channel's bell, which all holders have in common: of each of `sharers`, and last
-	 * of those who found no place there. Each process counts its own.
+	 * of those who found no place there. Each process counts its own, before it looks at the ring and until it no longer sleeps; who
+	 * has emptied the bell reads them all (seq_cst, both), and rings again if what it found is waited for elsewhere. A
+	 * holder that dies leaves its counts: they are not believed of a pid that has gone, and set to 0 when the place is taken
+	 * again. In the last place they cannot be told from the living's, and then cost wake-ups for nothing until the next channel.
 	 */
 	struct xshim_waits waits[XSHIM_ARENA_SHARERS + 1];
 };
@@ -114,8 +117,8 @@ struct xshim_slot {
 #define XSHIM_SLOT_SHUT_DUE	(1u << 5)	/* shutdown(SHUT_WR) waits for the leave that is under way */
 #define XSHIM_SLOT_STAY		(1u << 6)	/* once off its ring it stays on TCP */
 #define XSHIM_SLOT_TIMEO	(1u << 7)	/* since the first channel: SO_RCVTIMEO or SO_SNDTIMEO may be set */
-#define XSHIM_SLOT_INQ		(1u << 9)	/* TCP_INQ is set */
 #define XSHIM_SLOT_URGENT	(1u << 8)	/* urgent data was sent while a channel was attached: what we send stays on TCP */
+#define XSHIM_SLOT_INQ		(1u << 9)	/* TCP_INQ is set */
 
 #define XSHIM_SLOT_BYTES 1024
 _Static_assert(sizeof(struct xshim_slot) <= XSHIM_SLOT_BYTES, "arena ABI");

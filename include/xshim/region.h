@@ -35,7 +35,9 @@
  *   deaf          seq_cst                     relaxed             XSHIM_REGION_SHUT: the owner has shut its socket both ways,
  *                                                                  so that its kernel answers bytes on TCP by RST;
  *                                                                  XSHIM_REGION_CLOSED: it is closing it. Who is about to
- *                                                                  send by ring asks the kernel whether FIN or RST is there
+ *                                                                  send by ring asks the kernel whether FIN or RST is there,
+ *                                                                  and believes only that: a lie costs a look at each
+ *                                                                  send, and who dies before it is set resets as it closes
  *   consult       relaxed                     relaxed             count of reads from TCP since attached; a hint
  *   alive         before it is shared; xen:   relaxed             XSHIM_REGION_ALIVE; anything else: the owner is gone. xen: the kernel
  *                 the kernel clears a byte                         does it when the owner's last process ends, and a mapping that a
