@@ -12,7 +12,7 @@
  * While ch is NULL every call goes to the kernel as it is and holds a reference (fdtab.h) meanwhile; a
  * channel is attached only when no call is inside, so nobody can sleep in the kernel over a switch. Threads that
  * would sleep there for long sleep outside instead (kick.h).
- * While ch is set, every call goes through stream.c.
+ * While ch is set, every call goes through stream_*.c.
  *
  * Locks (slot): rx_lock before tx_lock. `intro` is guarded by the client lock (client.c).
  */
@@ -133,7 +133,7 @@ void xshim_conn_never(struct xshim_conn *c, enum xshim_reason why);
 void xshim_conn_reason(struct xshim_conn *c, enum xshim_reason why);
 
 /*
- * Every data call on a connection: true if it is to go through stream.c. n: bytes of the call, a hint.
+ * Every data call on a connection: true if it is to go through stream_*.c.
  */
 bool xshim_conn_consider(struct xshim_conn *c, int fd);
 extern const _Atomic uint64_t *_Atomic xshim_conn_gen[3];	/* by role: what to watch in the map */

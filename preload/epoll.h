@@ -98,7 +98,7 @@ void xshim_epoll_detached(struct xshim_conn *c);
 /* conn.c: the last descriptor of c, fd, is about to be closed. */
 void xshim_epoll_forget(struct xshim_conn *c, int fd);
 /*
- * stream.c: a send could not take all: who waits for room by edges must be armed. Or a boundary was crossed:
+ * stream_send.c: a send could not take all: who waits for room by edges must be armed. stream_recv.c: a boundary was crossed:
  * the wish was a place on the old path, and a receive that ended at it looks as if all had been read.
  */
 void xshim_epoll_full(struct xshim_conn *c);

@@ -81,7 +81,7 @@ static void peer_dead(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 		tail = l->tx.start;
 	/*
 	 * What the peer had on its ring is still there for us, if it was leaving, too. In RAW the socket
-	 * comes first; the rest is taken from the ring when it has nothing more (stream.c).
+	 * comes first; the rest is taken from the ring when it has nothing more (stream_recv.c).
 	 */
 	if (l->rx.state == XSHIM_RX_FRAME)
 		l->rx.state = XSHIM_RX_RING;

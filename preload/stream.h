@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stream.h - send and receive on a connection with a channel; every call of io.c ends here.
+ * stream.h - send and receive on a connection with a channel; every call of io_recv.c and io_send.c ends here.
  *
  * Threads: any; one send and one receive at a time do work, the others wait for the lock, which is never held while blocking.
  * Returns bytes, 0 at the end of the stream, or -errno. XSHIM_PLAIN: the channel has gone meanwhile and nothing was moved;
@@ -8,7 +8,7 @@
  */
 #ifndef XSHIM_STREAM_H
 #define XSHIM_STREAM_H
-#include "conn.h"
+#include "channel.h"
 
 #include <sys/uio.h>
 
@@ -27,5 +27,21 @@ int xshim_stream_outq(struct xshim_conn *c, int fd, int *bytes);
 int xshim_stream_shutdown(struct xshim_conn *c, int fd, int how);
 /* The last descriptor of the connection is about to be closed: make close reset if data is unread. */
 void xshim_stream_closing(struct xshim_conn *c, int fd);
+
+/* ---- between stream_recv.c and stream_send.c ---- */
+
+#define XSHIM_STREAM_SLICES 64	/* parts of one call to the kernel */
+
+/* A call that has moved bytes reports these; the error that ended it is for the next call, as in TCP. */
+ssize_t xshim_stream_result(struct xshim_conn *c, size_t total, ssize_t rc);
+/* SO_RCVTIMEO or SO_SNDTIMEO as a deadline; asked for only when we are about to sleep, and if any was ever set. */
+uint64_t xshim_stream_deadline(const struct xshim_conn *c, int fd, int option);
+/* The channel, or NULL once the connection has left it. */
+static inline struct xshim_chan *xshim_stream_still_there(struct xshim_conn *c)
+{
+	if (atomic_load_explicit(&c->detach_due, memory_order_acquire))
+		xshim_chan_detach(c);
+	return xshim_conn_chan(c);
+}
 
 #endif

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* io.h - what io_recv.c and io_send.c have in common: arguments that the kernel's own call answers best. */
+#ifndef XSHIM_IO_H
+#define XSHIM_IO_H
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+/* An array of parts that is wrong, or a read or write of nothing. */
+bool xshim_io_plain_vector(const struct iovec *v, int n);
+/* A header whose parts cannot be looked at, or are too many. */
+bool xshim_io_plain_message(const struct msghdr *m);
+
+#endif

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT */
+/* io_send.c - the write family, as io_recv.c; sendfile. */
+#include "channel.h"
+#include "conn.h"
+#include "exclude.h"
+#include "io.h"
+#include "stream.h"
+#include "user.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* MSG_ZEROCOPY without SO_ZEROCOPY is ignored, and with it there is no ring. MSG_FASTOPEN: the kernel refuses it here. */
+#define TX_RING_FLAGS (~MSG_FASTOPEN)
+
+#define SEND(fd, v, n, flags, plain)                                                               \
+	do {                                                                                       \
+		struct xshim_conn *c_ = xshim_conn_get(fd);                                        \
+		ssize_t rc_;                                                                       \
+                                                                                                   \
+		if (!c_)                                                                           \
+			return plain;                                                              \
+		if ((flags) & MSG_OOB) /* urgent.h; where there is no ring yet, none comes */      \
+			xshim_conn_never(c_, XSHIM_R_OOB);                                         \
+		if (xshim_conn_on_ring(c_, fd) && !((flags) & ~TX_RING_FLAGS)) {                   \
+			rc_ = xshim_stream_send(c_, fd, v, n, flags);                              \
+			if (rc_ != XSHIM_PLAIN) {                                                  \
+				xshim_conn_put(c_);                                                \
+				return xshim_ret(rc_);                                             \
+			}                                                                          \
+		}                                                                                  \
+		rc_ = plain;                                                                       \
+		xshim_conn_plain_tx(c_, rc_);                                                      \
+		xshim_conn_put(c_);                                                                \
+		return rc_;                                                                        \
+	} while (0)
+
+/*
+ * One call with very much in it would be inside the kernel for all of its bytes, and nothing can be attached
+ * meanwhile. In pieces it is the same to the program: a blocking send takes all or stops where a signal came.
+ */
+#define PIECE ((size_t)262144)
+
+static bool in_pieces(int fd, size_t n, int flags, struct xshim_conn **c)
+{
+	if (n <= PIECE || (flags & (MSG_DONTWAIT | MSG_OOB | ~TX_RING_FLAGS)))
+		return false;
+	*c = xshim_conn_get(fd);
+	if (!*c)
+		return false;
+	if ((*c)->slot && !xshim_conn_flag(*c, XSHIM_SLOT_NONBLOCK | XSHIM_SLOT_CROWDED))
+		return true;
+	xshim_conn_put(*c);
+	return false;
+}
+
+static ssize_t send_pieces(struct xshim_conn *c, int fd, const char *buf, size_t n, int flags, bool is_write)
+{
+	struct iovec v;
+	size_t done = 0, piece;
+	ssize_t rc = 0;
+
+	while (done < n) {
+		if (xshim_conn_on_ring(c, fd)) {
+			v = (struct iovec){ (void *)(uintptr_t)(buf + done), n - done };
+			rc = xshim_stream_send(c, fd, &v, 1, flags);
+			if (rc != XSHIM_PLAIN) {
+				rc = rc < 0 && done ? (ssize_t)done : rc < 0 ? rc : rc + (ssize_t)done;
+				return xshim_ret(rc);
+			}
+		}
+		piece = n - done > PIECE ? PIECE : n - done;
+		rc = is_write ? libc.write(fd, buf + done, piece) : libc.send(fd, buf + done, piece, flags);
+		if (rc < 0)
+			return done ? (ssize_t)done : rc;
+		xshim_conn_plain_tx(c, rc);
+		done += (size_t)rc;
+		if ((size_t)rc < piece)
+			break;
+	}
+	return (ssize_t)done;
+}
+
+XSHIM_EXPORT ssize_t write(int fd, const void *buf, size_t n)
+{
+	struct iovec v = { (void *)(uintptr_t)buf, n };
+	struct xshim_conn *c;
+
+	if (xshim_user_is_outside(buf, n))
+		return libc.write(fd, buf, n);
+	if (in_pieces(fd, n, 0, &c)) {
+		ssize_t rc = send_pieces(c, fd, buf, n, 0, true);
+
+		xshim_conn_put(c);
+		return rc;
+	}
+	SEND(fd, &v, 1, 0, libc.write(fd, buf, n));
+}
+XSHIM_ALIAS(ssize_t, __write, write, (int, const void *, size_t))
+
+XSHIM_EXPORT ssize_t writev(int fd, const struct iovec *v, int n)
+{
+	if (!xshim_fd_peek(fd) || xshim_io_plain_vector(v, n))
+		return libc.writev(fd, v, n);
+	SEND(fd, v, (size_t)n, 0, libc.writev(fd, v, n));
+}
+
+XSHIM_EXPORT ssize_t pwritev2(int fd, const struct iovec *v, int n, off_t offset, int flags)
+{
+	int msg = flags & RWF_NOWAIT ? MSG_DONTWAIT : 0;
+
+	if (offset != -1 || !xshim_fd_peek(fd) || xshim_io_plain_vector(v, n))
+		return libc.pwritev2(fd, v, n, offset, flags);
+	SEND(fd, v, (size_t)n, msg, libc.pwritev2(fd, v, n, offset, flags));
+}
+
+XSHIM_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *v, int n, off64_t offset, int flags)
+{
+	return pwritev2(fd, v, n, offset, flags);
+}
+
+XSHIM_EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
+{
+	struct iovec v = { (void *)(uintptr_t)buf, n };
+	struct xshim_conn *c;
+
+	if (xshim_user_parts_fit(&v, 1) && in_pieces(fd, n, flags, &c)) {
+		ssize_t rc = send_pieces(c, fd, buf, n, flags, false);
+
+		xshim_conn_put(c);
+		return rc;
+	}
+	SEND(fd, &v, 1, flags, libc.send(fd, buf, n, flags));
+}
+XSHIM_ALIAS(ssize_t, __send, send, (int, const void *, size_t, int))
+
+XSHIM_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *to,
+			    socklen_t len)
+{
+	struct iovec v = { (void *)(uintptr_t)buf, n };
+
+	if (to && (len > sizeof(struct sockaddr_storage) || !xshim_user_can_read(to, len)))
+		return libc.sendto(fd, buf, n, flags, to, len);
+	SEND(fd, &v, 1, flags, libc.sendto(fd, buf, n, flags, to, len));
+}
+
+/* A descriptor of a connection that is passed on is shared with somebody we do not know. */
+static void passing(const struct msghdr *m)
+{
+	struct cmsghdr *cm;
+
+	if (!xshim_user_can_read(m, sizeof(*m)) || m->msg_controllen < sizeof(*cm) ||
+	    !xshim_user_can_read(m->msg_control, m->msg_controllen))
+		return;
+	for (cm = CMSG_FIRSTHDR(m); cm; cm = CMSG_NXTHDR((struct msghdr *)(uintptr_t)m, cm)) {
+		size_t n = (cm->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+		if (cm->cmsg_level != SOL_SOCKET || cm->cmsg_type != SCM_RIGHTS ||
+		    cm->cmsg_len < CMSG_LEN(0))
+			continue;
+		for (size_t i = 0; i < n; i++) {
+			struct xshim_conn *c;
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(cm) + i * sizeof(int), sizeof(int));
+			c = xshim_conn_get(fd);
+			if (!c)
+				continue;
+			xshim_exclude_conn(c, fd, XSHIM_R_FD_PASSED);
+			xshim_conn_put(c);
+		}
+	}
+}
+
+XSHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
+{
+	if (!xshim_fd_peek(fd) || xshim_io_plain_message(m) ||
+	    (m->msg_name && !xshim_user_can_read(m->msg_name, m->msg_namelen < sizeof(struct sockaddr_storage) ?
+								      m->msg_namelen :
+								      sizeof(struct sockaddr_storage)))) {
+		passing(m);
+		return libc.sendmsg(fd, m, flags);
+	}
+	if (m->msg_controllen) {
+		/* control messages (timestamps, zero-copy) have a meaning only for the kernel */
+		struct xshim_conn *c = xshim_conn_get(fd);
+
+		if (c) {
+			xshim_exclude_conn(c, fd, XSHIM_R_OOB);
+			xshim_conn_put(c);
+		}
+	}
+	SEND(fd, m->msg_iov, m->msg_iovlen, flags, libc.sendmsg(fd, m, flags));
+}
+
+XSHIM_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags)
+{
+	unsigned int done = 0;
+	int saved = errno;
+
+	if (!xshim_fd_peek(fd)) {
+		for (unsigned int i = 0; i < n && i < IOV_MAX; i++)
+			passing(&v[i].msg_hdr);
+		return libc.sendmmsg(fd, v, n, flags);
+	}
+	for (; done < n; done++) {
+		ssize_t rc = sendmsg(fd, &v[done].msg_hdr, flags);
+		unsigned int len_of = (unsigned int)rc;
+
+		if (rc >= 0 && xshim_user_put(&v[done].msg_len, &len_of, sizeof(len_of)) < 0)
+			rc = xshim_ret(-EFAULT);
+		if (rc < 0 && !done)
+			return -1;
+		if (rc < 0)
+			break;
+	}
+	errno = saved;
+	return (int)done;
+}
+
+/*
+ * What sendfile(2) itself takes; the ring reads it without moving the offset of others. The rest, what has no place to read at, the
+ * kernel refuses with nothing moved.
+ */
+static bool can_sendfile(int in, const off64_t *offset)
+{
+	struct stat st;
+
+	if (xshim_fd_peek(in) || fstat(in, &st) < 0 || (offset && *offset < 0))
+		return false;
+	return S_ISREG(st.st_mode) || S_ISBLK(st.st_mode) ||
+	       (S_ISCHR(st.st_mode) && lseek(in, 0, SEEK_CUR) >= 0);
+}
+
+/* In pieces like send_pieces(), so that a ring can be attached in the middle of a large file. */
+static ssize_t sendfile_pieces(struct xshim_conn *c, int out, int in, off64_t *offset, size_t n)
+{
+	bool checked = false;
+	size_t done = 0, piece;
+	ssize_t rc;
+
+	do {
+		if (xshim_conn_on_ring(c, out)) {
+			if (!checked && !can_sendfile(in, offset))
+				return libc.sendfile64(out, in, offset, n);
+			checked = true;
+			rc = xshim_stream_sendfile(c, out, in, offset, n - done);
+			if (rc != XSHIM_PLAIN)
+				return rc < 0 && done ? (ssize_t)done :
+				       rc < 0	      ? xshim_ret(rc) :
+							rc + (ssize_t)done;
+		}
+		piece = n - done > PIECE ? PIECE : n - done;
+		rc = libc.sendfile64(out, in, offset, piece);
+		if (rc < 0)
+			return done ? (ssize_t)done : rc;
+		xshim_conn_plain_tx(c, rc);
+		done += (size_t)rc;
+	} while (done < n && (size_t)rc == piece);
+	return (ssize_t)done;
+}
+
+XSHIM_EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t n)
+{
+	struct xshim_conn *c = xshim_conn_get(out);
+	ssize_t rc;
+
+	if (!c)
+		return libc.sendfile64(out, in, offset, n);
+	if (offset && !xshim_user_can_read(offset, sizeof(*offset))) {
+		xshim_conn_put(c);
+		return libc.sendfile64(out, in, offset, n);
+	}
+	rc = sendfile_pieces(c, out, in, offset, n);
+	xshim_conn_put(c);
+	return rc;
+}
+
+XSHIM_EXPORT ssize_t sendfile(int out, int in, off_t *offset, size_t n)
+{
+	_Static_assert(sizeof(off_t) == sizeof(off64_t), "a 64-bit system");
+	return sendfile64(out, in, offset, n);
+}

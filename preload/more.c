@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/* more.c - sleep until more comes than is there already (more.h). */
+#include "more.h"
+#include "client.h"
+#include "privfd.h"
+#include "ready.h"
+#include "sigact.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/epoll.h>
+
+enum { SOCKET, BELL, PEER };
+
+static void enter(struct xshim_more *m, int fd, uint32_t events, uint32_t who)
+{
+	struct epoll_event ev = { .events = events | EPOLLET, .data.u32 = who };
+
+	if (fd >= 0)
+		(void)libc.epoll_ctl(m->ep, EPOLL_CTL_ADD, fd, &ev);
+}
+
+/* Empty the bell if it was heard, store the wish anew. */
+static void arm(struct xshim_more *m, struct xshim_conn *c, int fd)
+{
+	struct xshim_ready r;
+
+	(void)xshim_ready_look(c, m->ch, fd, POLLIN, &r);
+}
+
+int xshim_more_begin(struct xshim_more *m, struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	int ep = libc.epoll_create1(EPOLL_CLOEXEC);
+
+	ep = ep < 0 ? ep : xshim_privfd_move(ep);
+	if (ep < 0)
+		return -ENOMEM;
+	*m = (struct xshim_more){ .ch = ch, .ep = ep };
+	enter(m, fd, EPOLLIN | EPOLLRDHUP | EPOLLPRI, SOCKET);
+	enter(m, xshim_ready_bell_fd(ch), EPOLLIN, BELL);
+	enter(m, xshim_ready_peer_fd(ch), 0, PEER);	/* POLLHUP only */
+	xshim_wait_enter(ch, POLLIN);
+	arm(m, c, fd);
+	return 0;
+}
+
+int xshim_more_wait(struct xshim_more *m, struct xshim_conn *c, int fd, uint64_t deadline_ns)
+{
+	uint64_t now = deadline_ns == UINT64_MAX ? 0 : xshim_clock_ns();
+	struct epoll_event ev[3];
+	int n, ms = -1;
+
+	if (deadline_ns != UINT64_MAX)
+		ms = deadline_ns <= now ? 0 : (int)((deadline_ns - now) / 1000000) + 1;
+	xshim_count(&c->slot->n.sleeps, 1);
+	xshim_sigact_sleep();
+	n = libc.epoll_pwait(m->ep, ev, 3, ms, NULL);
+	if (n < 0)
+		return -errno;
+	if (n == 0)
+		return -EAGAIN;
+	for (int i = 0; i < n; i++) {
+		if (ev[i].data.u32 == BELL)
+			atomic_store_explicit(&m->ch->bell_maybe, 1, memory_order_release);
+		else if (ev[i].data.u32 == PEER)
+			xshim_ready_peer_hup(c, m->ch, fd);
+		else
+			(void)xshim_chan_pump(c, m->ch, fd, (unsigned short)ev[i].events);
+	}
+	xshim_client_mail();
+	arm(m, c, fd);
+	return 0;
+}
+
+void xshim_more_end(struct xshim_more *m)
+{
+	xshim_wait_leave(m->ch, POLLIN);
+	xshim_privfd_close(m->ep);
+}
+
+bool xshim_more_is_over(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
+
+	return atomic_load_explicit(&ch->fin_seen, memory_order_relaxed) ||
+	       atomic_load_explicit(&ch->gone, memory_order_relaxed) || xshim_chan_owed(c, false) ||
+	       xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) ||
+	       (libc.poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)));
+}

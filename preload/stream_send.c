@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stream_send.c - sending on a connection with a channel (stream.h). tx_once does what can be done now under the direction's lock; the
+ * loops around it add blocking and timeouts, as in stream_recv.c.
+ */
+#include "stream.h"
+#include "channel.h"
+#include "epoll.h"
+#include "options.h"
+#include "ready.h"
+#include "urgent.h"
+#include "user.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <xshim/ring.h>
+
+static ssize_t tcp_send(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags)
+{
+	struct iovec v[XSHIM_STREAM_SLICES];
+	struct msghdr m = { .msg_iov = v };
+	ssize_t n;
+
+	m.msg_iovlen = xshim_iov_slice(it, SSIZE_MAX, v, XSHIM_STREAM_SLICES);
+	n = libc.sendmsg(fd, &m, (flags & (MSG_NOSIGNAL | MSG_MORE | MSG_OOB)) | MSG_DONTWAIT);
+	if (n < 0)
+		return -errno;
+	xshim_iov_skip(it, (size_t)n);
+	xshim_count(&c->slot->n.tcp_tx, (uint64_t)n);
+	return n;
+}
+
+/* After bytes went into the ring: what the test options ask for. tx_lock held. */
+static void force_switch(struct xshim_conn *c, struct xshim_chan *ch)
+{
+	struct xshim_link *l = &c->slot->link;
+
+	if (xshim_opt.force_leave && ch->sent >= xshim_opt.force_leave && !l->want_leave &&
+	    atomic_load_explicit(&c->slot->transport, memory_order_relaxed) == XSHIM_TRANSPORT_RING) {
+		xshim_link_leave_ask(l, ch->local.region);
+		xshim_conn_reason(c, XSHIM_R_FORCED);
+		xshim_chan_ring(c, ch);
+	} else if (xshim_opt.force_spill && ch->sent >= xshim_opt.force_spill &&
+		   xshim_tx_may_switch(l, ch->remote.region)) {
+		ch->sent = 0;
+		xshim_tx_down(l, ch->local.region);
+		xshim_count(&c->slot->n.switches, 1);
+		xshim_chan_ring(c, ch);
+	}
+}
+
+/*
+ * Fill the ring: from the iovec, or, where `it` is NULL, from in_fd (sendfile). tx_lock held, state RING.
+ * *bell: the peer wants to be rung. Bytes, -EAGAIN, or -errno.
+ */
+static ssize_t ring_put(struct xshim_conn *c, struct xshim_chan *ch, struct xshim_iov *it, int in_fd,
+			off64_t *offset, size_t count, bool *bell)
+{
+	struct xshim_region_hdr *own = ch->local.region;
+	struct xshim_link *l = &c->slot->link;
+	int64_t space = xshim_tx_space(l, ch->remote.region);
+	struct iovec v[2];
+	ssize_t n;
+	int stretches;
+
+	if (space < 0)
+		return space;
+	if (it && !count)
+		return 0;	/* needs no room */
+	if (!space)
+		return -EAGAIN;
+	if (count > (uint64_t)space)
+		count = (size_t)space;
+	if (it) {
+		n = (ssize_t)xshim_ring_copy_in(xshim_region_data(own), l->order_own, l->tx.pos, it, count);
+		if (!n)
+			return -EFAULT;
+	} else {
+		stretches = xshim_ring_stretch(xshim_region_data(own), l->order_own, l->tx.pos, count, v);
+		n = offset ? preadv64(in_fd, v, stretches, *offset) : libc.readv(in_fd, v, stretches);
+		if (n <= 0)
+			return n < 0 ? -errno : 0;
+		if (offset)
+			*offset += n;
+	}
+	*bell = xshim_tx_commit(l, own, ch->remote.region, (uint64_t)n);
+	c->slot->base_tx += n;
+	ch->sent += (uint64_t)n;
+	xshim_count(&c->slot->n.ring_tx, (uint64_t)n);
+	if (xshim_opt.force_leave | xshim_opt.force_spill)
+		force_switch(c, ch);
+	return n;
+}
+
+/* XSHIM_PLAIN: this direction is on TCP, which urgent data needs; tx_lock is then still held. */
+static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_iov *it,
+		       int in_fd, off64_t *offset, size_t count, bool urgent)
+{
+	struct xshim_slot *s = c->slot;
+	struct xshim_link *l = &s->link;
+	bool bell = false, pumped = false;
+	ssize_t n;
+
+	if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)
+		return -EAGAIN;
+	for (;;) {
+		n = -xshim_chan_owed(c, true);
+		if (n)
+			goto out;
+		switch (atomic_load_explicit(&l->tx.state, memory_order_relaxed)) {
+		case XSHIM_TX_TCP:
+			if (xshim_chan_up_locked(c, ch, fd))
+				continue;
+			return XSHIM_PLAIN;
+		case XSHIM_TX_RING:
+			if (!pumped && (atomic_load_explicit(&ch->gone, memory_order_relaxed) ||
+					atomic_load_explicit(&ch->remote.region->deaf, memory_order_relaxed) ||
+					(!l->want_leave &&
+					 atomic_load_explicit(&ch->remote.region->leave,
+							      memory_order_relaxed))))
+				break;
+			if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
+				return XSHIM_PLAIN;	/* the kernel knows what to say */
+			if (urgent && !pumped)
+				break;
+			if (urgent) {
+				n = -EAGAIN;
+				goto out;
+			}
+			n = ring_put(c, ch, it, in_fd, offset, count, &bell);
+			if (n == -EPROTO)
+				n = xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
+			goto out;
+		case XSHIM_TX_OUT:
+			return XSHIM_PLAIN;
+		default:
+			if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
+				return XSHIM_PLAIN;
+			if (!pumped)
+				break;
+			n = -EAGAIN;
+			goto out;
+		}
+		/* Something is going on with the other direction, too: that lock comes first. */
+		xshim_lock_drop(&s->tx_lock);
+		pumped = true;
+		n = xshim_chan_pump(c, ch, fd, POLLIN | POLLOUT);
+		if (n < 0)
+			return n;
+		if (urgent)
+			xshim_urgent_down(c, ch);
+		if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)
+			return -EAGAIN;
+	}
+out:
+	if (n == -EAGAIN)
+		atomic_store_explicit(&ch->tx_full_at,
+				      l->tx.state == XSHIM_TX_RING ? l->tx.tail : XSHIM_WANT_NOTHING,
+				      memory_order_relaxed);
+	if (n > 0 && atomic_load_explicit(&ch->stall_ns, memory_order_relaxed))
+		atomic_store_explicit(&ch->stall_ns, 0, memory_order_relaxed);
+	xshim_lock_drop(&s->tx_lock);
+	if (bell)
+		xshim_chan_ring(c, ch);
+	return n;
+}
+
+static ssize_t tx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_iov *it,
+		       int flags)
+{
+	ssize_t n = tx_ring(c, ch, fd, it, -1, NULL, xshim_iov_left(it), flags & MSG_OOB);
+
+	if (n != XSHIM_PLAIN)
+		return n;
+	n = tcp_send(c, fd, it, flags);
+	if (n < 0 && n != -EAGAIN)
+		xshim_chan_told_error(c, fd);
+	if (xshim_link_is_out(&c->slot->link))
+		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
+	xshim_lock_drop(&c->slot->tx_lock);
+	return n;
+}
+
+/*
+ * Nothing could be sent, total: in this turn of a call that has sent so much. 0: try again; -EAGAIN: give up. On a full ring
+ * a caller that does not block learns about a stall here, one that blocks in xshim_wait().
+ */
+static ssize_t no_room(struct xshim_conn *c, struct xshim_chan *ch, int fd, bool nonblock, size_t total,
+		       uint64_t *deadline)
+{
+	int rc;
+
+	if (nonblock) {
+		if (xshim_stall(c, ch) == 0)
+			return 0;
+		xshim_epoll_full(c);
+		return -EAGAIN;
+	}
+	if (!*deadline)
+		*deadline = xshim_stream_deadline(c, fd, SO_SNDTIMEO);
+	rc = xshim_wait(c, ch, fd, POLLOUT, *deadline);
+	return rc == -EINTR && !total && xshim_restarts(*deadline) ? 0 : rc;
+}
+
+static ssize_t stream_send(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
+{
+	bool nonblock = (flags & MSG_DONTWAIT) || xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	uint64_t deadline = 0, urgent_until = 0;
+	struct xshim_iov it;
+	size_t total = 0;
+	ssize_t rc;
+
+	if (!xshim_user_parts_fit(v, n))
+		return XSHIM_PLAIN;
+	xshim_iov_init(&it, v, n);
+	if (ch && (flags & MSG_OOB)) {
+		xshim_conn_set_flag(c, XSHIM_SLOT_URGENT, true);
+		urgent_until = xshim_clock_ns() + XSHIM_URGENT_MS * 1000000ull;
+	}
+	while (ch) {
+		rc = tx_once(c, ch, fd, &it, flags);
+		if (rc >= 0) {
+			total += (size_t)rc;
+			if (!xshim_iov_left(&it))
+				return (ssize_t)total;
+			continue;
+		}
+		if (rc != -EAGAIN)
+			return xshim_stream_result(c, total, rc);
+		rc = urgent_until && c->slot->link.tx.state == XSHIM_TX_RING ?
+			     xshim_urgent_wait(c, ch, fd, nonblock ? urgent_until : UINT64_MAX) :
+			     no_room(c, ch, fd, nonblock, total, &deadline);
+		if (rc < 0)
+			return total ? (ssize_t)total : rc;
+		ch = xshim_stream_still_there(c);
+	}
+	if (!total)
+		return XSHIM_PLAIN;
+	/* The channel went in the middle of a blocking send: the rest goes the kernel's way. */
+	for (;;) {
+		struct iovec rest[XSHIM_STREAM_SLICES];
+		struct msghdr m = { .msg_iov = rest };
+
+		m.msg_iovlen = xshim_iov_slice(&it, SSIZE_MAX, rest, XSHIM_STREAM_SLICES);
+		rc = libc.sendmsg(fd, &m, flags);
+		if (rc < 0)
+			return (ssize_t)total;
+		xshim_conn_plain_tx(c, rc);
+		total += (size_t)rc;
+		xshim_iov_skip(&it, (size_t)rc);
+		if (!xshim_iov_left(&it))
+			return (ssize_t)total;
+	}
+}
+
+ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
+{
+	int saved = errno;
+	ssize_t rc = stream_send(c, fd, v, n, flags);
+
+	errno = saved;
+	return rc;
+}
+
+static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *offset, size_t count)
+{
+	bool nonblock = xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	uint64_t deadline = 0;
+	size_t total = 0;
+	ssize_t rc;
+
+	while (ch) {
+		rc = tx_ring(c, ch, fd, NULL, in_fd, offset, count - total, false);
+		if (rc == XSHIM_PLAIN) {
+			/* O_NONBLOCK is the description's, so this could sleep: poll first */
+			struct pollfd p = { .fd = fd, .events = POLLOUT };
+
+			if (!nonblock && libc.poll(&p, 1, 0) == 0) {
+				rc = -EAGAIN;
+			} else {
+				rc = libc.sendfile64(fd, in_fd, offset,
+						     nonblock ? count - total :
+						     count - total > 65536 ? 65536 : count - total);
+				if (rc < 0)
+					rc = -errno;
+				else
+					xshim_count(&c->slot->n.tcp_tx, (uint64_t)rc);
+			}
+			xshim_lock_drop(&c->slot->tx_lock);
+		}
+		if (rc == 0)
+			return (ssize_t)total;
+		if (rc > 0) {
+			total += (size_t)rc;
+			if (total >= count)
+				return (ssize_t)total;
+			continue;
+		}
+		if (rc != -EAGAIN)
+			return xshim_stream_result(c, total, rc);
+		rc = no_room(c, ch, fd, nonblock, total, &deadline);
+		if (rc < 0)
+			return total ? (ssize_t)total : rc;
+		ch = xshim_stream_still_there(c);
+	}
+	return total ? (ssize_t)total : XSHIM_PLAIN;
+}
+
+ssize_t xshim_stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *offset, size_t count)
+{
+	int saved = errno;
+	ssize_t rc = stream_sendfile(c, fd, in_fd, offset, count);
+
+	errno = saved;
+	return rc;
+}
