@@ -10,7 +10,7 @@
 #define XSHIM_CHANNEL_H
 #include "conn.h"
 
-/* An honest peer makes one switch for each that we cross; one that makes more is not followed for ever. */
+/* An honest peer makes two switches at most ahead of what we cross; one that makes more is not followed for ever. */
 #define XSHIM_CROSSINGS 8
 
 /* Our half, descriptors moved to private numbers; NULL and *why when it cannot be had. guest: to whom, over xen; NULL: over shm. */

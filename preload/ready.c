@@ -253,10 +253,12 @@ void xshim_ready_peer_hup(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 /*
  * The peer may not read because it waits, in a send of its own, for us to read: then more room than the ring is what lets both go
  * on. Where nothing of it is unread it is only slow, at a disk or without a processor, and what the socket's buffers
- * would take meanwhile is megabytes that go the long way.
+ * would take meanwhile is megabytes that go the long way. Who has not crossed to the ring since we are on it has not read.
  */
 static bool may_wait_for_us(const struct xshim_slot *s, const struct xshim_chan *ch)
 {
+	if (atomic_load_explicit(&ch->remote.region->ack, memory_order_relaxed) != s->link.tx.seq)
+		return false;
 	return atomic_load_explicit(&s->link.rx.state, memory_order_relaxed) != XSHIM_RX_RING ||
 	       atomic_load_explicit(&ch->local.region->tail, memory_order_relaxed) !=
 		       atomic_load_explicit(&ch->remote.region->head, memory_order_relaxed);
@@ -281,7 +283,7 @@ int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch)
 			atomic_store_explicit(&ch->stall_ns, now, memory_order_relaxed);
 		}
 		if (!xshim_tx_may_switch(&s->link, ch->remote.region)) {
-			left = -1;
+			left = xshim_tx_peer_reads(&s->link, ch->remote.region) ? XSHIM_READ_MS : -1;
 		} else if (now - since >= limit) {
 			atomic_store_explicit(&ch->consult_seen,
 					      atomic_load_explicit(&ch->remote.region->consult,

@@ -108,6 +108,7 @@ uint64_t xshim_clock_ns(void);
  * The ring has been full without progress for XSHIM_STALL_MS, or ten times that: go on over TCP. Returns milliseconds
  * until then, 0 if it was done or there is nothing to wait for, -1 if it cannot come to that.
  */
+#define XSHIM_READ_MS 5		/* by then a peer that was in a read of TCP is not any more (link.h, xshim_tx_peer_reads) */
 int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch);
 
 #endif

@@ -79,23 +79,54 @@ static bool end_is_near(struct xshim_conn *c, struct xshim_chan *ch)
 	       xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD);
 }
 
-/* A peek that reached a boundary: what follows is on the ring. */
-static ssize_t peek_beyond(struct xshim_conn *c, struct xshim_chan *ch, struct xshim_iov it, uint64_t n, int flags)
+/*
+ * A peek that took n bytes of TCP and then `on_ring`, all that the peer put there before it came back to TCP: what follows is in the
+ * socket behind the n, which are had once more.
+ */
+static size_t peek_third(int fd, struct xshim_iov it, size_t n, size_t on_ring, int flags)
 {
+	struct iovec v[XSHIM_STREAM_SLICES];
+	struct msghdr m = { .msg_iov = v };
+	size_t left = n;
+	ssize_t got;
+
+	m.msg_iovlen = xshim_iov_slice(&it, n, v, XSHIM_STREAM_SLICES / 2);
+	for (size_t i = 0; i < m.msg_iovlen; i++)
+		left -= v[i].iov_len;
+	if (left)
+		return 0;	/* in too many parts */
+	xshim_iov_skip(&it, n + on_ring);
+	m.msg_iovlen += xshim_iov_slice(&it, SSIZE_MAX, v + m.msg_iovlen, XSHIM_STREAM_SLICES / 2);
+	got = libc.recvmsg(fd, &m, MSG_PEEK | (flags & MSG_TRUNC) | MSG_DONTWAIT);
+	return got > 0 && (size_t)got > n ? (size_t)got - n : 0;
+}
+
+/* A peek that reached a boundary: what follows is on the ring. */
+static ssize_t peek_beyond(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_iov begin, uint64_t n, int flags)
+{
+	const struct xshim_region_hdr *peer = ch->remote.region;
 	struct xshim_link *l = &c->slot->link;
-	uint64_t at = l->rx.pos + n;
-	uint64_t head = atomic_load_explicit(&ch->remote.region->head, memory_order_seq_cst);
-	size_t more;
+	/* the last switch /then/ the head, which is final if it is a down */
+	bool down = atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) == l->rx.seq + 2;
+	uint64_t at = l->rx.pos + n, head = atomic_load_explicit(&peer->head, memory_order_seq_cst);
+	struct xshim_iov it = begin;
+	size_t more, all;
 
 	xshim_iov_skip(&it, n);
 	more = xshim_iov_left(&it);
 	if (head < at || head - at > (1ull << l->order_peer))
 		return (ssize_t)n;
-	if (more > head - at)
-		more = head - at;
+	all = head - at;
+	if (more > all)
+		more = all;
 	if (!(flags & MSG_TRUNC))
-		more = xshim_ring_copy_out(xshim_region_cdata(ch->remote.region), l->order_peer, at, &it, more);
-	return (ssize_t)(xshim_chan_is_cut(ch) ? n : n + more);
+		more = xshim_ring_copy_out(xshim_region_cdata(peer), l->order_peer, at, &it, more);
+	if (xshim_chan_is_cut(ch))
+		return (ssize_t)n;
+	n += more;
+	if (down && more == all && n < xshim_iov_left(&begin))
+		n += peek_third(fd, begin, n - more, more, flags);
+	return (ssize_t)n;
 }
 
 /* A peek that took all that is on the ring, where it goes on by TCP: what is there follows. */
@@ -264,7 +295,17 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			n = AT_MARK;
 			goto out;
 		}
-		n = tcp_recv(c, fd, it, limit, flags);
+		if (limit != UINT64_MAX) {
+			n = tcp_recv(c, fd, it, limit, flags);
+		} else {
+			bool seen = xshim_rx_read_begin(l, own, peer);
+
+			if (seen)
+				n = tcp_recv(c, fd, it, limit, flags);
+			xshim_rx_read_end(own);
+			if (!seen)
+				continue;
+		}
 		if (n == TCP_HAS_DATA) {
 			n = 0;
 			goto out;
@@ -277,7 +318,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			atomic_fetch_add_explicit(&own->consult, 1, memory_order_relaxed);
 			if (flags & MSG_PEEK) {
 				if ((uint64_t)n == limit && l->rx.state == XSHIM_RX_TCP)
-					n = peek_beyond(c, ch, *it, (uint64_t)n, flags);
+					n = peek_beyond(c, ch, fd, *it, (uint64_t)n, flags);
 			} else {
 				xshim_rx_took_tcp(l, (uint64_t)n);
 			}

@@ -105,7 +105,9 @@ int xshim_urgent_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, uint6
 	/* Empty the bell /then/ look; the peer rings when it has crossed. */
 	if (xshim_ready_look(c, ch, fd, POLLOUT, &r) == 0 && is_held_up(c, ch)) {
 		now = xshim_clock_ns();
-		if (deadline_ns == UINT64_MAX)
+		if (xshim_tx_peer_reads(&c->slot->link, ch->remote.region) && deadline_ns > now)
+			rc = libc.poll(p, 3, XSHIM_READ_MS) < 0 ? -1 : 1;
+		else if (deadline_ns == UINT64_MAX)
 			rc = libc.poll(p, 3, -1);
 		else
 			rc = deadline_ns <= now ? 0 : libc.poll(p, 3, (int)((deadline_ns - now) / 1000000) + 1);

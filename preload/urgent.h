@@ -12,7 +12,7 @@
 #define XSHIM_URGENT_H
 #include "channel.h"
 
-/* How long a send of urgent data waits for a peer that has not yet crossed to the ring, if it may not block. */
+/* How long a send of urgent data waits for a peer that is leaving, if it may not block. */
 #define XSHIM_URGENT_MS 1000
 
 /* Bring the direction down to TCP if that can be done now. */
@@ -24,7 +24,7 @@ bool xshim_urgent_is_there(int fd);
 /* SIOCATMARK. */
 int xshim_urgent_at_mark(struct xshim_conn *c, int fd, int *yes);
 /*
- * Sleep once while the direction cannot be brought down, because the peer has not crossed. deadline_ns: UINT64_MAX, none.
+ * Sleep once while the direction cannot be brought down, because somebody is leaving. deadline_ns: UINT64_MAX, none.
  * 0: try again; -EAGAIN: the time is over; -EINTR.
  */
 int xshim_urgent_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, uint64_t deadline_ns);

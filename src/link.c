@@ -34,6 +34,15 @@ static bool acked(const struct xshim_link *l, const struct xshim_region_hdr *pee
 	return atomic_load_explicit(&peer->ack, memory_order_acquire) == l->tx.seq;
 }
 
+/*
+ * Bytes may be put on TCP behind an up: no read is under way that has not seen it. The up was stored, seq_cst, by this
+ * end before; pairs with xshim_rx_read_begin().
+ */
+static bool is_seen(const struct xshim_link *l, const struct xshim_region_hdr *peer)
+{
+	return acked(l, peer) || !atomic_load_explicit(&peer->reading, memory_order_seq_cst);
+}
+
 bool xshim_tx_may_switch(const struct xshim_link *l, const struct xshim_region_hdr *peer)
 {
 	if (l->error)
@@ -45,7 +54,7 @@ bool xshim_tx_may_switch(const struct xshim_link *l, const struct xshim_region_h
 		       atomic_load_explicit(&peer->attached, memory_order_seq_cst) == 1 && acked(l, peer);
 	case XSHIM_TX_RING:
 		/* down: not when somebody is leaving, LEAVE itself brings us back */
-		return !l->want_leave && acked(l, peer) &&
+		return !l->want_leave && is_seen(l, peer) &&
 		       !atomic_load_explicit(&peer->leave, memory_order_acquire);
 	default:
 		return false;
@@ -54,17 +63,22 @@ bool xshim_tx_may_switch(const struct xshim_link *l, const struct xshim_region_h
 
 bool xshim_tx_may_come_down(const struct xshim_link *l, const struct xshim_region_hdr *peer)
 {
-	if (l->error || atomic_load_explicit(&l->tx.state, memory_order_relaxed) != XSHIM_TX_RING || !acked(l, peer))
+	if (l->error || atomic_load_explicit(&l->tx.state, memory_order_relaxed) != XSHIM_TX_RING || !is_seen(l, peer))
 		return false;
 	return l->rx.state == XSHIM_RX_TCP ||
 	       (!l->want_leave && !atomic_load_explicit(&peer->leave, memory_order_acquire));
+}
+
+bool xshim_tx_peer_reads(const struct xshim_link *l, const struct xshim_region_hdr *peer)
+{
+	return !l->error && atomic_load_explicit(&l->tx.state, memory_order_relaxed) == XSHIM_TX_RING && !is_seen(l, peer);
 }
 
 static void publish_switch(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t at)
 {
 	l->tx.seq++;
 	/* sw_at /then/ sw_seq; pairs with xshim_rx_next(). */
-	atomic_store_explicit(&own->sw_at, at, memory_order_relaxed);
+	atomic_store_explicit(&own->sw_at[l->tx.seq & 1], at, memory_order_relaxed);
 	atomic_store_explicit(&own->sw_seq, l->tx.seq, memory_order_seq_cst);
 }
 
@@ -146,13 +160,14 @@ void xshim_tx_resent(struct xshim_link *l, uint64_t n)
 /* The peer's next switch, if one is announced that we have not crossed: 1, and *at; 0: none; -EPROTO. */
 static int boundary(struct xshim_link *l, const struct xshim_region_hdr *peer, uint64_t *at)
 {
-	uint32_t seq = atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst);
+	uint32_t ahead = atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) - l->rx.seq;
 
-	if (seq == l->rx.seq)
+	if (!ahead)
 		return 0;
-	if (seq != l->rx.seq + 1)
+	/* an up, maybe with a down behind it; a down alone */
+	if (ahead > (l->rx.state == XSHIM_RX_TCP ? 2u : 1u))
 		return broken(l);
-	*at = atomic_load_explicit(&peer->sw_at, memory_order_relaxed);
+	*at = atomic_load_explicit(&peer->sw_at[(l->rx.seq + 1) & 1], memory_order_relaxed);
 	return 1;
 }
 
@@ -247,6 +262,18 @@ int xshim_rx_next(struct xshim_link *l, struct xshim_region_hdr *own, const stru
 void xshim_rx_set_pos(struct xshim_link *l, uint64_t pos)
 {
 	l->rx.pos = pos;
+}
+
+bool xshim_rx_read_begin(const struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer)
+{
+	/* reading /then/ sw_seq; pairs with is_seen(). */
+	atomic_store_explicit(&own->reading, 1, memory_order_seq_cst);
+	return l->rx.state != XSHIM_RX_TCP || atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) == l->rx.seq;
+}
+
+void xshim_rx_read_end(struct xshim_region_hdr *own)
+{
+	atomic_store_explicit(&own->reading, 0, memory_order_release);
 }
 
 int xshim_rx_took_tcp(struct xshim_link *l, uint64_t n)

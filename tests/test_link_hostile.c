@@ -70,9 +70,16 @@ static void honest_word(void)
 		break;
 	case 1:
 		if (peer.sw_seq == l.rx.seq) {
-			peer.sw_at = l.rx.state == XSHIM_RX_RING ? l.rx.head : l.rx.pos;
-			peer.head = peer.sw_at;
+			uint64_t at = l.rx.state == XSHIM_RX_RING ? l.rx.head : l.rx.pos;
+
+			peer.sw_at[(l.rx.seq + 1) & 1] = at;
+			peer.head = at;
 			peer.sw_seq = l.rx.seq + 1;
+			if (l.rx.state == XSHIM_RX_TCP && below(2)) {
+				peer.head = at + below(PEER_RING + 1);
+				peer.sw_at[l.rx.seq & 1] = peer.head;
+				peer.sw_seq = l.rx.seq + 2;
+			}
 		}
 		break;
 	case 2:
@@ -94,12 +101,15 @@ static void honest_word(void)
 
 static void hostile_word(void)
 {
-	switch (below(11)) {
+	_Atomic uint64_t *at;
+
+	switch (below(12)) {
 	case 0:
 		peer.head = odd_value(peer.head, 64);
 		break;
 	case 1:
-		peer.sw_at = odd_value(peer.sw_at, 64);
+		at = &peer.sw_at[below(2)];
+		*at = odd_value(*at, 64);
 		break;
 	case 2:
 		peer.sw_seq = (uint32_t)odd_value(peer.sw_seq, 32);
@@ -124,6 +134,9 @@ static void hostile_word(void)
 		break;
 	case 9:
 		peer.fin = (uint32_t)odd_value(peer.fin, 32);
+		break;
+	case 10:
+		peer.reading = (uint32_t)odd_value(peer.reading, 32);
 		break;
 	default:
 		peer.consult = (uint32_t)odd_value(peer.consult, 32);
@@ -331,7 +344,7 @@ static void on_the_ring(void)
 	xshim_tx_commit(&l, &own, &peer, 100);
 	xshim_rx_set_pos(&l, 1000);
 	peer.head = 1000;
-	peer.sw_at = 1000;
+	peer.sw_at[1] = 1000;
 	peer.sw_seq = 1;
 	ck_assert_int_eq(xshim_rx_next(&l, &own, &peer, &step, &limit, &crossed), 0);
 	ck_assert(crossed && limit == 0);
@@ -372,7 +385,7 @@ START_TEST(each_lie_is_told_from_the_truth)
 
 	on_the_ring();
 	peer.head = t->head;
-	peer.sw_at = t->sw_at;
+	peer.sw_at[t->sw_seq & 1] = t->sw_at;
 	peer.sw_seq = t->sw_seq;
 	peer.tail = t->tail;
 	ck_assert_msg((xshim_tx_space(&l, &peer) < 0) == t->tx_refuses, "%s: sending", t->what);
@@ -390,7 +403,7 @@ START_TEST(an_up_below_what_was_read_is_refused)
 
 	on_the_ring();
 	xshim_link_init(&l, ORDER_OWN, 1, ORDER_PEER, 2);
-	peer.sw_at = 999 + (uint64_t)_i;
+	peer.sw_at[1] = 999 + (uint64_t)_i;
 	xshim_rx_set_pos(&l, 1000);
 	ck_assert_int_eq(xshim_rx_next(&l, &own, &peer, &step, &limit, &crossed), _i ? 0 : -EPROTO);
 }

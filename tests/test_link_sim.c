@@ -31,6 +31,7 @@ struct fifo {				/* one direction of the TCP connection */
 
 struct task {
 	bool bell, asleep, armed, mid, done;
+	bool unbegun;			/* decided to read TCP without a limit, and has not said so yet */
 	uint64_t n;			/* decided before, done in the next step */
 	enum xshim_rx_step step;
 };
@@ -141,8 +142,8 @@ static void expect_byte(struct end *e, uint8_t b, const char *path)
 
 static void try_join(struct end *e)
 {
-	if (e->gen == CHANNELS || e->shut || e->fin_seen)
-		return;
+	if (e->gen == CHANNELS || e->shut || e->fin_seen || e->rx.mid)
+		return;			/* a channel is put in place when no read is under way */
 	if (!e->offered) {
 		struct xshim_region_hdr *r = (void *)regions[e->gen][e->id].mem;
 
@@ -439,6 +440,14 @@ static void rx_take(struct end *e)
 	struct xshim_link *l = &e->link;
 	uint64_t n = e->rx.n;
 
+	if (e->rx.unbegun) {
+		/* the peer may have moved since we looked, and may again before we read */
+		e->rx.unbegun = false;
+		e->rx.mid = xshim_rx_read_begin(l, e->own, e->peer);
+		if (!e->rx.mid)
+			xshim_rx_read_end(e->own);
+		return;
+	}
 	e->rx.mid = false;
 	if (e->rx.step == XSHIM_RX_STEP_RING) {
 		n = some(n);
@@ -451,6 +460,8 @@ static void rx_take(struct end *e)
 	}
 	if (queued(e->from) == 0) {
 		/* What was consulted before EOF was seen does not count: look again. */
+		if (e->own)
+			xshim_rx_read_end(e->own);
 		if (e->from->fin)
 			e->fin_seen = true;
 		else
@@ -460,6 +471,8 @@ static void rx_take(struct end *e)
 	n = some(n < queued(e->from) ? n : queued(e->from));
 	for (uint64_t i = 0; i < n; i++)
 		expect_byte(e, get(e), "TCP");
+	if (e->own)
+		xshim_rx_read_end(e->own);
 	if (e->own)
 		must(xshim_rx_took_tcp(l, n) == 0, "end %u", e->id);
 	e->rx.armed = false;
@@ -503,6 +516,7 @@ static void rx_step(struct end *e)
 	if (limit) {
 		e->rx.n = limit;
 		e->rx.mid = true;
+		e->rx.unbegun = e->own && e->rx.step == XSHIM_RX_STEP_TCP && limit == UINT64_MAX;
 		if (e->rx.step == XSHIM_RX_STEP_RING)
 			e->rx.armed = false;
 	} else if (fin_seen && e->rx.step != XSHIM_RX_STEP_FRAME) {

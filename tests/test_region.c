@@ -28,7 +28,7 @@ START_TEST(a_fresh_region_passes_and_wants_nothing)
 	ck_assert(atomic_load(&r->want_data) == XSHIM_WANT_NOTHING);
 	ck_assert(atomic_load(&r->want_space) == XSHIM_WANT_NOTHING);
 	ck_assert(atomic_load(&r->head) == 0 && atomic_load(&r->tail) == 0);
-	ck_assert(atomic_load(&r->sw_seq) == 0 && atomic_load(&r->ack) == 0 && atomic_load(&r->sw_at) == 0);
+	ck_assert(atomic_load(&r->sw_seq) == 0 && atomic_load(&r->ack) == 0 && atomic_load(&r->sw_at[0]) == 0);
 	ck_assert(atomic_load(&r->attached) == 0 && atomic_load(&r->leave) == 0 && atomic_load(&r->fin) == 0);
 }
 END_TEST

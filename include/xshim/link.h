@@ -18,8 +18,9 @@
  * Rules
  * - up needs the peer attached, and ack == seq. It is made at a time when the peer is reading, because
  *   until the peer crosses, only the ring's size can be buffered.
- * - down needs ack == seq: the peer has crossed our up. It is for a full ring that nobody empties: the kernel's
- *   socket buffers then take what they take without us.
+ * - down needs ack == seq: the peer has crossed our up; or that the peer has been seen not to be in a read of TCP since the up
+ *   was made, so that its next one finds the up first (region.h, "Switches"). It is for a full ring that nobody empties: the
+ *   kernel's socket buffers then take what they take without us. So a peer that is busy elsewhere holds nobody up.
  * - leave: who wants to leave sets `leave` in its region and rings. An end that sees the peer's `leave`
  *   (or wants to leave itself and sees that the peer does too) sends LEAVE once its own outgoing stream is on the ring with ack == seq, and it
  *   has itself crossed onto the peer's ring with no boundary ahead. The other answers with its own. From
@@ -109,13 +110,15 @@ void xshim_link_init(struct xshim_link *l, unsigned int order_own, uint64_t nonc
 
 /* ---- sending ---- */
 
-/* Our next switch is allowed: the peer is attached and has crossed the last one, nobody is leaving. */
+/* Our next switch is allowed: up, the peer is attached and has crossed the last one; down, as above, nobody is leaving. */
 bool xshim_tx_may_switch(const struct xshim_link *l, const struct xshim_region_hdr *peer);
 /*
  * RING, both locks: a down is allowed also while somebody asks to leave, if the peer's stream is on TCP to us: until we cross to its
  * ring it can not begin LEAVE, and when it sees that we have, it sees this switch.
  */
 bool xshim_tx_may_come_down(const struct xshim_link *l, const struct xshim_region_hdr *peer);
+/* Neither is, only because the peer is in a read of TCP, which takes a moment, and nothing rings when it has ended. */
+bool xshim_tx_peer_reads(const struct xshim_link *l, const struct xshim_region_hdr *peer);
 /* TCP -> RING at offset `at`, all octets below which are in the kernel. The caller rings the doorbell. */
 void xshim_tx_up(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t at);
 /* RING -> TCP at the present position. The caller rings, then may write to the socket. */
@@ -152,6 +155,12 @@ int xshim_rx_next(struct xshim_link *l, struct xshim_region_hdr *own, const stru
  * told from one that has the FIN in it.
  */
 void xshim_rx_set_pos(struct xshim_link *l, uint64_t pos);
+/*
+ * Around a read of TCP, a peek, too, that xshim_rx_next() has set no limit to (UINT64_MAX): false: a switch has been announced
+ * since, ask again. xshim_rx_read_end() in both cases.
+ */
+bool xshim_rx_read_begin(const struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer);
+void xshim_rx_read_end(struct xshim_region_hdr *own);
 /* n bytes were taken from TCP (STEP_TCP). */
 int xshim_rx_took_tcp(struct xshim_link *l, uint64_t n);
 /* n bytes were taken from the ring: publish. Returns true if the peer wants the bell. */

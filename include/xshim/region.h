@@ -39,16 +39,21 @@
  *                                                                  and believes only that: a lie costs a look at each
  *                                                                  send, and who dies before it is set resets as it closes
  *   consult       relaxed                     relaxed             count of reads from TCP since attached; a hint
+ *   reading       1 seq_cst, 0 release        seq_cst             1: the owner is in a read of TCP that it began when it
+ *                                                                  saw no switch ahead; who dies there leaves it at 1
  *   alive         before it is shared; xen:   relaxed             XSHIM_REGION_ALIVE; anything else: the owner is gone. xen: the kernel
  *                 the kernel clears a byte                         does it when the owner's last process ends, and a mapping that a
  *                 when the owner is gone                           save or migration has cut reads 0xff
  *
  * Switches. sw_seq counts the owner's switches of its outgoing stream: 0 before the first, odd while it
- * goes by ring, even while by TCP. Switch number k takes effect at stream offset sw_at: bytes below it
- * go by the old path, from it by the new one. The owner makes switch k+1 only when the peer's ack is k;
- * the peer acks k when it has consumed everything below sw_at. So there is at most one boundary ahead
- * of the reader, and no byte is put on TCP after a switch to the ring that the reader has not yet
- * crossed: a read of TCP that overtook the announcement can not have taken a byte too many.
+ * goes by ring, even while by TCP. Switch number k takes effect at stream offset sw_at[k & 1]: bytes below it
+ * go by the old path, from it by the new one. The peer acks k when it has consumed everything below it.
+ *   up    k odd: made only when the peer's ack is k - 1. So at most two boundaries are ahead of the reader, an up
+ *         and the down after it, and neither place is written again before it has been crossed.
+ *   down  k even: made when the peer's ack is k - 1, or when the peer has been seen not `reading` since the up was
+ *         stored. What follows goes on TCP, and a read of TCP that overtook the announcement of the up would take it for
+ *         what precedes the ring's bytes: the reader stores `reading` /then/ looks at sw_seq /then/ reads; the
+ *         writer stores sw_seq /then/ looks at `reading`. A read that is limited by a boundary needs no such care.
  *
  * Sleeping. A doorbell is rung by who publishes, if the other asked. want_data = n: "ring when your head
  * passes n", that is when old_head <= n < new_head; want_space = n: "ring when your tail passes n".
@@ -69,7 +74,7 @@
 #include <stdint.h>
 
 #define XSHIM_REGION_MAGIC 0x58534852u	/* "XSHR" */
-#define XSHIM_REGION_VERSION 1
+#define XSHIM_REGION_VERSION 2
 #define XSHIM_REGION_HDR 4096		/* the ring starts here */
 #define XSHIM_RING_ORDER_MIN 12		/* 4 KiB */
 #define XSHIM_RING_ORDER_MAX 24		/* 16 MiB */
@@ -89,10 +94,10 @@ struct xshim_region_hdr {
 	uint8_t pad0[48];
 	/* producer: 64 */
 	_Atomic uint64_t head;
-	_Atomic uint64_t sw_at;
+	_Atomic uint64_t sw_at[2];	/* of the last switch to TCP, and to the ring */
 	_Atomic uint32_t sw_seq;
 	_Atomic uint32_t fin;
-	uint8_t pad1[40];
+	uint8_t pad1[32];
 	/* consumer: 128 */
 	_Atomic uint64_t tail;
 	_Atomic uint32_t ack;
@@ -107,7 +112,8 @@ struct xshim_region_hdr {
 	_Atomic uint32_t consult;
 	_Atomic uint32_t alive;
 	_Atomic uint32_t deaf;
-	uint8_t pad4[44];
+	_Atomic uint32_t reading;
+	uint8_t pad4[40];
 	/* 320: constant once shared, up to the ring; xen only: the grants of the ring's pages */
 	uint32_t grefs[XSHIM_REGION_GREFS];
 };

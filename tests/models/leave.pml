@@ -64,7 +64,7 @@ chan tcp[2] = [T] of { mtype, byte, byte, byte };	/* by sender */
 
 /* Regions, by owner and channel: e * G + g. */
 byte ring[2 * G * N];
-byte head[2 * G], sw_at[2 * G], sw_seq[2 * G], tail[2 * G], ack[2 * G];
+byte head[2 * G], sw_at[4 * G], sw_seq[2 * G], tail[2 * G], ack[2 * G];
 bool fin[2 * G], leave[2 * G], attached[2 * G], made[2 * G];
 
 #define OWN (e * G + g)
@@ -118,10 +118,14 @@ bool fin[2 * G], leave[2 * G], attached[2 * G], made[2 * G];
 #define PEER_THERE attached[PEER]
 #endif
 #ifdef DOWN_AFTER_ASK
-#define MAY_DOWN (ack[PEER] == txseq)
+#define MAY_DOWN 1
 #else
-#define MAY_DOWN (!asked && ack[PEER] == txseq && !leave[PEER])
+#define MAY_DOWN (!asked && !leave[PEER])
 #endif
+/* Where switch k of an end's region r takes effect; the next one of the peer is ahead, and where. */
+#define AT(r, k) sw_at[(r) * 2 + (k) % 2]
+#define AHEAD (sw_seq[PEER] != rxseq)
+#define AHEAD_AT AT(PEER, rxseq + 1)
 #ifdef NO_UP_FOR_LEAVE
 #define MAY_UP (PEER_THERE && ack[PEER] == txseq && ups < U && !leave[PEER])
 #else
@@ -273,7 +277,7 @@ proctype End(byte e)
 		tailseen = txpos;
 		txseq++;
 		head[OWN] = txpos;
-		sw_at[OWN] = txpos;
+		AT(OWN, txseq) = txpos;
 		sw_seq[OWN] = txseq
 	   }
 	:: txs == TX_RING && !shut && downs < D && MAY_DOWN ->
@@ -282,7 +286,7 @@ proctype End(byte e)
 			txs = TX_TCP;
 			downs++;
 			txseq++;
-			sw_at[OWN] = txpos;
+			AT(OWN, txseq) = txpos;
 			sw_seq[OWN] = txseq
 		}
 	:: atomic {
@@ -339,9 +343,8 @@ proctype End(byte e)
 
 	/* ---- receiving ---- */
 	:: atomic {
-		(rxs == RX_TCP || rxs == RX_RING) && attached[OWN] && sw_seq[PEER] != rxseq &&
-		sw_at[PEER] == rxpos ->
-		assert(sw_seq[PEER] == rxseq + 1);
+		(rxs == RX_TCP || rxs == RX_RING) && attached[OWN] && AHEAD && AHEAD_AT == rxpos ->
+		assert(sw_seq[PEER] == rxseq + 1 || rxs == RX_TCP && sw_seq[PEER] == rxseq + 2);
 		rxseq++;
 		if
 		:: rxs == RX_TCP -> rxs = RX_RING; tail[OWN] = rxpos
@@ -356,7 +359,12 @@ proctype End(byte e)
 		rxpos++;
 		tail[OWN] = rxpos
 	   }
-	:: (rxs == RX_TCP || rxs == RX_FRAME || rxs == RX_RAW || rxs == RX_OUT) && INLEN > 0 && !finseen ->
+	:: atomic {
+		/* up to the boundary; that a read does not overtake it, switch.pml shows */
+		rxs == RX_TCP && INLEN > 0 && !finseen && !(attached[OWN] && AHEAD && AHEAD_AT == rxpos) ->
+		take()
+	   }
+	:: (rxs == RX_FRAME || rxs == RX_RAW || rxs == RX_OUT) && INLEN > 0 && !finseen ->
 		take()
 	:: rxs == RX_RING && sw_seq[PEER] == rxseq && !finseen && FRAME_FIRST ->
 		if

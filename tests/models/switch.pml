@@ -5,7 +5,8 @@
  * TCP is a FIFO of bytes that says nothing of the switches; they are announced out of band, in words that
  * can be seen before or after the bytes. A byte's value is its offset, so a byte on the wrong path, lost,
  * doubled or out of order fails an assertion. A TCP read takes one or two bytes at once, and what was
- * consulted before it may be stale by then. The writer's words pass a store buffer. Each end sleeps on its bell
+ * consulted before it may be stale by then. It goes down to TCP also before the reader has crossed the up, if it finds it not
+ * `reading`. The writer's words, and `reading`, pass a store buffer. Each end sleeps on its bell
  * (and on TCP where it is on TCP), having emptied the bell before it looked. Bytes on the ring ring only by the
  * reader's wish, and there is none while it is on TCP: who crosses onto an empty ring has to arm again.
  *
@@ -17,7 +18,8 @@
  * LONG: -DM=9 -DU=3
  * LONG: -DM=11 -DU=4 -DN=3
  *
- * MUTANT: UP_WITHOUT_ACK DOWN_WITHOUT_ACK ACK_WHEN_ANNOUNCED CROSS_WHEN_ANNOUNCED SEQ_BEFORE_AT LOAD_AT_FIRST
+ * MUTANT: UP_WITHOUT_ACK DOWN_IN_READ READ_UNSAID LOOK_BEFORE_SAID NOFENCE_READING ONE_PLACE
+ * MUTANT: ACK_WHEN_ANNOUNCED CROSS_WHEN_ANNOUNCED SEQ_BEFORE_AT LOAD_AT_FIRST
  * MUTANT: SWITCH_BEFORE_HEAD UP_UNATTACHED UP_SILENT DOWN_SILENT RING_THEN_SWITCH NOFENCE_SWITCH
  * MUTANT: NO_CONSULT_BEFORE_SLEEP SLEEP_AFTER_CROSSING
  */
@@ -37,15 +39,16 @@
 
 chan tcp = [T] of { byte };
 byte ring[N];
-byte head, sw_at, sw_seq;		/* the writer's words */
+byte head, sw_at[2], sw_seq;	/* the writer's words */
 byte tail, ack, want_data = NONE;	/* the reader's words */
-bool attached;
+bool attached, reading;		/* the reader's, too */
 bool bell_w, bell_r;
 
 #define W_HEAD 1
-#define W_AT 2
-#define W_SEQ 3
+#define W_SEQ 2
+#define W_AT 3		/* and 4: by the parity of the switch */
 chan stores = [3] of { byte, byte };	/* the writer's store buffer */
+chan said = [1] of { bool };		/* the reader's, for `reading` */
 
 active proctype Drain()
 {
@@ -53,10 +56,18 @@ active proctype Drain()
 
 end:	do
 	:: atomic { stores?W_HEAD(v) -> head = v }
-	:: atomic { stores?W_AT(v) -> sw_at = v }
+	:: atomic { stores?W_AT(v) -> sw_at[0] = v }
+	:: atomic { stores?eval(W_AT + 1)(v) -> sw_at[1] = v }
 	:: atomic { stores?W_SEQ(v) -> sw_seq = v }
+	:: atomic { said?reading }
 	od
 }
+
+#ifdef ONE_PLACE
+#define PLACE 0
+#else
+#define PLACE (seq % 2)
+#endif
 
 inline announce(silent)
 {
@@ -66,9 +77,15 @@ inline announce(silent)
 #endif
 #ifdef SEQ_BEFORE_AT
 	stores!W_SEQ(seq);
-	stores!W_AT(pos);
+	if
+	:: PLACE -> stores!(W_AT + 1), pos
+	:: else -> stores!W_AT, pos
+	fi;
 #else
-	stores!W_AT(pos);
+	if
+	:: PLACE -> stores!(W_AT + 1), pos
+	:: else -> stores!W_AT, pos
+	fi;
 	stores!W_SEQ(seq);
 #endif
 #ifndef NOFENCE_SWITCH
@@ -87,10 +104,10 @@ inline announce(silent)
 #else
 #define MAY_UP (ack == seq)
 #endif
-#ifdef DOWN_WITHOUT_ACK
+#ifdef DOWN_IN_READ
 #define MAY_DOWN 1
 #else
-#define MAY_DOWN (ack == seq)
+#define MAY_DOWN (ack == seq || !reading)
 #endif
 #ifdef UP_UNATTACHED
 #define PEER_THERE 1
@@ -161,7 +178,7 @@ inline take_tcp()
 active proctype Reader()
 {
 	byte pos, seq, s, at, lim, known, b, h;
-	bool on_ring, aloof;
+	bool on_ring, aloof, nothing;
 
 	/* Not attached: plain reads, nothing is consulted. It may stay so for good. */
 	if
@@ -188,16 +205,16 @@ again:	if
 #endif
 consult:
 #ifdef LOAD_AT_FIRST
-	at = sw_at;
+	at = sw_at[(seq + 1) % 2];
 	s = sw_seq;
 #else
 	s = sw_seq;
-	at = sw_at;
+	at = sw_at[(seq + 1) % 2];
 #endif
 	if
 	:: s == seq -> lim = NONE
 	:: else ->
-		assert(s == seq + 1);
+		assert(s == seq + 1 || s == seq + 2 && !on_ring);
 		lim = at;
 #ifdef ACK_WHEN_ANNOUNCED
 		ack = s;
@@ -209,7 +226,7 @@ consult:
 		assert(lim >= pos);
 		if
 		:: lim == pos ->
-			seq = s;
+			seq++;
 			on_ring = !on_ring;
 			if
 			:: on_ring -> known = pos; tail = pos
@@ -242,14 +259,41 @@ read:
 		:: else -> bell_r
 		fi
 	:: else ->
+#ifndef READ_UNSAID
+		if
+		:: lim == NONE ->
+			said!1;
+#ifndef NOFENCE_READING
+			empty(said);
+#endif
+#if !defined(LOOK_BEFORE_SAID) && !defined(NO_CONSULT_BEFORE_SLEEP)
+			if
+			:: sw_seq != seq -> said!0; goto again
+			:: else
+			fi
+#endif
+		:: else
+		fi;
+#endif
 		if
 		:: nempty(tcp) && (lim == NONE || lim > pos) -> take_tcp()
 		:: len(tcp) > 1 && (lim == NONE || lim > pos + 1) -> atomic { take_tcp(); take_tcp() }
-		:: empty(tcp) ->
+		:: empty(tcp) -> nothing = 1
+		fi;
+#ifndef READ_UNSAID
+		if
+		:: lim == NONE -> said!0
+		:: else
+		fi;
+#endif
+		if
+		:: nothing ->
+			nothing = 0;
 			if
 			:: bell_r
 			:: nempty(tcp)
 			fi
+		:: else
 		fi
 	fi;
 	goto again;

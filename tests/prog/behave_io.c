@@ -463,6 +463,35 @@ static void true_readiness_when_young(struct scene *s)
 	barrier(s);
 }
 
+/*
+ * The server's stream goes to the ring while the client, who has read, has not come to the end of what went by TCP, and makes no
+ * call now: it takes what a socket takes.
+ */
+static void more_than_the_ring(struct scene *s)
+{
+	int fd = unread_connection(s, 1000), size = 400000;
+	const size_t len = 5 * 65536;
+
+	if (!s->is_server) {
+		recv_exactly(fd, 1);
+		barrier(s);
+		barrier(s);
+		recv_part(fd, 1, 999);
+		recv_part(fd, 0, len);
+		say("all is there");
+		barrier(s);
+	} else {
+		if (setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)) < 0)
+			die("SO_SNDBUF");
+		barrier(s);
+		send_part(fd, 0, len);
+		say("all is sent");
+		barrier(s);
+		barrier(s);
+	}
+	close(fd);
+}
+
 const struct scene_case scenes_io[] = {
 	{ "receive_timeout", receive_timeout },
 	{ "waitall", waitall },
@@ -474,6 +503,7 @@ const struct scene_case scenes_io[] = {
 	{ "true_readiness", true_readiness },
 	{ "true_readiness_when_young", true_readiness_when_young },
 	{ "send_file", send_file },
+	{ "more_than_the_ring", more_than_the_ring },
 	{ "options", options },
 	{ NULL, NULL },
 };
