@@ -8,6 +8,7 @@
 #include "kick.h"
 #include "options.h"
 #include "privfd.h"
+#include "rxopts.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -245,6 +246,7 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 	atomic_store_explicit(&s->transport, XSHIM_TRANSPORT_SWITCHING, memory_order_relaxed);
 	xshim_conn_reason(c, XSHIM_R_SWITCHING);
 	xshim_count(&s->n.attaches, 1);
+	xshim_rxopts_take(c, xshim_fd_find(&c->obj));
 	atomic_store_explicit(&c->ch, ch, memory_order_release);
 	xshim_epoll_attached(c);
 	xshim_kick(c);
@@ -284,6 +286,7 @@ void xshim_chan_detach(struct xshim_conn *c)
 	ch = atomic_load_explicit(&c->ch, memory_order_acquire);
 	if (!ch)
 		return;
+	xshim_rxopts_give_back(c);
 	xshim_epoll_detached(c);
 	atomic_store_explicit(&c->ch, NULL, memory_order_release);
 	atomic_store_explicit(&s->transport, XSHIM_TRANSPORT_TCP, memory_order_relaxed);

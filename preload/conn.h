@@ -72,7 +72,6 @@ struct xshim_conn {
 	struct xshim_slot *slot;	/* const; NULL: no slot was to be had, then never a ring */
 	struct xshim_arena arena;	/* where the slot is */
 	/* when to think about a ring again; racy on purpose, a call early or late does not matter */
-	uint32_t lowat;			/* SO_RCVLOWAT, 0 and 1 mean one byte */
 	_Atomic uint32_t ops, next_ops;
 	_Atomic uint64_t bytes, next_bytes;
 	_Atomic uint64_t gen_seen;

@@ -4,6 +4,7 @@
 #include "epoll.h"
 #include "client.h"
 #include "options.h"
+#include "rxopts.h"
 #include "sigact.h"
 
 #include <errno.h>
@@ -39,7 +40,7 @@ static void drop_both(struct xshim_slot *s)
 }
 
 /* What the ring decides. 0, 1 if a boundary was crossed on the way, or -EPROTO. */
-static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, struct xshim_ready *r)
+static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_ready *r)
 {
 	struct xshim_link *l = &c->slot->link;
 	enum xshim_rx_step step;
@@ -65,7 +66,7 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, struct xshim
 		r->tcp_events |= POLLIN;
 		break;
 	case XSHIM_RX_STEP_RING:
-		if (limit && (limit >= c->lowat || fin))
+		if (limit)
 			r->mask |= POLLIN;
 		/* a frame or the end may come on TCP, unless a boundary says that what comes is data */
 		if (!fin && !xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) &&
@@ -77,6 +78,8 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, struct xshim
 		r->tcp_events |= POLLIN;
 		break;
 	}
+	if (xshim_rxopts_lowat(c))
+		xshim_rxopts_look(c, ch, fd, step, limit, r);
 	if (fin || xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) || xshim_chan_owed(c, false))
 		r->mask |= POLLIN;
 	switch (atomic_load_explicit(&l->tx.state, memory_order_relaxed)) {
@@ -103,6 +106,21 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, struct xshim
 	return moved;
 }
 
+uint64_t xshim_ready_behind(const struct xshim_link *l, struct xshim_chan *ch, uint64_t limit)
+{
+	const struct xshim_region_hdr *peer = ch->remote.region;
+	uint64_t at = l->rx.pos + limit, size = 1ull << l->order_peer, head;
+	uint64_t again = atomic_load_explicit(&peer->head, memory_order_seq_cst);
+
+	do {
+		head = again;
+		/* the wish /then/ look again; pairs with xshim_tx_commit() */
+		atomic_store_explicit(&ch->local.region->want_data, head, memory_order_seq_cst);
+		again = atomic_load_explicit(&peer->head, memory_order_seq_cst);
+	} while (again > head && again - at <= size);
+	return again >= at && again - at <= size ? again - at : 0;
+}
+
 /* A writable ring needs no ring of the bell for each byte that the peer takes out. */
 static uint64_t wish_for_space(struct xshim_link *l, struct xshim_chan *ch)
 {
@@ -118,7 +136,7 @@ static uint64_t wish_for_space(struct xshim_link *l, struct xshim_chan *ch)
  * so has who finds that more has come, because who waits for edges may leave it unread, and what comes
  * next has to ring. The ring's size ends this.
  */
-static int arm_and_look(struct xshim_conn *c, struct xshim_chan *ch, struct xshim_ready *r)
+static int arm_and_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_ready *r)
 {
 	struct xshim_link *l = &c->slot->link;
 	uint64_t head;
@@ -128,7 +146,11 @@ static int arm_and_look(struct xshim_conn *c, struct xshim_chan *ch, struct xshi
 		head = l->rx.head;
 		xshim_rx_want(l, ch->local.region, true);
 		xshim_tx_want(l, ch->local.region, wish_for_space(l, ch));
-		rc = look_locked(c, ch, r);
+		/* it goes on by ring behind what is on TCP: what comes there is news to who leaves that unread */
+		if (l->rx.state == XSHIM_RX_TCP &&
+		    atomic_load_explicit(&ch->remote.region->sw_seq, memory_order_seq_cst) != l->rx.seq)
+			(void)xshim_ready_behind(l, ch, 0);
+		rc = look_locked(c, ch, fd, r);
 	} while ((rc > 0 && ++rounds < XSHIM_CROSSINGS) || (rc == 0 && l->rx.head != head));
 	if (rc > 0)
 		r->mask |= POLLIN;	/* it cannot be that much is going on; do not sleep */
@@ -184,14 +206,14 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 				(void)xshim_chan_pump_locked(c, ch, fd, 0);
 			}
 		}
-		rc = arm_and_look(c, ch, r);
+		rc = arm_and_look(c, ch, fd, r);
 		if (heard && rc == 0 && others_wait(ch, arm, r->mask))
 			(void)ch->be->ring_self(&ch->local);
 		edges = heard && others_want_edges(ch, arm, s->link.rx.head);
 	} else {
-		rc = look_locked(c, ch, r);
+		rc = look_locked(c, ch, fd, r);
 		if (rc > 0)	/* somebody else's wish may have been for the old path */
-			rc = arm_and_look(c, ch, r);
+			rc = arm_and_look(c, ch, fd, r);
 	}
 	drop_both(s);
 	if (edges)

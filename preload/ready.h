@@ -43,6 +43,12 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 unsigned int xshim_ready_result(struct xshim_conn *c, struct xshim_chan *ch, int fd,
 				struct xshim_ready *r, unsigned int kmask);
 
+/*
+ * The peer has announced that it goes on by ring behind the next `limit` bytes of TCP: how many are there. What comes after them rings the
+ * bell, which it would not before we have crossed. rx_lock.
+ */
+uint64_t xshim_ready_behind(const struct xshim_link *l, struct xshim_chan *ch, uint64_t limit);
+
 /* Free space that makes a ring writable: a quarter, as the kernel also waits for a third. */
 static inline uint64_t xshim_ready_threshold(const struct xshim_chan *ch)
 {

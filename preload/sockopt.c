@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * sockopt.c - fcntl, ioctl, setsockopt. The real socket keeps all options; here is only what changes
- * how we act: O_NONBLOCK, what is queued, SO_RCVLOWAT, that there is a time limit, and what a ring cannot be combined with.
+ * how we act: O_NONBLOCK, what is queued, that there is a time limit, SO_RCVLOWAT and SO_PEEK_OFF (rxopts.h), and what a ring cannot be combined with.
  * (O_ASYNC set before the connection is tracked is found when it is to be introduced.)
  */
 #include "channel.h"
@@ -9,6 +9,7 @@
 #include "exclude.h"
 #include "privfd.h"
 #include "process.h"
+#include "rxopts.h"
 #include "stream.h"
 #include "urgent.h"
 
@@ -119,10 +120,17 @@ XSHIM_EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t 
 
 	if (level == IPPROTO_TCP && name == TCP_ZEROCOPY_RECEIVE)
 		xshim_exclude_fd(fd, XSHIM_R_SPLICE);	/* it takes data out of the socket */
-	if (level != SOL_SOCKET || name != SO_ERROR)
+	if (level != SOL_SOCKET || (name != SO_ERROR && name != SO_RCVLOWAT && name != SO_PEEK_OFF))
 		return libc.getsockopt(fd, level, name, value, len);
 	c = xshim_conn_get(fd);
 	rc = libc.getsockopt(fd, level, name, value, len);
+	if (name != SO_ERROR) {
+		if (c && !rc && xshim_conn_chan(c))
+			xshim_rxopts_get(c, name, value, len);
+		if (c)
+			xshim_conn_put(c);
+		return rc;
+	}
 	/* an error that the ring gave and the socket does not know of, or one that is told only once */
 	if (c && !rc && *len >= sizeof(err)) {
 		if (*(int *)value)
@@ -148,9 +156,8 @@ static enum xshim_reason excluded(int level, int name)
 		return XSHIM_R_ULP;
 	if (level == SOL_SOCKET && name == SO_ZEROCOPY)
 		return XSHIM_R_OOB;
-	/* what a receive says beside the data, and where a peek begins */
-	if (level == SOL_SOCKET && (name == SO_PEEK_OFF || name == SO_TIMESTAMP || name == SO_TIMESTAMPNS ||
-				    name == SO_TIMESTAMPING))
+	/* what a receive says beside the data */
+	if (level == SOL_SOCKET && (name == SO_TIMESTAMP || name == SO_TIMESTAMPNS || name == SO_TIMESTAMPING))
 		return XSHIM_R_OOB;
 	return XSHIM_R_RING;
 }
@@ -174,10 +181,8 @@ XSHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, sock
 				    name == SO_SNDTIMEO_OLD || name == SO_SNDTIMEO_NEW))
 		xshim_conn_set_flag(c, XSHIM_SLOT_TIMEO, true);
 	rc = libc.setsockopt(fd, level, name, value, len);
-	if (!rc && level == SOL_SOCKET && name == SO_RCVLOWAT) {
-		memcpy(&low, value, sizeof(low));
-		c->lowat = low > 0 ? (uint32_t)low : 1;
-	}
+	if (!rc && level == SOL_SOCKET && (name == SO_RCVLOWAT || name == SO_PEEK_OFF) && xshim_conn_chan(c))
+		xshim_rxopts_set(c, fd, name);
 	if (!rc && level == IPPROTO_TCP && name == TCP_INQ) {
 		memcpy(&low, value, sizeof(low));
 		xshim_conn_set_flag(c, XSHIM_SLOT_INQ, low);

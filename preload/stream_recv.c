@@ -12,6 +12,7 @@
 #include "epoll.h"
 #include "more.h"
 #include "ready.h"
+#include "rxopts.h"
 #include "urgent.h"
 #include "user.h"
 
@@ -155,6 +156,7 @@ static ssize_t ring_empty(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	uint8_t byte;
 	ssize_t n;
 
+	xshim_rxopts_any(c, fd);
 	if (err)
 		return -err;
 	if (atomic_load_explicit(&ch->fin_seen, memory_order_relaxed)) {
@@ -388,10 +390,11 @@ static ssize_t recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int
 }
 
 /*
- * A blocking peek that is to have `want` bytes and has had fewer: what there is when it ends, or an error. ANEW: the channel goes.
+ * A blocking peek that is to have `want` bytes, of which `front` are for nobody, and has had fewer: what there is when it
+ * ends, or an error. ANEW: the channel goes.
  */
 static ssize_t peek_more(struct xshim_conn *c, struct xshim_chan *ch, int fd, const struct iovec *v, size_t n,
-			 int flags, size_t want)
+			 int flags, size_t want, size_t front)
 {
 	uint64_t deadline = xshim_stream_deadline(c, fd, SO_RCVTIMEO);
 	struct xshim_more m;
@@ -408,8 +411,8 @@ static ssize_t peek_more(struct xshim_conn *c, struct xshim_chan *ch, int fd, co
 		if (rc != -EAGAIN && (rc <= 0 || (size_t)rc >= want || over || fault || xshim_urgent_is_there(fd)))
 			break;
 		slept = xshim_more_wait(&m, c, fd, deadline);
-		if (slept < 0 && !(slept == -EINTR && rc < 0 && xshim_restarts(deadline))) {
-			rc = rc > 0 ? rc : slept;
+		if (slept < 0 && !(slept == -EINTR && rc <= (ssize_t)front && xshim_restarts(deadline))) {
+			rc = rc > (ssize_t)front ? rc : slept;
 			break;
 		}
 		if (atomic_load_explicit(&c->detach_due, memory_order_acquire) || xshim_conn_chan(c) != ch) {
@@ -421,7 +424,8 @@ static ssize_t peek_more(struct xshim_conn *c, struct xshim_chan *ch, int fd, co
 	return rc;
 }
 
-static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
+/* front: so many bytes are for nobody, of a peek. */
+static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags, size_t front)
 {
 	bool nonblock = (flags & MSG_DONTWAIT) || xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
 	struct xshim_chan *ch = xshim_conn_chan(c);
@@ -434,12 +438,14 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 	if (!xshim_user_parts_fit(v, n))
 		return XSHIM_PLAIN;
 	xshim_iov_init(&it, v, n);
-	want = xshim_iov_left(&it);
+	want = xshim_iov_left(&it) - front;
 	if (!(flags & MSG_WAITALL)) {
-		size_t low = c->lowat ? c->lowat : 1;
+		size_t low = xshim_rxopts_lowat(c);
 
+		low = low ? low : 1;
 		want = want < low ? want : low;
 	}
+	want += front;
 	for (;;) {
 		if (!ch)
 			return total ? recv_rest(c, fd, &it, flags, total) : XSHIM_PLAIN;
@@ -447,10 +453,12 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 		rc = rx_once(c, ch, fd, &it, flags, total, nonblock && !total, &more, &fault);
 		if (rc > 0 && (flags & MSG_PEEK)) {
 			xshim_iov_init(&it, v, n);
+			if (fault && (size_t)rc <= front)
+				return -EFAULT;
 			if ((size_t)rc >= want || nonblock || fault || xshim_urgent_is_there(fd))
 				return rc;
 			/* MSG_PEEK | MSG_WAITALL, or below SO_RCVLOWAT */
-			rc = peek_more(c, ch, fd, v, n, flags, want);
+			rc = peek_more(c, ch, fd, v, n, flags, want, front);
 			if (rc != ANEW)
 				return rc;
 			ch = xshim_stream_still_there(c);
@@ -479,11 +487,39 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 	}
 }
 
+/* A receive under SO_PEEK_OFF. */
+static ssize_t recv_with_offset(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
+{
+	size_t at = flags & MSG_PEEK ? xshim_rxopts_peek_at(c) : 0, front;
+	struct iovec with[XSHIM_RXOPTS_PARTS + IOV_MAX];
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	ssize_t rc;
+
+	if (!at || n > IOV_MAX || !xshim_user_parts_fit(v, n)) {
+		rc = stream_recv(c, fd, v, n, flags, 0);
+	} else {
+		front = xshim_rxopts_front(with, at);
+		memcpy(with + front, v, n * sizeof(*v));
+		rc = stream_recv(c, fd, with, front + n, flags, at);
+		if (rc > (ssize_t)at)
+			rc -= (ssize_t)at;
+		else if (rc >= 0)
+			rc = ch && xshim_more_is_over(c, ch, fd) ? 0 : -EAGAIN;
+	}
+	if (rc > 0)
+		xshim_rxopts_moved(c, (size_t)rc, flags & MSG_PEEK);
+	return rc;
+}
+
 ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
 {
 	int saved = errno;
-	ssize_t rc = stream_recv(c, fd, v, n, flags);
+	ssize_t rc;
 
+	if (__builtin_expect(atomic_load_explicit(&c->slot->peek_at, memory_order_relaxed) != 0, 0))
+		rc = recv_with_offset(c, fd, v, n, flags);
+	else
+		rc = stream_recv(c, fd, v, n, flags, 0);
 	errno = saved;
 	return rc;
 }

@@ -107,6 +107,10 @@ struct xshim_slot {
 	 * again. In the last place they cannot be told from the living's, and then cost wake-ups for nothing until the next channel.
 	 */
 	struct xshim_waits waits[XSHIM_ARENA_SHARERS + 1];
+	/* while a channel is attached (preload/rxopts.h) */
+	_Atomic uint32_t lowat;		/* the program's SO_RCVLOWAT, 0: one byte */
+	_Atomic uint32_t lowat_socket;	/* the socket's */
+	_Atomic uint32_t peek_at;	/* SO_PEEK_OFF plus one, 0: off */
 };
 
 #define XSHIM_SLOT_NONBLOCK	(1u << 0)	/* O_NONBLOCK is set on the description */

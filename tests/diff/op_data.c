@@ -191,6 +191,15 @@ static ssize_t receive_messages(struct call *c, bool many)
 	return rc < 0 ? rc : sum;
 }
 
+/* Where a peek begins, behind what is next to be read (SO_PEEK_OFF). */
+static uint64_t peeked_from(int fd)
+{
+	socklen_t len = sizeof(int);
+	int off = 0;
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &off, &len) == 0 && off > 0 ? (uint64_t)off : 0;
+}
+
 static void op_receive(int argc, char **argv)
 {
 	struct sockaddr_in from = { .sin_family = 0xeeee };
@@ -202,6 +211,8 @@ static void op_receive(int argc, char **argv)
 	call_read(&c, argc, argv);
 	payload_clear(&c.p);
 	at = me.shared->conn[c.conn].got[me.side];
+	if (c.flags & MSG_PEEK)
+		at += peeked_from(c.fd);
 	if (is(&c, "recvmsg") || is(&c, "recvmmsg")) {
 		rc = receive_messages(&c, is(&c, "recvmmsg"));
 		goto check;

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/* rxopts.c - SO_RCVLOWAT and SO_PEEK_OFF while a channel is attached (rxopts.h). */
+#include "rxopts.h"
+#include "channel.h"
+
+#include <poll.h>
+#include <string.h>
+
+#ifndef SO_PEEK_OFF
+#define SO_PEEK_OFF 42
+#endif
+
+/* What the socket has as its mark while a channel is attached. */
+static void set_mark(struct xshim_conn *c, int fd, uint32_t n)
+{
+	int value = (int)n;
+
+	if (atomic_exchange_explicit(&c->slot->lowat_socket, n, memory_order_relaxed) != n)
+		(void)libc.setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof(value));
+}
+
+static int ask(int fd, int name, int none)
+{
+	int value = none;
+	socklen_t len = sizeof(value);
+
+	return libc.getsockopt(fd, SOL_SOCKET, name, &value, &len) < 0 ? none : value;
+}
+
+static void take_lowat(struct xshim_conn *c, int fd)
+{
+	int low = ask(fd, SO_RCVLOWAT, 1);
+
+	/* as the socket has it now; 0 and 1 are one byte both */
+	atomic_store_explicit(&c->slot->lowat_socket, low > 1 ? (uint32_t)low : 1, memory_order_relaxed);
+	atomic_store_explicit(&c->slot->lowat, low > 1 ? (uint32_t)low : 0, memory_order_relaxed);
+	set_mark(c, fd, 1);
+}
+
+static void take_peek_off(struct xshim_conn *c, int fd)
+{
+	int at = ask(fd, SO_PEEK_OFF, -1), off = -1;
+
+	atomic_store_explicit(&c->slot->peek_at, at >= 0 ? (uint32_t)at + 1 : 0, memory_order_relaxed);
+	if (at >= 0)
+		(void)libc.setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &off, sizeof(off));
+}
+
+void xshim_rxopts_take(struct xshim_conn *c, int fd)
+{
+	take_lowat(c, fd);
+	take_peek_off(c, fd);
+}
+
+void xshim_rxopts_give_back(struct xshim_conn *c)
+{
+	/* once: another process that shares the connection may do this after the socket's values have moved on */
+	uint32_t low = atomic_exchange_explicit(&c->slot->lowat, 0, memory_order_relaxed);
+	uint32_t at = atomic_exchange_explicit(&c->slot->peek_at, 0, memory_order_relaxed);
+	int fd = low || at ? xshim_fd_find(&c->obj) : -1, value;
+
+	if (fd < 0)
+		return;
+	if (low)
+		set_mark(c, fd, low);
+	value = (int)(at - 1);
+	if (at)
+		(void)libc.setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &value, sizeof(value));
+}
+
+void xshim_rxopts_set(struct xshim_conn *c, int fd, int name)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+
+	if (xshim_lock_take(&c->slot->rx_lock, xshim_tid()) < 0)
+		return;
+	if (name == SO_RCVLOWAT)
+		take_lowat(c, fd);
+	else
+		take_peek_off(c, fd);
+	xshim_lock_drop(&c->slot->rx_lock);
+	/* who sleeps may have enough now */
+	if (ch)
+		xshim_chan_wake_own(ch);
+}
+
+void xshim_rxopts_get(struct xshim_conn *c, int name, void *value, const socklen_t *len)
+{
+	uint32_t low = xshim_rxopts_lowat(c), at = atomic_load_explicit(&c->slot->peek_at, memory_order_relaxed), n;
+
+	if (*len > sizeof(n) || (name == SO_RCVLOWAT ? !low : !at))
+		return;			/* the socket's own value is the program's */
+	n = name == SO_RCVLOWAT ? low : at - 1;
+	memcpy(value, &n, *len);
+}
+
+void xshim_rxopts_any(struct xshim_conn *c, int fd)
+{
+	if (xshim_rxopts_lowat(c))
+		set_mark(c, fd, 1);
+}
+
+void xshim_rxopts_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, enum xshim_rx_step step, uint64_t limit,
+		       struct xshim_ready *r)
+{
+	const struct xshim_link *l = &c->slot->link;
+	uint64_t low = xshim_rxopts_lowat(c), size = 1ull << l->order_peer;
+
+	/* a peer that waits for room in a ring as full as that sends no more */
+	if (step == XSHIM_RX_STEP_RING && low > size - size / 4)
+		low = size - size / 4;
+	if (step == XSHIM_RX_STEP_RING && limit < low && !atomic_load_explicit(&ch->fin_seen, memory_order_relaxed)) {
+		r->mask &= ~(unsigned int)POLLIN;
+		if (atomic_load_explicit(&ch->remote.region->sw_seq, memory_order_relaxed) != l->rx.seq) {
+			/* it goes on by TCP behind what is on the ring */
+			r->in_from_tcp = true;
+			r->tcp_events |= POLLIN;
+			set_mark(c, fd, (uint32_t)(low - limit));
+			return;
+		}
+	}
+	if (step != XSHIM_RX_STEP_TCP) {
+		set_mark(c, fd, 1);
+		return;
+	}
+	if (limit >= low) {
+		set_mark(c, fd, (uint32_t)low);
+		return;
+	}
+	if (limit + xshim_ready_behind(l, ch, limit) >= low) {
+		set_mark(c, fd, (uint32_t)limit);
+		return;
+	}
+	/* more has to come by ring, unless it is the end */
+	set_mark(c, fd, 1);
+	r->in_from_tcp = false;
+	r->tcp_events &= ~(unsigned int)POLLIN;
+	if (xshim_tcp_peer_closed(fd))
+		r->mask |= POLLIN;
+	else
+		r->tcp_events |= POLLRDHUP;
+}
+
+void xshim_rxopts_moved(struct xshim_conn *c, size_t n, bool peeked)
+{
+	_Atomic uint32_t *word = &c->slot->peek_at;
+	uint32_t at = atomic_load_explicit(word, memory_order_relaxed);
+
+	if (!at)
+		return;
+	if (peeked)
+		at += (uint32_t)n;
+	else
+		at = at - 1 > n ? at - (uint32_t)n : 1;
+	atomic_store_explicit(word, at, memory_order_relaxed);
+}
+
+size_t xshim_rxopts_front(struct iovec v[XSHIM_RXOPTS_PARTS], size_t at)
+{
+	static char nobody_reads_this[1 << 20];	/* touched by who uses it only */
+	size_t k = 0;
+
+	for (; at && k < XSHIM_RXOPTS_PARTS; k++) {
+		v[k].iov_base = nobody_reads_this;
+		v[k].iov_len = at < sizeof(nobody_reads_this) ? at : sizeof(nobody_reads_this);
+		at -= v[k].iov_len;
+	}
+	return k;
+}
