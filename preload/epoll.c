@@ -31,13 +31,14 @@ struct wait {
 
 /*
  * May r go unarmed until somebody is about to sleep? Only what comes on the ring can be seen without the
- * kernel, and only by a thread that will look.
+ * kernel, and only by a thread that will look. A process that sleeps in the same set has to hear the bell from who took it.
  */
 static bool may_be_hot(struct wait *w, struct xshim_reg *r, const struct xshim_ready *rdy, unsigned int dir)
 {
 	return !w->arming && (dir & POLLIN) && !rdy->in_from_tcp &&
 	       r->conn->slot->link.rx.state == XSHIM_RX_RING &&
 	       (!(dir & POLLOUT) || (rdy->mask & POLLOUT)) &&
+	       !(w->set->shared && xshim_slot_others_wait(r->conn->slot, xshim_conn_chan(r->conn)->waits, true, false)) &&
 	       atomic_load_explicit(&w->set->waiting, memory_order_seq_cst) == 1;
 }
 

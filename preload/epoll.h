@@ -72,6 +72,7 @@ struct xshim_eset {
 	uint32_t spin_good, spin_skip;	/* as in ready.c */
 	uint64_t waits;			/* the set's lock: numbers the waits */
 	_Atomic uint32_t waiting;	/* threads inside epoll_wait */
+	bool shared;			/* a forked process has it, too (or had) */
 	_Atomic bool kernel_first;	/* connections on rings filled the last answer: others come first in the next */
 	int kick;			/* eventfd in the set that wakes them, or 0 */
 	/* nest.c */

@@ -440,8 +440,8 @@ void xshim_epoll_fork_prepare(void)
 	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_EPOLL); i++) {
 		struct xshim_eset *set = (struct xshim_eset *)xshim_obj_at(XSHIM_OBJ_EPOLL, i);
 
-		if (set)
-			(void)xshim_eset_lock(&set->lock);
+		if (set && xshim_eset_lock(&set->lock))
+			set->shared = true;
 	}
 }
 
