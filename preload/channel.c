@@ -8,6 +8,7 @@
 #include "kick.h"
 #include "options.h"
 #include "privfd.h"
+#include "process.h"
 #include "rxopts.h"
 
 #include <errno.h>
@@ -121,6 +122,8 @@ void xshim_chan_release(struct xshim_obj *o)
 {
 	struct xshim_chan *ch = (struct xshim_chan *)o;
 
+	if (!xshim_active)
+		return;			/* a filter may forbid to give anything back */
 	if (ch->be->bye)
 		ch->be->bye(&ch->local);
 	/* The numbers are ours to free, the rest is the backend's. */
@@ -167,7 +170,7 @@ static void free_dead(struct xshim_conn *c)
 
 void xshim_chan_reap(struct xshim_conn *c, uint32_t own)
 {
-	if (!atomic_load_explicit(&c->dead, memory_order_relaxed) || !keep_out(c, own))
+	if (!xshim_active || !atomic_load_explicit(&c->dead, memory_order_relaxed) || !keep_out(c, own))
 		return;
 	free_dead(c);
 	enter_again(c);

@@ -6,6 +6,7 @@
 #include "depart.h"
 #include "options.h"
 #include "privfd.h"
+#include "process.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -101,10 +102,9 @@ void xshim_client_say_left(void)
 
 bool xshim_client_has_mail(void)
 {
-	return atomic_load_explicit(xshim_mail_word(), memory_order_relaxed) != xshim_mail_seen ||
-	       (xshim_now_ns() >= atomic_load_explicit(&look_at, memory_order_relaxed) &&
-		/* whose filter may forbid it */
-		atomic_load_explicit(&xshim_tcp_only, memory_order_relaxed) != XSHIM_R_SECCOMP);
+	return (atomic_load_explicit(xshim_mail_word(), memory_order_relaxed) != xshim_mail_seen ||
+		xshim_now_ns() >= atomic_load_explicit(&look_at, memory_order_relaxed)) &&
+	       xshim_active;	/* a filter may forbid to look */
 }
 
 bool xshim_client_is_greeted(void)
@@ -453,6 +453,8 @@ void xshim_client_service(void)
 	uint32_t seen;
 	int rc;
 
+	if (!xshim_active)
+		return;
 	if (atomic_load_explicit(&asked, memory_order_relaxed)) {
 		atomic_store_explicit(&asked, 0, memory_order_seq_cst);
 		xshim_session_send_left(sock);

@@ -3,6 +3,7 @@
 #include "client.h"
 #include "eset.h"
 #include "nest.h"
+#include "process.h"
 #include "options.h"
 #include "ready.h"
 
@@ -13,8 +14,11 @@
 #define HELD 16
 #define HINTS 64		/* an entry gives at most three at a time */
 
+enum call { WAIT, PWAIT, PWAIT2 };
+
 struct wait {
 	struct xshim_eset *set;
+	enum call call;			/* the program's */
 	int epfd;			/* as the program calls it */
 	struct epoll_event *events;
 	int max, n;
@@ -304,21 +308,21 @@ static bool take_away(struct wait *w)
 	return some;
 }
 
-static int kernel_wait(int epfd, struct epoll_event *events, int max, int64_t timeout_ns,
+/* By the call that the program made, unless what is left of the time needs another; under a filter that may be forbidden. */
+static int kernel_wait(enum call call, int epfd, struct epoll_event *events, int max, int64_t timeout_ns,
 		       const sigset_t *mask)
 {
 	struct timespec ts;
-	int ms;
+	int ms = -1;
 
-	if (timeout_ns < 0)
-		return libc.epoll_pwait(epfd, events, max, -1, mask);
-	if (timeout_ns % 1000000 && libc.epoll_pwait2) {
+	if (libc.epoll_pwait2 && (call == PWAIT2 || (timeout_ns > 0 && timeout_ns % 1000000 && xshim_active))) {
 		ts.tv_sec = (time_t)(timeout_ns / 1000000000);
 		ts.tv_nsec = (long)(timeout_ns % 1000000000);
-		return libc.epoll_pwait2(epfd, events, max, &ts, mask);
+		return libc.epoll_pwait2(epfd, events, max, timeout_ns < 0 ? NULL : &ts, mask);
 	}
-	ms = timeout_ns / 1000000 >= INT_MAX ? INT_MAX : (int)((timeout_ns + 999999) / 1000000);
-	return libc.epoll_pwait(epfd, events, max, ms, mask);
+	if (timeout_ns >= 0)
+		ms = timeout_ns / 1000000 >= INT_MAX ? INT_MAX : (int)((timeout_ns + 999999) / 1000000);
+	return call == WAIT ? libc.epoll_wait(epfd, events, max, ms) : libc.epoll_pwait(epfd, events, max, ms, mask);
 }
 
 /*
@@ -347,22 +351,22 @@ static void take_in(struct wait *w, int k)
 		/* of one that went the kernel may now speak, too: not in the same answer */
 		if (went || k < room || w->n == w->max || round == HINTS)
 			return;
-		k = libc.epoll_pwait(w->epfd, w->events + w->n, w->max - w->n, 0, NULL);
+		k = kernel_wait(w->call, w->epfd, w->events + w->n, w->max - w->n, 0, NULL);
 	}
 }
 
 /* timeout_ns < 0: for ever. Returns a count or -errno. */
-static int wait_tagged(struct xshim_eset *set, int epfd, struct epoll_event *events, int max,
+static int wait_tagged(struct xshim_eset *set, enum call call, int epfd, struct epoll_event *events, int max,
 		       int64_t timeout_ns, const sigset_t *mask)
 {
-	struct wait w = { .set = set, .epfd = epfd, .events = events, .max = max };
+	struct wait w = { .set = set, .call = call, .epfd = epfd, .events = events, .max = max };
 	uint64_t deadline = timeout_ns > 0 ? xshim_clock_ns() + (uint64_t)timeout_ns : 0;
 	int64_t left, sleep_ns;
 	bool capped;
 	int k;
 
 	if (atomic_load_explicit(&set->kernel_first, memory_order_relaxed)) {
-		k = libc.epoll_pwait(epfd, events, max, 0, NULL);
+		k = kernel_wait(call, epfd, events, max, 0, NULL);
 		if (k > 0)
 			take_in(&w, k);
 		atomic_store_explicit(&set->kernel_first, false, memory_order_relaxed);
@@ -373,7 +377,7 @@ static int wait_tagged(struct xshim_eset *set, int epfd, struct epoll_event *eve
 		if (set->members)
 			xshim_nest_show_members(set);
 		if (!xshim_eset_lock(&set->lock))
-			return libc.epoll_pwait(epfd, events, max, 0, mask);
+			return kernel_wait(call, epfd, events, max, 0, mask);
 		hot_to_ready(set, false);
 		collect(&w, w.max);
 		if (!w.n && timeout_ns) {
@@ -399,7 +403,7 @@ static int wait_tagged(struct xshim_eset *set, int epfd, struct epoll_event *eve
 		capped = w.stall_ms >= 0 && (sleep_ns < 0 || sleep_ns > w.stall_ms * 1000000ll);
 		if (capped)
 			sleep_ns = w.stall_ms * 1000000ll;
-		k = kernel_wait(epfd, events + w.n, max - w.n, sleep_ns, mask);
+		k = kernel_wait(call, epfd, events + w.n, max - w.n, sleep_ns, mask);
 		if (k < 0)
 			return w.n ? w.n : -errno;
 		if (k > 0)
@@ -470,7 +474,7 @@ static bool has_ours(const struct epoll_event *events, int n)
 	return false;
 }
 
-static int do_wait(int epfd, struct epoll_event *events, int max, int64_t timeout_ns, const sigset_t *mask)
+static int do_wait(enum call call, int epfd, struct epoll_event *events, int max, int64_t timeout_ns, const sigset_t *mask)
 {
 	struct xshim_obj *o = xshim_fd_get(epfd);
 	struct xshim_eset *set = (struct xshim_eset *)o;
@@ -482,7 +486,7 @@ static int do_wait(int epfd, struct epoll_event *events, int max, int64_t timeou
 		o = NULL;
 	}
 	if (!o || max <= 0 || !events) {
-		n = kernel_wait(epfd, events, max, timeout_ns, mask);
+		n = kernel_wait(call, epfd, events, max, timeout_ns, mask);
 		n = n < 0 ? -errno : n;
 		goto out;
 	}
@@ -494,20 +498,20 @@ static int do_wait(int epfd, struct epoll_event *events, int max, int64_t timeou
 	if (!atomic_load_explicit(&set->tagged, memory_order_acquire)) {
 		if (timeout_ns > 0)
 			began = xshim_clock_ns();
-		n = kernel_wait(epfd, events, max, timeout_ns, mask);
+		n = kernel_wait(call, epfd, events, max, timeout_ns, mask);
 		n = n < 0 ? -errno : n;
 		/* something may have been attached while we slept, or be so in a process that shares the set */
 		if (n > 0 && (atomic_load_explicit(&set->tagged, memory_order_acquire) || has_ours(events, n))) {
-			struct wait w = { .set = set, .epfd = epfd, .events = events, .max = max };
+			struct wait w = { .set = set, .call = call, .epfd = epfd, .events = events, .max = max };
 
 			take_in(&w, n);
 			gone = timeout_ns > 0 ? xshim_clock_ns() - began : 0;
 			if (timeout_ns > 0)
 				timeout_ns = gone < (uint64_t)timeout_ns ? timeout_ns - (int64_t)gone : 0;
-			n = w.n ? w.n : wait_tagged(set, epfd, events, max, timeout_ns, mask);
+			n = w.n ? w.n : wait_tagged(set, call, epfd, events, max, timeout_ns, mask);
 		}
 	} else {
-		n = wait_tagged(set, epfd, events, max, timeout_ns, mask);
+		n = wait_tagged(set, call, epfd, events, max, timeout_ns, mask);
 	}
 	leave_set(set);
 out:
@@ -524,13 +528,13 @@ static int64_t ms_to_ns(int ms)
 
 XSHIM_EXPORT int epoll_wait(int epfd, struct epoll_event *events, int max, int timeout)
 {
-	return (int)xshim_ret(do_wait(epfd, events, max, ms_to_ns(timeout), NULL));
+	return (int)xshim_ret(do_wait(WAIT, epfd, events, max, ms_to_ns(timeout), NULL));
 }
 
 XSHIM_EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout,
 			     const sigset_t *mask)
 {
-	return (int)xshim_ret(do_wait(epfd, events, max, ms_to_ns(timeout), mask));
+	return (int)xshim_ret(do_wait(PWAIT, epfd, events, max, ms_to_ns(timeout), mask));
 }
 
 XSHIM_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max,
@@ -546,5 +550,5 @@ XSHIM_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max,
 	if (timeout)
 		ns = timeout->tv_sec > 9000000000ll ? -1 :
 			     timeout->tv_sec * 1000000000ll + timeout->tv_nsec;
-	return (int)xshim_ret(do_wait(epfd, events, max, ns, mask));
+	return (int)xshim_ret(do_wait(PWAIT2, epfd, events, max, ns, mask));
 }

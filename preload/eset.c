@@ -3,6 +3,7 @@
 #include "eset.h"
 #include "nest.h"
 #include "privfd.h"
+#include "process.h"
 #include "ready.h"
 
 #include <errno.h>
@@ -290,7 +291,8 @@ void xshim_epoll_attached(struct xshim_conn *c)
  */
 static bool is_ours_to_drop(struct xshim_reg *r)
 {
-	return (r->parked && !r->inherited) || !r->conn->slot || xshim_slot_is_sole(r->conn->slot, getpid());
+	return (r->parked && !r->inherited) || !r->conn->slot ||
+	       xshim_slot_is_sole(r->conn->slot, xshim_sandbox_pid());
 }
 
 /* Structure lock held. */

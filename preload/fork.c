@@ -25,24 +25,37 @@
 static pid_t forker;
 /* Since a wrapper began: slots are marked for a child that has not run. */
 static __thread bool marked __attribute__((tls_model("initial-exec")));
+/* Likewise: there is a filter (sandbox.c). */
+static __thread bool in_sandbox __attribute__((tls_model("initial-exec")));
 
 void xshim_fork_prepare(void)
 {
-	marked = true;
-	forker = getpid();
-	xshim_client_fork_prepare();
+	in_sandbox = !xshim_active;
+	if (!in_sandbox) {
+		marked = true;
+		forker = getpid();
+		xshim_client_fork_prepare();
+	}
 	xshim_epoll_fork_prepare();
-	xshim_conn_fork_prepare();
+	if (!in_sandbox)
+		xshim_conn_fork_prepare();
 }
 
 static void parent(void)
 {
 	xshim_epoll_fork_done();
-	xshim_client_fork_parent();
+	if (!in_sandbox)
+		xshim_client_fork_parent();
 }
 
 static void child(void)
 {
+	if (in_sandbox) {
+		xshim_sandbox_fork_child();
+		xshim_fdtab_fork_child();
+		xshim_epoll_fork_done();
+		return;
+	}
 	marked = false;
 	xshim_sigact_fork_child();
 	xshim_fdtab_fork_child();

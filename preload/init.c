@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <sys/auxv.h>
 
-bool xshim_active;
+_Atomic bool xshim_active;
 
 __attribute__((constructor)) static void start(void)
 {

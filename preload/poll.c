@@ -12,6 +12,7 @@
 #include "epoll.h"
 #include "kick.h"
 #include "nest.h"
+#include "process.h"
 #include "ready.h"
 #include "user.h"
 
@@ -373,7 +374,7 @@ XSHIM_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 		return libc.poll(fds, n, timeout);
 	for (nfds_t i = 0; i < n && !conns; i++)
 		conns = xshim_fd_peek(fds[i].fd) != NULL;
-	if (!conns)
+	if (!conns || !xshim_active)
 		return libc.poll(fds, n, timeout);
 	saved = errno;
 	return (int)xshim_ret_kept(xshim_poll(fds, n, timeout < 0 ? NULL : &ts, NULL), saved);
@@ -385,7 +386,7 @@ XSHIM_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *time
 {
 	int saved;
 
-	if (plain_only(fds, n) ||
+	if (plain_only(fds, n) || !xshim_active ||
 	    (timeout && (timeout->tv_sec < 0 || timeout->tv_sec > 1000000000 || timeout->tv_nsec < 0 ||
 			 timeout->tv_nsec > 999999999)))
 		return libc.ppoll(fds, n, timeout, mask);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * process.c - exec and its like, and what a process may not do any more.
+ * process.c - exec and its like.
  *
  * What crosses exec on a ring returns to TCP first. What crosses it on TCP keeps its slot: the arena's descriptor is left open
  * and named in the environment (XSHIM_ARENA), and the new image's shim goes on from there.
@@ -19,7 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 
 #define LEAVE_MS 2000
 
@@ -235,28 +234,4 @@ XSHIM_EXPORT int wordexp(const char *words, wordexp_t *to, int flags)
 	if (flags & WRDE_NOCMD)
 		return libc.wordexp(words, to, flags);
 	RUN(false, int, libc.wordexp(words, to, flags));
-}
-
-/* ---- seccomp: no new kinds of calls afterwards ---- */
-
-void xshim_process_sandboxed(void)
-{
-	if (!xshim_active)
-		return;
-	leave_crossing(true);
-	atomic_store_explicit(&xshim_tcp_only, XSHIM_R_SECCOMP, memory_order_relaxed);
-}
-
-XSHIM_EXPORT int prctl(int option, ...)
-{
-	unsigned long a[4];
-	va_list ap;
-
-	va_start(ap, option);
-	for (int i = 0; i < 4; i++)
-		a[i] = va_arg(ap, unsigned long);
-	va_end(ap);
-	if (option == PR_SET_SECCOMP)
-		xshim_process_sandboxed();
-	return libc.prctl(option, a[0], a[1], a[2], a[3]);
 }

@@ -7,8 +7,8 @@
 
 struct xshim_conn;
 
-/* Set by the constructor when all is ready; false: pass everything through. Const afterwards. */
-extern bool xshim_active;
+/* Set by the constructor when all is ready; false: pass everything through. Cleared for good by a seccomp filter (sandbox.c). */
+extern _Atomic bool xshim_active;
 
 /* fork.c: fork handlers, and the same by hand around a fork that runs none; pid: what it returned. */
 void xshim_process_init(void);
@@ -16,8 +16,11 @@ void xshim_fork_prepare(void);
 void xshim_forked(pid_t pid);
 /* fork.c: 1: it makes a process that is to be treated as forked, by these flags; 0: it is none of our business. */
 int xshim_clone_flags(unsigned long *flags);
-/* process.c: a seccomp filter is about to be installed. */
-void xshim_process_sandboxed(void);
+/* sandbox.c: a seccomp filter is about to be installed. Afterwards no call is made that plain TCP would not make. */
+void xshim_sandbox_enter(void);
+/* This process, without asking the kernel when that may be forbidden; 0: a child of a process that had a filter. */
+pid_t xshim_sandbox_pid(void);
+void xshim_sandbox_fork_child(void);
 /* inherit.c: adopt the connections that came over exec. */
 void xshim_process_inherit(void);
 /*

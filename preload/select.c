@@ -5,6 +5,7 @@
  */
 #include "conn.h"
 #include "poll.h"
+#include "process.h"
 #include "ready.h"
 
 #include <errno.h>
@@ -88,7 +89,8 @@ XSHIM_EXPORT int pselect(int nfds, fd_set *r, fd_set *w, fd_set *e, const struct
 {
 	int saved;
 
-	if (nfds <= 0 || nfds > XSHIM_FDTAB_CHUNK * XSHIM_FDTAB_CHUNKS || !any_conn(nfds, r, w, e) ||
+	if (nfds <= 0 || nfds > XSHIM_FDTAB_CHUNK * XSHIM_FDTAB_CHUNKS || !xshim_active ||
+	    !any_conn(nfds, r, w, e) ||
 	    (timeout && (timeout->tv_sec < 0 || timeout->tv_sec > 1000000000 || timeout->tv_nsec < 0 ||
 			 timeout->tv_nsec > 999999999)))
 		return libc.pselect(nfds, r, w, e, timeout, mask);
@@ -102,7 +104,8 @@ XSHIM_EXPORT int select(int nfds, fd_set *r, fd_set *w, fd_set *e, struct timeva
 	uint64_t start, spent, whole;
 	int rc, saved;
 
-	if (nfds <= 0 || nfds > XSHIM_FDTAB_CHUNK * XSHIM_FDTAB_CHUNKS || !any_conn(nfds, r, w, e) ||
+	if (nfds <= 0 || nfds > XSHIM_FDTAB_CHUNK * XSHIM_FDTAB_CHUNKS || !xshim_active ||
+	    !any_conn(nfds, r, w, e) ||
 	    (timeout && (timeout->tv_sec < 0 || timeout->tv_sec > 1000000000 || timeout->tv_usec < 0)))
 		return libc.select(nfds, r, w, e, timeout);
 	saved = errno;

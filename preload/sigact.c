@@ -181,6 +181,23 @@ void xshim_sigact_watch(void)
 	lock_drop(&was);
 }
 
+void xshim_sigact_end(void)
+{
+	struct sigaction act;
+	sigset_t was;
+
+	lock_take(&was);
+	watching = false;
+	for (int sig = 1; sig < NSIG; sig++) {
+		if (!xshim_sigact_is_known(sig) || show(sig, &act) < 0)
+			continue;
+		taken[sig].ours = NULL;
+		if (atomic_load_explicit(&taken[sig].handler, memory_order_relaxed))
+			(void)libc.sigaction(sig, &act, NULL);
+	}
+	lock_drop(&was);
+}
+
 int xshim_sigact_set(int sig, const struct sigaction *act, struct sigaction *old)
 {
 	pid_t pid = atomic_load_explicit(&owner, memory_order_relaxed);

@@ -40,6 +40,8 @@ void xshim_sigact_take(int sig, xshim_sig_handler *ours);
 void xshim_sigact_pass(int sig, siginfo_t *info, void *context);
 /* From now on handlers are watched. */
 void xshim_sigact_watch(void);
+/* No signal is handled or watched any more: the kernel's table is as the program asked. */
+void xshim_sigact_end(void);
 /* Before a sleep in a call that handlers interrupt. */
 void xshim_sigact_sleep(void);
 /* That call said EINTR: 1: after a handler with SA_RESTART, 0: after one without, -1: not known. */

@@ -90,12 +90,13 @@ static int accepted(int fd, int flags)
 {
 	int saved = errno;
 
-	if (fd >= 0 && xshim_active) {
-		xshim_stdio_forget(fd);
-		xshim_fd_clear(fd);
+	if (fd < 0)
+		return fd;
+	xshim_stdio_forget(fd);
+	xshim_fd_clear(fd);
+	if (xshim_active)
 		xshim_conn_track(fd, XSHIM_ROLE_ACCEPT, flags & SOCK_NONBLOCK ? XSHIM_SLOT_NONBLOCK : 0);
-		errno = saved;
-	}
+	errno = saved;
 	return fd;
 }
 
@@ -204,8 +205,12 @@ static void close_conns(unsigned int first, unsigned int last)
 		if (!atomic_load_explicit(&xshim_fdtab[chunk], memory_order_acquire))
 			continue;
 		for (unsigned int fd = chunk * XSHIM_FDTAB_CHUNK; fd < (chunk + 1) * XSHIM_FDTAB_CHUNK; fd++)
-			if (fd >= first && fd <= last && xshim_fd_peek((int)fd))
-				close((int)fd);
+			if (fd >= first && fd <= last && xshim_fd_peek((int)fd)) {
+				if (xshim_active)
+					close((int)fd);
+				else		/* as the one call that is made */
+					xshim_sock_forgotten(xshim_sock_forget((int)fd));
+			}
 	}
 }
 
@@ -277,7 +282,9 @@ static int onto(int fd, int target, int flags, bool three)
 		errno = getrlimit(RLIMIT_NOFILE, &rl) == 0 && (rlim_t)target >= rl.rlim_cur ? EBADF : EBUSY;
 		return -1;
 	}
-	if (fd != target && libc.fcntl(fd, F_GETFD) >= 0)
+	/* only what can succeed closes the target */
+	if (fd != target && (xshim_fd_peek(target) || xshim_stdio_has(target)) &&
+	    (!xshim_active || libc.fcntl(fd, F_GETFD) >= 0))
 		c = xshim_sock_forget(target);
 	rc = named_too(fd, three ? libc.dup3(fd, target, flags) : libc.dup2(fd, target));
 	xshim_sock_forgotten(c);

@@ -297,8 +297,9 @@ static long on_process(long nr, const long *a)
 	case SYS_prctl:
 		return prctl((int)a[0], a[1], a[2], a[3], a[4]);
 	case SYS_seccomp:
-		if (a[0] != SECCOMP_GET_ACTION_AVAIL && a[0] != SECCOMP_GET_NOTIF_SIZES)
-			xshim_process_sandboxed();
+		/* with no filter it only asks what there is */
+		if (a[0] == SECCOMP_SET_MODE_STRICT || (a[0] == SECCOMP_SET_MODE_FILTER && a[2]))
+			xshim_sandbox_enter();
 		return PASS;
 	case SYS_io_uring_setup:
 		/* what it will read and write goes past us */

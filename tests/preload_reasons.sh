@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # A connection that is kept from the ring by what its process does says why: io_uring made by number, asynchronous input and
-# output, a stream, signal-driven input and output. Without that the same connection goes by ring.
+# output, a stream, signal-driven input and output, a seccomp filter. Without that the same connection goes by ring.
 
 . "${srcdir:-$(dirname "$0")/..}/tests/lib/netns.sh"
 
@@ -15,7 +15,7 @@ while (data := c.recv(1000)):
 '
 # client ADDRESS PORT WHAT: does it, then sends to and fro until its input ends
 CLIENT='
-import ctypes, fcntl, os, select, socket, sys, time
+import ctypes, fcntl, os, select, socket, struct, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
 what = sys.argv[3]
 early = socket.socket()
@@ -36,6 +36,10 @@ if what == "aio":
     libc.aio_read(control)
     while libc.aio_error(control) == 115:
         time.sleep(0.001)
+if what == "seccomp":
+    allow = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7fff0000))
+    if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, struct.pack("HxxxxxxP", 1, ctypes.addressof(allow))):
+        sys.exit("seccomp: errno %d" % ctypes.get_errno())
 while not select.select([0], [], [], 0)[0]:
     early.sendall(b"x" * 100)
     got = 0
@@ -56,7 +60,7 @@ shown() {
 }
 
 export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1
-for what in ring io-uring stdio sigio aio; do
+for what in ring io-uring stdio sigio aio seccomp; do
 	rm -f "$WORK/input"
 	mkfifo "$WORK/input"
 	exec 9<>"$WORK/input"

@@ -3,7 +3,7 @@
  * behave.c - small scenes on a TCP connection, printed; see behave.h.
  *
  *   behave server|client CASE ADDRESS PORT STEP-SOCKET GO-FILE
- *   behave list call|end|fault|io|fd|fork|signal|thread
+ *   behave list call|end|fault|io|fd|epoll|fork|sandbox|signal|thread
  *
  * Each end warms a connection up by exchanging single bytes until GO-FILE exists, then plays CASE. When the
  * client makes a connection it removes GO-FILE and says in GO-FILE.want how many ends are open then.
@@ -340,7 +340,7 @@ static const struct {
 	const struct scene_case *cases;
 } groups[] = {
 	{ "call", scenes_call }, { "end", scenes_end }, { "fault", scenes_fault }, { "io", scenes_io }, { "fd", scenes_fd }, { "epoll", scenes_epoll },
-	{ "fork", scenes_fork }, { "signal", scenes_signal },
+	{ "fork", scenes_fork }, { "sandbox", scenes_sandbox }, { "signal", scenes_signal },
 	{ "thread", scenes_thread },
 };
 #define GROUPS (sizeof(groups) / sizeof(groups[0]))
