@@ -77,7 +77,7 @@ int xshim_drain_main(int argc, char **argv)
 	static const struct argp argp = { .options = options, .parser = parse, .args_doc = "[DOMID]",
 		.doc = "Have connections leave their rings to another Xen guest, and TCP carry on.\v"
 		       "In a guest: the rings with guest DOMID, or all. In dom0: those of guest DOMID with all others, or all of all "
-		       "guests. Status 0: none is left on a ring; 1: some are, or xshimd does not answer." };
+		       "guests. Status 0: none is left on a ring; 1: some are, or may be as a xshimd does not answer." };
 	struct drain d = { .domid = -1, .timeout_s = TIMEOUT_S };
 	struct xshim_client c;
 	uint32_t left = 0;
@@ -94,9 +94,10 @@ int xshim_drain_main(int argc, char **argv)
 	xshim_client_close(&c);
 	if (rc < 0)
 		return XSHIM_EXIT_FAIL;
+	/* In dom0 a guest whose xshimd does not answer counts as one: what it has is not known. */
 	if (left)
-		fprintf(stderr, "xshim: %u connections are left on their rings; they are reset when the guest is saved or moved\n",
-			left);
+		fprintf(stderr, "xshim: %u connections are left on their rings, or guests have not answered (xshimd's log says which); what "
+			"is left is reset when the guest is saved or moved\n", left);
 	else if (!d.quiet)
 		puts(d.end ? "ended" : "drained");
 	return xshim_tool_finish(left ? XSHIM_EXIT_FAIL : XSHIM_EXIT_OK);
