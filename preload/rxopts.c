@@ -104,7 +104,8 @@ void xshim_rxopts_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, enum
 		       struct xshim_ready *r)
 {
 	const struct xshim_link *l = &c->slot->link;
-	uint64_t low = xshim_rxopts_lowat(c), size = 1ull << l->order_peer;
+	uint64_t low = xshim_rxopts_lowat(c), size = 1ull << l->order_peer, behind;
+	bool down;
 
 	/* a peer that waits for room in a ring as full as that sends no more */
 	if (step == XSHIM_RX_STEP_RING && low > size - size / 4)
@@ -127,8 +128,16 @@ void xshim_rxopts_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, enum
 		set_mark(c, fd, (uint32_t)low);
 		return;
 	}
-	if (limit + xshim_ready_behind(l, ch, limit) >= low) {
+	/* the last switch /then/ the head, which is final if it is a down */
+	down = atomic_load_explicit(&ch->remote.region->sw_seq, memory_order_seq_cst) == l->rx.seq + 2;
+	behind = xshim_ready_behind(l, ch, limit);
+	if (limit + behind >= low) {
 		set_mark(c, fd, (uint32_t)limit);
+		return;
+	}
+	if (down) {
+		/* TCP, ring, TCP: more comes there */
+		set_mark(c, fd, (uint32_t)(low - behind));
 		return;
 	}
 	/* more has to come by ring, unless it is the end */
