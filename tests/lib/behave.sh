@@ -11,6 +11,8 @@
 BEHAVE=$XSHIM_PROG/behave
 PORT=7500
 PLAIN=${XSHIM_BEHAVE_PLAIN:-}
+CLIENT_BY=()	# words before the client's command line
+INERT=		# set: the client does not get on the ring
 
 # ends STATE: how many ends are on the ring, or were attached since the scene began
 ends() {
@@ -28,7 +30,7 @@ watch_scene() {
 		[ "${EPOCHREALTIME/./}" -lt $deadline ] || return 1
 		if [ -e "$WORK/go.want" ] && [ ! -e "$WORK/go" ]; then
 			read -r want state <"$WORK/go.want" || continue
-			if [ "$prefix" = env ] || [ "$(ends "$state")" -ge "$want" ]; then
+			if [ "$prefix$INERT" != shim ] || [ "$(ends "$state")" -ge "$want" ]; then
 				rm -f "$WORK/go.want"
 				: >"$WORK/go"
 			fi
@@ -43,7 +45,7 @@ play() {
 	rm -f "$WORK/go" "$WORK/go.want" "$WORK/step"
 	ns_start server b "$prefix" "$BEHAVE" server "$scene" "$IP_B" $PORT "$WORK/step" "$WORK/go"
 	wait_for 10 "the scene's server" test -S "$WORK/step"
-	ns_start client a "$prefix" "$BEHAVE" client "$scene" "$IP_B" $PORT "$WORK/step" "$WORK/go"
+	ns_start client a "$prefix" "${CLIENT_BY[@]}" "${BEHAVE_CLIENT:-$BEHAVE}" client "$scene" "$IP_B" $PORT "$WORK/step" "$WORK/go"
 	if ! watch_scene "$prefix"; then
 		"$XSHIM_TOOL" ss >&2
 		cat "$WORK"/{client,server}.{out,err} >&2
@@ -64,7 +66,7 @@ behave_main() {
 	[ -x "$BEHAVE" ] || skip "$BEHAVE is not built"
 	scenes=$*
 	[ -n "$scenes" ] || scenes=$("$BEHAVE" list "$group") || fail "no scenes"
-	ns_up
+	[ -n "$NS_A" ] || ns_up
 	[ -n "$PLAIN" ] || { daemon_start; export XSHIM_TEST_DAEMON=${JOB_PID[daemon]}; }
 	export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1
 	for scene in $scenes; do
