@@ -2,10 +2,12 @@
 /* epoll.c - epoll_wait and its relatives: tagged events into the program's (epoll.h). */
 #include "client.h"
 #include "eset.h"
+#include "fault.h"
 #include "nest.h"
 #include "process.h"
 #include "options.h"
 #include "ready.h"
+#include "user.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -262,6 +264,23 @@ static bool take_hint(struct wait *w, struct epoll_event *ev)
 	return false;
 }
 
+/* By the call that the program made, unless what is left of the time needs another; under a filter that may be forbidden. */
+static int kernel_wait(enum call call, int epfd, struct epoll_event *events, int max, int64_t timeout_ns,
+		       const sigset_t *mask)
+{
+	struct timespec ts;
+	int ms = -1;
+
+	if (libc.epoll_pwait2 && (call == PWAIT2 || (timeout_ns > 0 && timeout_ns % 1000000 && xshim_active))) {
+		ts.tv_sec = (time_t)(timeout_ns / 1000000000);
+		ts.tv_nsec = (long)(timeout_ns % 1000000000);
+		return libc.epoll_pwait2(epfd, events, max, timeout_ns < 0 ? NULL : &ts, mask);
+	}
+	if (timeout_ns >= 0)
+		ms = timeout_ns / 1000000 >= INT_MAX ? INT_MAX : (int)((timeout_ns + 999999) / 1000000);
+	return call == WAIT ? libc.epoll_wait(epfd, events, max, ms) : libc.epoll_pwait(epfd, events, max, ms, mask);
+}
+
 /* All that is in the inner set goes to the ready list. Set lock held. */
 static void empty_inner(struct wait *w)
 {
@@ -272,7 +291,7 @@ static void empty_inner(struct wait *w)
 	if (!w->set->inner)
 		return;
 	do {
-		k = libc.epoll_pwait(w->set->inner, hints, 16, 0, NULL);
+		k = kernel_wait(w->call, w->set->inner, hints, 16, 0, NULL);
 		for (int i = 0; i < k; i++)
 			(void)take_hint(w, &hints[i]);
 	} while (k == 16 && ++round < HINTS);
@@ -308,23 +327,6 @@ static bool take_away(struct wait *w)
 	return some;
 }
 
-/* By the call that the program made, unless what is left of the time needs another; under a filter that may be forbidden. */
-static int kernel_wait(enum call call, int epfd, struct epoll_event *events, int max, int64_t timeout_ns,
-		       const sigset_t *mask)
-{
-	struct timespec ts;
-	int ms = -1;
-
-	if (libc.epoll_pwait2 && (call == PWAIT2 || (timeout_ns > 0 && timeout_ns % 1000000 && xshim_active))) {
-		ts.tv_sec = (time_t)(timeout_ns / 1000000000);
-		ts.tv_nsec = (long)(timeout_ns % 1000000000);
-		return libc.epoll_pwait2(epfd, events, max, timeout_ns < 0 ? NULL : &ts, mask);
-	}
-	if (timeout_ns >= 0)
-		ms = timeout_ns / 1000000 >= INT_MAX ? INT_MAX : (int)((timeout_ns + 999999) / 1000000);
-	return call == WAIT ? libc.epoll_wait(epfd, events, max, ms) : libc.epoll_pwait(epfd, events, max, ms, mask);
-}
-
 /*
  * The kernel gave k events at events[n]. Several may be of one entry, and hints that are no event to the program: when they have
  * taken all the room, there may be more behind them.
@@ -355,66 +357,95 @@ static void take_in(struct wait *w, int k)
 	}
 }
 
-/* timeout_ns < 0: for ever. Returns a count or -errno. */
-static int wait_tagged(struct xshim_eset *set, enum call call, int epfd, struct epoll_event *events, int max,
-		       int64_t timeout_ns, const sigset_t *mask)
+static int wait_in(struct wait *w, int64_t timeout_ns, const sigset_t *mask)
 {
-	struct wait w = { .set = set, .call = call, .epfd = epfd, .events = events, .max = max };
+	struct xshim_eset *set = w->set;
 	uint64_t deadline = timeout_ns > 0 ? xshim_clock_ns() + (uint64_t)timeout_ns : 0;
 	int64_t left, sleep_ns;
 	bool capped;
 	int k;
 
 	if (atomic_load_explicit(&set->kernel_first, memory_order_relaxed)) {
-		k = kernel_wait(call, epfd, events, max, 0, NULL);
+		k = kernel_wait(w->call, w->epfd, w->events, w->max, 0, NULL);
 		if (k > 0)
-			take_in(&w, k);
+			take_in(w, k);
 		atomic_store_explicit(&set->kernel_first, false, memory_order_relaxed);
-		if (w.n == max)
-			return w.n;
+		if (w->n == w->max)
+			return w->n;
 	}
 	for (;;) {
 		if (set->members)
 			xshim_nest_show_members(set);
 		if (!xshim_eset_lock(&set->lock))
-			return kernel_wait(call, epfd, events, max, 0, mask);
+			return kernel_wait(w->call, w->epfd, w->events, w->max, 0, mask);
 		hot_to_ready(set, false);
-		collect(&w, w.max);
-		if (!w.n && timeout_ns) {
+		collect(w, w->max);
+		if (!w->n && timeout_ns) {
 			if (spin_hot(set))
-				collect(&w, w.max);
-			if (!w.n)
-				arm_hot(&w);
+				collect(w, w->max);
+			if (!w->n)
+				arm_hot(w);
 		}
 		xshim_eset_unlock(&set->lock);
-		if (take_away(&w) && w.n)
-			return w.n;	/* the kernel would name the same connection again */
+		if (take_away(w) && w->n)
+			return w->n;	/* the kernel would name the same connection again */
 		left = timeout_ns;
 		if (timeout_ns > 0) {
 			uint64_t now = xshim_clock_ns();
 
 			left = deadline > now ? (int64_t)(deadline - now) : 0;
 		}
-		if (w.n == max) {
+		if (w->n == w->max) {
 			atomic_store_explicit(&set->kernel_first, true, memory_order_relaxed);
-			return w.n;
+			return w->n;
 		}
-		sleep_ns = w.n ? 0 : left;
-		capped = w.stall_ms >= 0 && (sleep_ns < 0 || sleep_ns > w.stall_ms * 1000000ll);
+		sleep_ns = w->n ? 0 : left;
+		capped = w->stall_ms >= 0 && (sleep_ns < 0 || sleep_ns > w->stall_ms * 1000000ll);
 		if (capped)
-			sleep_ns = w.stall_ms * 1000000ll;
-		k = kernel_wait(call, epfd, events + w.n, max - w.n, sleep_ns, mask);
+			sleep_ns = w->stall_ms * 1000000ll;
+		k = kernel_wait(w->call, w->epfd, w->events + w->n, w->max - w->n, sleep_ns, mask);
 		if (k < 0)
-			return w.n ? w.n : -errno;
+			return w->n ? w->n : -errno;
 		if (k > 0)
-			take_in(&w, k);
-		if (w.n)
-			return w.n;
+			take_in(w, k);
+		if (w->n)
+			return w->n;
 		if (k == 0 && !capped)
 			return 0;
 		if (left == 0)
 			return 0;
 	}
+}
+
+/* What the wait has told of is ready as if it had not. Set lock held. */
+static void tell_again(const struct wait *w)
+{
+	for (struct xshim_reg *r = w->set->regs; r; r = r->next_of_set)
+		if (r->told_by == w->number) {
+			r->disabled = false;
+			xshim_eset_list(w->set, r);
+		}
+}
+
+/*
+ * timeout_ns < 0: for ever. Returns a count or -errno. Events that cannot be stored are not taken: the kernel says EFAULT, and has
+ * them the next time.
+ */
+static int wait_tagged(struct xshim_eset *set, enum call call, int epfd, struct epoll_event *events, int max,
+		       int64_t timeout_ns, const sigset_t *mask)
+{
+	/* before the first ring only the kernel stores */
+	bool good = !xshim_fault_is_caught() || xshim_user_can_write(events);
+	struct epoll_event none;
+	struct wait w = { .set = set, .call = call, .epfd = epfd, .events = good ? events : &none, .max = good ? max : 1 };
+	int n = wait_in(&w, timeout_ns, mask);
+
+	if (good || n <= 0)
+		return n;
+	xshim_eset_lock(&set->lock);
+	tell_again(&w);
+	xshim_eset_unlock(&set->lock);
+	return -EFAULT;
 }
 
 /*
@@ -434,11 +465,8 @@ static void look(struct xshim_eset *set, bool show)
 	hot_to_ready(set, true);
 	w.arming = true;
 	collect(&w, w.max);
-	for (struct xshim_reg *r = set->regs; r && w.n; r = r->next_of_set)
-		if (r->told_by == w.number) {
-			r->disabled = false;
-			xshim_eset_list(set, r);
-		}
+	if (w.n)
+		tell_again(&w);
 	if (w.n && !(show && set->kick_up)) {
 		xshim_eset_kick(set, true);
 		set->kick_up = show;
@@ -544,7 +572,7 @@ XSHIM_EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int max,
 	int64_t ns = -1;
 
 	/* what is wrong with the arguments the kernel says best */
-	if (!o || o->kind != XSHIM_OBJ_EPOLL ||
+	if (!o || o->kind != XSHIM_OBJ_EPOLL || (timeout && !xshim_user_can_read(timeout, sizeof(*timeout))) ||
 	    (timeout && (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999)))
 		return libc.epoll_pwait2(epfd, events, max, timeout, mask);
 	if (timeout)

@@ -2,6 +2,7 @@
 /* epoll_ctl.c - what the program says of epoll sets: epoll_create, epoll_ctl (epoll.h). eset.c has the entries. */
 #include "eset.h"
 #include "nest.h"
+#include "user.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -161,8 +162,9 @@ XSHIM_EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	if (!c)
 		return xshim_nest_ctl(epfd, op, fd, event);
 	o = xshim_fd_get(epfd);
-	if (!o || o->kind != XSHIM_OBJ_EPOLL || (op != EPOLL_CTL_DEL && !event) ||
-	    op < EPOLL_CTL_ADD || op > EPOLL_CTL_MOD || !xshim_eset_structure_lock()) {
+	if (!o || o->kind != XSHIM_OBJ_EPOLL ||
+	    (op != EPOLL_CTL_DEL && !xshim_user_can_read(event, sizeof(*event))) || op < EPOLL_CTL_ADD ||
+	    op > EPOLL_CTL_MOD || !xshim_eset_structure_lock()) {
 		/* a set that we do not know: no ring may come, it could not be seen there */
 		if (!o && op == EPOLL_CTL_ADD)
 			xshim_conn_never(c, XSHIM_R_INHERITED);

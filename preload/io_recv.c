@@ -26,16 +26,19 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 /*
  * RECEIVE: the body of a receiving wrapper. plain: the kernel's call; n iovecs at v.
  */
-#define RECEIVE(fd, v, n, flags, plain) RECEIVE_AND(fd, v, n, flags, plain, (void)0)
-/* done: what is to follow a receive of the ring's that gave rc_. */
-#define RECEIVE_AND(fd, v, n, flags, plain, done)                                                  \
+#define RECEIVE(fd, v, n, flags, plain) RECEIVE_AND(fd, v, n, flags, false, plain, (void)0)
+/*
+ * bad: the arguments are for the kernel to refuse; looked at only where there is, or may soon be, a ring. done: what is to follow a
+ * receive of the ring's that gave rc_.
+ */
+#define RECEIVE_AND(fd, v, n, flags, bad, plain, done)                                                  \
 	do {                                                                                       \
 		struct xshim_conn *c_ = xshim_conn_get(fd);                                        \
 		ssize_t rc_;                                                                       \
                                                                                                    \
 		if (!c_)                                                                           \
 			return plain;                                                              \
-		if (xshim_conn_on_ring(c_, fd) && !((flags) & ~RX_RING_FLAGS)) {                   \
+		if (xshim_conn_on_ring(c_, fd) && !((flags) & ~RX_RING_FLAGS) && !(bad)) {         \
 			rc_ = xshim_stream_recv(c_, fd, v, n, flags);                              \
 			if (rc_ != XSHIM_PLAIN) {                                                  \
 				done;                                                              \
@@ -43,7 +46,7 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 				return xshim_ret(rc_);                                             \
 			}                                                                          \
 		}                                                                                  \
-		if (xshim_kick_able(c_)) {                                                         \
+		if (xshim_kick_able(c_) && !(bad)) {                                                       \
 			rc_ = sleep_outside(&c_, fd, v, n, flags);                                 \
 			if (rc_ != XSHIM_PLAIN) {                                                  \
 				done;                                                              \
@@ -118,18 +121,16 @@ bool xshim_io_plain_vector(const struct iovec *v, int n)
 
 XSHIM_EXPORT ssize_t readv(int fd, const struct iovec *v, int n)
 {
-	if (!xshim_fd_peek(fd) || xshim_io_plain_vector(v, n))
-		return libc.readv(fd, v, n);
-	RECEIVE(fd, v, (size_t)n, 0, libc.readv(fd, v, n));
+	RECEIVE_AND(fd, v, (size_t)n, 0, xshim_io_plain_vector(v, n), libc.readv(fd, v, n), (void)0);
 }
 
 XSHIM_EXPORT ssize_t preadv2(int fd, const struct iovec *v, int n, off_t offset, int flags)
 {
 	int msg = flags & RWF_NOWAIT ? MSG_DONTWAIT : 0;
 
-	if (offset != -1 || !xshim_fd_peek(fd) || xshim_io_plain_vector(v, n))
+	if (offset != -1)
 		return libc.preadv2(fd, v, n, offset, flags);
-	RECEIVE(fd, v, (size_t)n, msg, libc.preadv2(fd, v, n, offset, flags));
+	RECEIVE_AND(fd, v, (size_t)n, msg, xshim_io_plain_vector(v, n), libc.preadv2(fd, v, n, offset, flags), (void)0);
 }
 
 XSHIM_EXPORT ssize_t preadv64v2(int fd, const struct iovec *v, int n, off64_t offset, int flags)
@@ -162,7 +163,7 @@ XSHIM_EXPORT ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct soc
 {
 	struct iovec v = { buf, n };
 
-	RECEIVE_AND(fd, &v, 1, flags, libc.recvfrom(fd, buf, n, flags, from, len),
+	RECEIVE_AND(fd, &v, 1, flags, false, libc.recvfrom(fd, buf, n, flags, from, len),
 		    if (rc_ >= 0 && from) rc_ = without_address(len, rc_));
 }
 
@@ -219,22 +220,16 @@ static ssize_t with_inq(struct xshim_conn *c, int fd, struct msghdr *m, size_t r
 	return rc;
 }
 
-/* 1 and *rc: done on the ring. */
-static bool recvmsg_on_ring(struct xshim_conn *c, int fd, struct msghdr *m, int flags, ssize_t *rc)
+static ssize_t message_by_ring(struct xshim_conn *c, int fd, struct msghdr *m, int flags)
 {
-	size_t room;
+	size_t room = m->msg_controllen;
+	ssize_t rc = xshim_stream_recv(c, fd, m->msg_iov, m->msg_iovlen, flags);
 
-	if (!xshim_conn_on_ring(c, fd) || (flags & ~RX_RING_FLAGS))
-		return false;
-	room = m->msg_controllen;
-	*rc = xshim_stream_recv(c, fd, m->msg_iov, m->msg_iovlen, flags);
-	if (*rc == XSHIM_PLAIN)
-		return false;
-	if (*rc >= 0)
-		*rc = without_extras(m, flags, *rc);
-	if (*rc >= 0 && xshim_conn_flag(c, XSHIM_SLOT_INQ))
-		*rc = with_inq(c, fd, m, room, *rc);
-	return true;
+	if (rc >= 0)
+		rc = without_extras(m, flags, rc);
+	if (rc >= 0 && xshim_conn_flag(c, XSHIM_SLOT_INQ))
+		rc = with_inq(c, fd, m, room, rc);
+	return rc;
 }
 
 XSHIM_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
@@ -246,15 +241,21 @@ XSHIM_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 
 	if (!c)
 		return libc.recvmsg(fd, m, flags);
-	while (!xshim_io_plain_message(m)) {
+	for (;;) {
+		bool ring = xshim_conn_on_ring(c, fd) && !(flags & ~RX_RING_FLAGS);
 		int woken;
 
-		if (recvmsg_on_ring(c, fd, m, flags, &rc)) {
-			xshim_conn_put(c);
-			return xshim_ret(rc);
+		if (ring && xshim_io_plain_message(m))
+			break;
+		if (ring) {
+			rc = message_by_ring(c, fd, m, flags);
+			if (rc != XSHIM_PLAIN) {
+				xshim_conn_put(c);
+				return xshim_ret(rc);
+			}
 		}
 		if (waited || !xshim_kick_able(c) || (flags & (MSG_DONTWAIT | ~RX_RING_FLAGS)) ||
-		    xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK))
+		    xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK) || xshim_io_plain_message(m))
 			break;
 		woken = xshim_kick_wait(c, fd);
 		errno = saved;

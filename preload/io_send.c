@@ -3,7 +3,9 @@
 #include "channel.h"
 #include "conn.h"
 #include "exclude.h"
+#include "fault.h"
 #include "io.h"
+#include "process.h"
 #include "stream.h"
 #include "user.h"
 
@@ -15,7 +17,8 @@
 /* MSG_ZEROCOPY without SO_ZEROCOPY is ignored, and with it there is no ring. MSG_FASTOPEN: the kernel refuses it here. */
 #define TX_RING_FLAGS (~MSG_FASTOPEN)
 
-#define SEND(fd, v, n, flags, plain)                                                               \
+/* bad: the arguments are for the kernel to refuse; looked at only where there is a ring. */
+#define SEND(fd, v, n, flags, bad, plain)                                                               \
 	do {                                                                                       \
 		struct xshim_conn *c_ = xshim_conn_get(fd);                                        \
 		ssize_t rc_;                                                                       \
@@ -24,7 +27,7 @@
 			return plain;                                                              \
 		if ((flags) & MSG_OOB) /* urgent.h; where there is no ring yet, none comes */      \
 			xshim_conn_never(c_, XSHIM_R_OOB);                                         \
-		if (xshim_conn_on_ring(c_, fd) && !((flags) & ~TX_RING_FLAGS)) {                   \
+		if (xshim_conn_on_ring(c_, fd) && !((flags) & ~TX_RING_FLAGS) && !(bad)) {         \
 			rc_ = xshim_stream_send(c_, fd, v, n, flags);                              \
 			if (rc_ != XSHIM_PLAIN) {                                                  \
 				xshim_conn_put(c_);                                                \
@@ -96,24 +99,22 @@ XSHIM_EXPORT ssize_t write(int fd, const void *buf, size_t n)
 		xshim_conn_put(c);
 		return rc;
 	}
-	SEND(fd, &v, 1, 0, libc.write(fd, buf, n));
+	SEND(fd, &v, 1, 0, false, libc.write(fd, buf, n));
 }
 XSHIM_ALIAS(ssize_t, __write, write, (int, const void *, size_t))
 
 XSHIM_EXPORT ssize_t writev(int fd, const struct iovec *v, int n)
 {
-	if (!xshim_fd_peek(fd) || xshim_io_plain_vector(v, n))
-		return libc.writev(fd, v, n);
-	SEND(fd, v, (size_t)n, 0, libc.writev(fd, v, n));
+	SEND(fd, v, (size_t)n, 0, xshim_io_plain_vector(v, n), libc.writev(fd, v, n));
 }
 
 XSHIM_EXPORT ssize_t pwritev2(int fd, const struct iovec *v, int n, off_t offset, int flags)
 {
 	int msg = flags & RWF_NOWAIT ? MSG_DONTWAIT : 0;
 
-	if (offset != -1 || !xshim_fd_peek(fd) || xshim_io_plain_vector(v, n))
+	if (offset != -1)
 		return libc.pwritev2(fd, v, n, offset, flags);
-	SEND(fd, v, (size_t)n, msg, libc.pwritev2(fd, v, n, offset, flags));
+	SEND(fd, v, (size_t)n, msg, xshim_io_plain_vector(v, n), libc.pwritev2(fd, v, n, offset, flags));
 }
 
 XSHIM_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *v, int n, off64_t offset, int flags)
@@ -132,7 +133,7 @@ XSHIM_EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
 		xshim_conn_put(c);
 		return rc;
 	}
-	SEND(fd, &v, 1, flags, libc.send(fd, buf, n, flags));
+	SEND(fd, &v, 1, flags, false, libc.send(fd, buf, n, flags));
 }
 XSHIM_ALIAS(ssize_t, __send, send, (int, const void *, size_t, int))
 
@@ -141,9 +142,8 @@ XSHIM_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const 
 {
 	struct iovec v = { (void *)(uintptr_t)buf, n };
 
-	if (to && (len > sizeof(struct sockaddr_storage) || !xshim_user_can_read(to, len)))
-		return libc.sendto(fd, buf, n, flags, to, len);
-	SEND(fd, &v, 1, flags, libc.sendto(fd, buf, n, flags, to, len));
+	SEND(fd, &v, 1, flags, to && (len > sizeof(struct sockaddr_storage) || !xshim_user_can_read(to, len)),
+	     libc.sendto(fd, buf, n, flags, to, len));
 }
 
 /* A descriptor of a connection that is passed on is shared with somebody we do not know. */
@@ -151,7 +151,7 @@ static void passing(const struct msghdr *m)
 {
 	struct cmsghdr *cm;
 
-	if (!xshim_user_can_read(m, sizeof(*m)) || m->msg_controllen < sizeof(*cm) ||
+	if (!xshim_active || !xshim_user_can_read(m, sizeof(*m)) || m->msg_controllen < sizeof(*cm) ||
 	    !xshim_user_can_read(m->msg_control, m->msg_controllen))
 		return;
 	for (cm = CMSG_FIRSTHDR(m); cm; cm = CMSG_NXTHDR((struct msghdr *)(uintptr_t)m, cm)) {
@@ -174,37 +174,89 @@ static void passing(const struct msghdr *m)
 	}
 }
 
+/*
+ * Before the first ring it is enough to know afterwards, from what the kernel has taken: then nothing of the program's is looked at that
+ * the kernel would refuse.
+ */
+static ssize_t send_elsewhere(int fd, const struct msghdr *m, int flags)
+{
+	bool first = xshim_fault_is_caught();
+	ssize_t rc;
+
+	if (first)
+		passing(m);
+	rc = libc.sendmsg(fd, m, flags);
+	if (!first && rc >= 0 && m->msg_controllen)
+		passing(m);
+	return rc;
+}
+
+static bool extras_are_bad(const struct msghdr *m)
+{
+	socklen_t most = sizeof(struct sockaddr_storage);
+
+	if (m->msg_controllen && !xshim_user_can_read(m->msg_control, m->msg_controllen))
+		return true;
+	return m->msg_name && !xshim_user_can_read(m->msg_name, m->msg_namelen < most ? m->msg_namelen : most);
+}
+
 XSHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 {
-	if (!xshim_fd_peek(fd) || xshim_io_plain_message(m) ||
-	    (m->msg_name && !xshim_user_can_read(m->msg_name, m->msg_namelen < sizeof(struct sockaddr_storage) ?
-								      m->msg_namelen :
-								      sizeof(struct sockaddr_storage)))) {
-		passing(m);
-		return libc.sendmsg(fd, m, flags);
-	}
-	if (m->msg_controllen) {
-		/* control messages (timestamps, zero-copy) have a meaning only for the kernel */
-		struct xshim_conn *c = xshim_conn_get(fd);
+	struct xshim_conn *c = xshim_conn_get(fd);
+	ssize_t rc;
 
-		if (c) {
+	if (!c)
+		return send_elsewhere(fd, m, flags);
+	if (flags & MSG_OOB)	/* as in SEND */
+		xshim_conn_never(c, XSHIM_R_OOB);
+	if (xshim_conn_on_ring(c, fd) && !(flags & ~TX_RING_FLAGS) && !xshim_io_plain_message(m) && !extras_are_bad(m)) {
+		/* control messages (timestamps, zero-copy) have a meaning only for the kernel */
+		if (m->msg_controllen)
 			xshim_exclude_conn(c, fd, XSHIM_R_OOB);
+		rc = xshim_conn_on_ring(c, fd) ? xshim_stream_send(c, fd, m->msg_iov, m->msg_iovlen, flags) : XSHIM_PLAIN;
+		if (rc != XSHIM_PLAIN) {
 			xshim_conn_put(c);
+			return xshim_ret(rc);
 		}
 	}
-	SEND(fd, m->msg_iov, m->msg_iovlen, flags, libc.sendmsg(fd, m, flags));
+	rc = libc.sendmsg(fd, m, flags);
+	if (rc >= 0 && m->msg_controllen)
+		xshim_conn_never(c, XSHIM_R_OOB);
+	xshim_conn_plain_tx(c, rc);
+	xshim_conn_put(c);
+	return rc;
 }
 
 XSHIM_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags)
 {
+	struct xshim_conn *c;
 	unsigned int done = 0;
-	int saved = errno;
+	int saved = errno, sent;
 
 	if (!xshim_fd_peek(fd)) {
-		for (unsigned int i = 0; i < n && i < IOV_MAX; i++)
+		bool first = xshim_fault_is_caught();
+
+		for (unsigned int i = 0; first && i < n && i < IOV_MAX; i++)
 			passing(&v[i].msg_hdr);
-		return libc.sendmmsg(fd, v, n, flags);
+		sent = libc.sendmmsg(fd, v, n, flags);
+		for (int i = 0; !first && i < sent; i++)
+			if (v[i].msg_hdr.msg_controllen)
+				passing(&v[i].msg_hdr);
+		return sent;
 	}
+	c = xshim_conn_get(fd);
+	if (c && !xshim_conn_on_ring(c, fd)) {
+		sent = libc.sendmmsg(fd, v, n, flags);
+		for (int i = 0; i < sent; i++) {
+			xshim_conn_plain_tx(c, v[i].msg_len);
+			if (v[i].msg_hdr.msg_controllen || (flags & MSG_OOB))
+				xshim_conn_never(c, XSHIM_R_OOB);
+		}
+		xshim_conn_put(c);
+		return sent;
+	}
+	if (c)
+		xshim_conn_put(c);
 	for (; done < n; done++) {
 		ssize_t rc = sendmsg(fd, &v[done].msg_hdr, flags);
 		unsigned int len_of = (unsigned int)rc;
@@ -224,14 +276,32 @@ XSHIM_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags)
  * What sendfile(2) itself takes; the ring reads it without moving the offset of others. The rest, what has no place to read at, the
  * kernel refuses with nothing moved.
  */
-static bool can_sendfile(int in, const off64_t *offset)
+static bool can_sendfile(int in, off64_t *offset)
 {
 	struct stat st;
 
-	if (xshim_fd_peek(in) || fstat(in, &st) < 0 || (offset && *offset < 0))
+	if (offset && (!xshim_user_can_read(offset, sizeof(*offset)) || *offset < 0))
+		return false;
+	if (xshim_fd_peek(in) || fstat(in, &st) < 0)
 		return false;
 	return S_ISREG(st.st_mode) || S_ISBLK(st.st_mode) ||
 	       (S_ISCHR(st.st_mode) && lseek(in, 0, SEEK_CUR) >= 0);
+}
+
+/* The offset is stored last, when what was read has gone: as in the kernel, also where that fails. */
+static ssize_t file_by_ring(struct xshim_conn *c, int out, int in, off64_t *offset, size_t n)
+{
+	off64_t at = 0;
+	ssize_t rc;
+
+	if (!offset)
+		return xshim_stream_sendfile(c, out, in, NULL, n);
+	if (xshim_user_get(&at, offset, sizeof(at)) < 0)
+		return -EFAULT;
+	rc = xshim_stream_sendfile(c, out, in, &at, n);
+	if (rc >= 0 && xshim_user_put(offset, &at, sizeof(at)) < 0)
+		return -EFAULT;
+	return rc;
 }
 
 /* In pieces like send_pieces(), so that a ring can be attached in the middle of a large file. */
@@ -246,7 +316,7 @@ static ssize_t sendfile_pieces(struct xshim_conn *c, int out, int in, off64_t *o
 			if (!checked && !can_sendfile(in, offset))
 				return libc.sendfile64(out, in, offset, n);
 			checked = true;
-			rc = xshim_stream_sendfile(c, out, in, offset, n - done);
+			rc = file_by_ring(c, out, in, offset, n - done);
 			if (rc != XSHIM_PLAIN)
 				return rc < 0 && done ? (ssize_t)done :
 				       rc < 0	      ? xshim_ret(rc) :
@@ -269,10 +339,6 @@ XSHIM_EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t n)
 
 	if (!c)
 		return libc.sendfile64(out, in, offset, n);
-	if (offset && !xshim_user_can_read(offset, sizeof(*offset))) {
-		xshim_conn_put(c);
-		return libc.sendfile64(out, in, offset, n);
-	}
 	rc = sendfile_pieces(c, out, in, offset, n);
 	xshim_conn_put(c);
 	return rc;

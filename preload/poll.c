@@ -10,6 +10,7 @@
 #include "poll.h"
 #include "client.h"
 #include "epoll.h"
+#include "fault.h"
 #include "kick.h"
 #include "nest.h"
 #include "process.h"
@@ -21,6 +22,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/single_threaded.h>
 
 #define ON_STACK 64
 
@@ -358,26 +360,60 @@ plain:
 	return rc < 0 ? -errno : rc;
 }
 
-/* The kernel answers for bad arguments. */
-static bool plain_only(const struct pollfd *fds, nfds_t n)
+/*
+ * The kernel answers for bad arguments, and for all as long as nothing here was ever on a ring and no other thread can bring that
+ * about meanwhile.
+ */
+static bool plain_only(uintptr_t fds, nfds_t n)
 {
-	return n > INT_MAX / 2 / sizeof(*fds) || !xshim_user_can_read(fds, n * sizeof(*fds));
+	if (!xshim_active || (!xshim_fault_is_caught() && __libc_single_threaded))
+		return true;
+	return n > INT_MAX / 2 / sizeof(struct pollfd) || !xshim_user_can_read_at(fds, n * sizeof(struct pollfd));
+}
+
+/* On a copy: of an array that can be read and not be written the kernel says EFAULT when it has done all. */
+static int poll_copy(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+{
+	struct pollfd few[ON_STACK], *p = few;
+	size_t bytes = n * sizeof(*p);
+	int rc;
+
+	if (n > ON_STACK) {
+		p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (p == MAP_FAILED)
+			return -ENOMEM;
+	}
+	rc = xshim_user_get(p, fds, bytes);
+	if (!rc)
+		rc = xshim_poll(p, n, timeout, mask);
+	for (nfds_t i = 0; rc >= 0 && i < n; i++)
+		if (xshim_user_put(&fds[i].revents, &p[i].revents, sizeof(p[i].revents)) < 0)
+			rc = -EFAULT;
+	if (p != few)
+		munmap(p, bytes);
+	return rc;
+}
+
+/* An address as a number: the compiler takes poll's argument for one that is only written. */
+static bool has_ours(uintptr_t at, nfds_t n)
+{
+	const struct pollfd *fds = (const struct pollfd *)at;
+
+	for (nfds_t i = 0; i < n; i++)
+		if (xshim_fd_peek(fds[i].fd))
+			return true;
+	return false;
 }
 
 XSHIM_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
 	struct timespec ts = { .tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000l };
-	bool conns = false;
 	int saved;
 
-	if (plain_only(fds, n))
-		return libc.poll(fds, n, timeout);
-	for (nfds_t i = 0; i < n && !conns; i++)
-		conns = xshim_fd_peek(fds[i].fd) != NULL;
-	if (!conns || !xshim_active)
+	if (plain_only((uintptr_t)fds, n) || !has_ours((uintptr_t)fds, n))
 		return libc.poll(fds, n, timeout);
 	saved = errno;
-	return (int)xshim_ret_kept(xshim_poll(fds, n, timeout < 0 ? NULL : &ts, NULL), saved);
+	return (int)xshim_ret_kept(poll_copy(fds, n, timeout < 0 ? NULL : &ts, NULL), saved);
 }
 XSHIM_ALIAS(int, __poll, poll, (struct pollfd *, nfds_t, int))
 
@@ -386,12 +422,12 @@ XSHIM_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *time
 {
 	int saved;
 
-	if (plain_only(fds, n) || !xshim_active ||
+	if (plain_only((uintptr_t)fds, n) || !has_ours((uintptr_t)fds, n) ||
 	    (timeout && (timeout->tv_sec < 0 || timeout->tv_sec > 1000000000 || timeout->tv_nsec < 0 ||
 			 timeout->tv_nsec > 999999999)))
 		return libc.ppoll(fds, n, timeout, mask);
 	saved = errno;
-	return (int)xshim_ret_kept(xshim_poll(fds, n, timeout, mask), saved);
+	return (int)xshim_ret_kept(poll_copy(fds, n, timeout, mask), saved);
 }
 
 XSHIM_EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t room)

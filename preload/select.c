@@ -4,13 +4,16 @@
  * become a poll, with the kernel's own table of which poll bits make a descriptor readable, writable, exceptional.
  */
 #include "conn.h"
+#include "fault.h"
 #include "poll.h"
 #include "process.h"
 #include "ready.h"
+#include "user.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/single_threaded.h>
 
 #define IN_SET (POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR)
 #define OUT_SET (POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR)
@@ -41,14 +44,66 @@ static bool any_conn(int nfds, const fd_set *r, const fd_set *w, const fd_set *e
 	return false;
 }
 
-/* *left: what remains of the timeout afterwards, if not NULL. -errno. */
+/* As the kernel reads and writes them: whole words. */
+static size_t bytes_of(int nfds)
+{
+	return ((size_t)nfds + 8 * sizeof(long) - 1) / (8 * sizeof(long)) * sizeof(long);
+}
+
+static bool is_readable(const fd_set *set, int nfds)
+{
+	return !set || xshim_user_can_read(set, bytes_of(nfds));
+}
+
+/*
+ * The kernel's call is to be made: for arguments that are wrong, for sets with nothing of ours, and as long as nothing here was ever
+ * on a ring and no other thread can bring that about meanwhile.
+ */
+static bool plain_only(int nfds, const fd_set *r, const fd_set *w, const fd_set *e)
+{
+	return nfds <= 0 || nfds > XSHIM_FDTAB_CHUNK * XSHIM_FDTAB_CHUNKS || !xshim_active ||
+	       (!xshim_fault_is_caught() && __libc_single_threaded) || !is_readable(r, nfds) || !is_readable(w, nfds) ||
+	       !is_readable(e, nfds) || !any_conn(nfds, r, w, e);
+}
+
+/* A set of the program's gets what is ready. False: it can be read and not be written. */
+static bool store(fd_set *set, int nfds, const struct pollfd *p, nfds_t n, short bits)
+{
+	long word[16];		/* of so many at a time */
+	size_t bytes = set ? bytes_of(nfds) : 0, done, part;
+	nfds_t i = 0;
+
+	for (done = 0; done < bytes; done += part) {
+		int first = (int)done * 8, end;
+
+		part = bytes - done < sizeof(word) ? bytes - done : sizeof(word);
+		end = first + (int)part * 8;
+		memcpy(word, (const char *)set + done, part);
+		for (; i < n && p[i].fd < end; i++)
+			if (has((const fd_set *)(const void *)word, p[i].fd - first))
+				put((fd_set *)(void *)word, p[i].fd - first, p[i].revents & bits);
+		if (xshim_user_put((char *)set + done, word, part) < 0)
+			return false;
+	}
+	return true;
+}
+
+static int count(const fd_set *set, const struct pollfd *p, nfds_t n)
+{
+	int bits = 0;
+
+	for (nfds_t i = 0; set && i < n; i++)
+		bits += has(set, p[i].fd);
+	return bits;
+}
+
 static int select_by_poll(int nfds, fd_set *r, fd_set *w, fd_set *e, const struct timespec *timeout,
 			  const sigset_t *mask)
 {
 	struct pollfd few[ON_STACK], *p = few;
 	size_t bytes = 0;
 	nfds_t n = 0;
-	int rc, bits = 0;
+	int rc;
 
 	if (nfds > ON_STACK) {
 		bytes = (size_t)nfds * sizeof(*p);
@@ -68,20 +123,13 @@ static int select_by_poll(int nfds, fd_set *r, fd_set *w, fd_set *e, const struc
 	for (nfds_t i = 0; i < n && rc >= 0; i++)
 		if (p[i].revents & POLLNVAL)
 			rc = -EBADF;
-	for (nfds_t i = 0; i < n && rc >= 0; i++) {
-		int fd = p[i].fd;
-		bool in = has(r, fd) && (p[i].revents & IN_SET);
-		bool out = has(w, fd) && (p[i].revents & OUT_SET);
-		bool ex = has(e, fd) && (p[i].revents & EX_SET);
-
-		put(r, fd, in);
-		put(w, fd, out);
-		put(e, fd, ex);
-		bits += in + out + ex;
-	}
+	if (rc >= 0)
+		rc = store(r, nfds, p, n, IN_SET) && store(w, nfds, p, n, OUT_SET) && store(e, nfds, p, n, EX_SET) ?
+			     count(r, p, n) + count(w, p, n) + count(e, p, n) :
+			     -EFAULT;
 	if (bytes)
 		munmap(p, bytes);
-	return rc < 0 ? rc : bits;
+	return rc;
 }
 
 XSHIM_EXPORT int pselect(int nfds, fd_set *r, fd_set *w, fd_set *e, const struct timespec *timeout,
@@ -89,8 +137,7 @@ XSHIM_EXPORT int pselect(int nfds, fd_set *r, fd_set *w, fd_set *e, const struct
 {
 	int saved;
 
-	if (nfds <= 0 || nfds > XSHIM_FDTAB_CHUNK * XSHIM_FDTAB_CHUNKS || !xshim_active ||
-	    !any_conn(nfds, r, w, e) ||
+	if (plain_only(nfds, r, w, e) ||
 	    (timeout && (timeout->tv_sec < 0 || timeout->tv_sec > 1000000000 || timeout->tv_nsec < 0 ||
 			 timeout->tv_nsec > 999999999)))
 		return libc.pselect(nfds, r, w, e, timeout, mask);
@@ -104,8 +151,7 @@ XSHIM_EXPORT int select(int nfds, fd_set *r, fd_set *w, fd_set *e, struct timeva
 	uint64_t start, spent, whole;
 	int rc, saved;
 
-	if (nfds <= 0 || nfds > XSHIM_FDTAB_CHUNK * XSHIM_FDTAB_CHUNKS || !xshim_active ||
-	    !any_conn(nfds, r, w, e) ||
+	if (plain_only(nfds, r, w, e) ||
 	    (timeout && (timeout->tv_sec < 0 || timeout->tv_sec > 1000000000 || timeout->tv_usec < 0)))
 		return libc.select(nfds, r, w, e, timeout);
 	saved = errno;

@@ -7,6 +7,7 @@
 #include "privfd.h"
 #include "process.h"
 #include "stream.h"
+#include "user.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -45,23 +46,20 @@ XSHIM_EXPORT int connect(int fd, const struct sockaddr *sa, socklen_t len)
 	c = xshim_conn_get(fd);
 	if (c) {
 		/* again on the same socket: the kernel says what that means; AF_UNSPEC ends the old stream */
-		if (sa && len >= sizeof(sa_family_t) && sa->sa_family == AF_UNSPEC) {
-			if (xshim_conn_chan(c))
-				xshim_stream_closing(c, fd);
-			rc = libc.connect(fd, sa, len);
-			saved = errno;
-			if (!rc)
-				xshim_fd_clear(fd);
-		} else {
-			rc = libc.connect(fd, sa, len);
-			saved = errno;
-		}
+		if (xshim_conn_chan(c) && len >= sizeof(sa_family_t) && xshim_user_can_read(sa, sizeof(sa_family_t)) &&
+		    sa->sa_family == AF_UNSPEC)
+			xshim_stream_closing(c, fd);
+		rc = libc.connect(fd, sa, len);
+		saved = errno;
+		if (!rc && sa->sa_family == AF_UNSPEC)
+			xshim_fd_clear(fd);
 		xshim_conn_put(c);
 		errno = saved;
 		return rc;
 	}
 	rc = libc.connect(fd, sa, len);
-	if (!is_inet(sa, len) || (rc < 0 && errno != EINPROGRESS && errno != EINTR))
+	/* in this order: the kernel has looked at the address */
+	if ((rc < 0 && errno != EINPROGRESS && errno != EINTR) || !is_inet(sa, len))
 		return rc;
 	saved = errno;
 	flags = libc.fcntl(fd, F_GETFL);

@@ -12,6 +12,7 @@
 #include "rxopts.h"
 #include "stream.h"
 #include "urgent.h"
+#include "user.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -84,7 +85,7 @@ XSHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
 	struct xshim_conn *c;
 	va_list ap;
 	void *arg;
-	int rc;
+	int rc, n, value;
 
 	va_start(ap, request);
 	arg = va_arg(ap, void *);
@@ -102,12 +103,13 @@ XSHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
 			xshim_conn_set_flag(c, XSHIM_SLOT_NONBLOCK, *(int *)arg != 0);
 	} else if (!xshim_conn_chan(c) || !arg) {
 		rc = libc.ioctl(fd, request, arg);
-	} else if (request == SIOCATMARK) {
-		rc = (int)xshim_ret(xshim_urgent_at_mark(c, fd, arg));
-	} else if (request == FIONREAD) {
-		rc = (int)xshim_ret(xshim_stream_inq(c, fd, arg));
 	} else {
-		rc = (int)xshim_ret(xshim_stream_outq(c, fd, arg));
+		n = request == SIOCATMARK ? xshim_urgent_at_mark(c, fd, &value) :
+		    request == FIONREAD	  ? xshim_stream_inq(c, fd, &value) :
+					    xshim_stream_outq(c, fd, &value);
+		if (!n && xshim_user_put(arg, &value, sizeof(value)) < 0)
+			n = -EFAULT;
+		rc = (int)xshim_ret(n);
 	}
 	xshim_conn_put(c);
 	return rc;

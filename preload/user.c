@@ -41,3 +41,12 @@ bool xshim_user_can_read_at(uintptr_t at, size_t n)
 			return false;
 	return true;
 }
+
+bool xshim_user_can_write(void *p)
+{
+	char byte;
+
+	if (!xshim_user_can_read(p, 1))
+		return false;
+	return !xshim_fault_is_caught() || (xshim_ucopy(&byte, p, 1) == 0 && xshim_ucopy(p, &byte, 1) == 0);
+}

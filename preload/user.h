@@ -40,13 +40,19 @@ static inline bool xshim_user_parts_fit(const struct iovec *v, size_t n)
 	return true;
 }
 
-/* It can be read now. Before faults are caught (fault.h) only what can be told by the address itself. */
+/*
+ * It can be read now. Before faults are caught (fault.h), that is before the first ring, only what can be told by the address
+ * itself: where no ring can come while the call lasts it is left to the kernel to look.
+ */
 static inline bool xshim_user_can_read(const void *p, size_t n)
 {
 	return xshim_user_can_read_at((uintptr_t)p, n);
 }
 
-/* 0 or -EFAULT */
+/* The first byte of it can be written, and is as it was; as above. */
+bool xshim_user_can_write(void *p);
+
+/* 0 or -EFAULT; faults are caught already */
 static inline int xshim_user_get(void *to, const void *from, size_t n)
 {
 	return xshim_ucopy(to, from, n);

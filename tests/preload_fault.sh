@@ -6,4 +6,29 @@
 if ldd "$BEHAVE" | grep -q -E 'lib(a|t)san'; then
 	skip "the sanitizer's runtime looks at the arguments before the shim, and has handlers of its own"
 fi
-behave_main fault "$@"
+# Before there is any ring there is no scene to play: the program alone, with a daemon and without.
+wild() {
+	local what
+	[ -n "$NS_A" ] || ns_up
+	for what in wild wild-threads; do
+		ns_run a env "$BEHAVE" $what >"$WORK/wild.plain" 2>&1
+		echo "status $?" >>"$WORK/wild.plain"
+		ns_run a shim "$BEHAVE" $what >"$WORK/wild.shim" 2>&1
+		echo "status $?" >>"$WORK/wild.shim"
+		grep -q 'status 0' "$WORK/wild.plain" || fail "$what does not work over plain TCP: $(tail -n 3 "$WORK/wild.plain")"
+		diff -U2 "$WORK/wild.plain" "$WORK/wild.shim" >&2 || fail "$what: plain TCP (-) and the preload (+) differ"
+		note "ok $what"
+	done
+}
+
+case ${1:-} in
+wild) wild ;;
+bad_places) behave_main wild ;;
+?*) behave_main fault "$@" ;;
+*)
+	wild
+	behave_main fault
+	behave_main wild
+	wild
+	;;
+esac

@@ -67,7 +67,7 @@ behave_main() {
 	scenes=$*
 	[ -n "$scenes" ] || scenes=$("$BEHAVE" list "$group") || fail "no scenes"
 	[ -n "$NS_A" ] || ns_up
-	[ -n "$PLAIN" ] || { daemon_start; export XSHIM_TEST_DAEMON=${JOB_PID[daemon]}; }
+	[ -n "$PLAIN" ] || { [ -n "${JOB_PID[daemon]:-}" ] || daemon_start; export XSHIM_TEST_DAEMON=${JOB_PID[daemon]}; }
 	export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1
 	for scene in $scenes; do
 		play env "$scene" plain

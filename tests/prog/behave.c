@@ -3,7 +3,8 @@
  * behave.c - small scenes on a TCP connection, printed; see behave.h.
  *
  *   behave server|client CASE ADDRESS PORT STEP-SOCKET GO-FILE
- *   behave list call|end|fault|io|load|fd|epoll|fork|sandbox|signal|thread
+ *   behave list call|end|fault|io|load|fd|epoll|fork|sandbox|signal|thread|wild
+ *   behave wild|wild-threads	bad addresses before there is any ring
  *
  * Each end warms a connection up by exchanging single bytes until GO-FILE exists, then plays CASE. When the
  * client makes a connection it removes GO-FILE and says in GO-FILE.want how many ends are open then.
@@ -357,7 +358,7 @@ static const struct {
 } groups[] = {
 	{ "call", scenes_call }, { "end", scenes_end }, { "fault", scenes_fault }, { "io", scenes_io }, { "load", scenes_load }, { "fd", scenes_fd }, { "epoll", scenes_epoll },
 	{ "fork", scenes_fork }, { "sandbox", scenes_sandbox }, { "signal", scenes_signal },
-	{ "thread", scenes_thread },
+	{ "thread", scenes_thread }, { "wild", scenes_wild },
 };
 #define GROUPS (sizeof(groups) / sizeof(groups[0]))
 
@@ -409,6 +410,10 @@ int main(int argc, char **argv)
 	struct scene s = { .listener = -1 };
 	const struct scene_case *c;
 
+	if (argc == 2 && !strcmp(argv[1], "wild"))
+		return behave_wild();
+	if (argc == 2 && !strcmp(argv[1], "wild-threads"))
+		return behave_wild_threads();
 	if (argc == 3 && !strcmp(argv[1], "list"))
 		return list(argv[2]);
 	c = argc == 7 ? find_case(argv[2]) : NULL;

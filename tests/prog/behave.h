@@ -26,7 +26,12 @@ struct scene_case {
 	const char *name;
 	void (*run)(struct scene *s);
 };
-extern const struct scene_case scenes_call[], scenes_end[], scenes_fault[], scenes_io[], scenes_load[], scenes_fd[], scenes_epoll[], scenes_fork[], scenes_sandbox[], scenes_signal[], scenes_thread[];
+extern const struct scene_case scenes_call[], scenes_end[], scenes_fault[], scenes_io[], scenes_load[], scenes_fd[], scenes_epoll[], scenes_fork[], scenes_sandbox[], scenes_signal[], scenes_thread[],
+	scenes_wild[];
+
+/* behave_wild.c: no scenes, one process */
+int behave_wild(void);
+int behave_wild_threads(void);
 
 _Noreturn void die(const char *what);
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * behave_wild.c - addresses that are none, or cannot be written, where results or requests of readiness go; and all of that in a
+ * process that has never had a ring ("behave wild").
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/select.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "behave.h"
+
+#define AREA ((size_t)65536)
+
+static char *fixed;		/* AREA bytes that can be read */
+static char *none;		/* and as many that cannot */
+
+static void make_memory(void)
+{
+	fixed = mmap(NULL, 2 * AREA, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (fixed == MAP_FAILED || mprotect(fixed + AREA, AREA, PROT_NONE) < 0)
+		die("memory");
+	none = fixed + AREA;
+}
+
+static void freeze(bool on)
+{
+	if (mprotect(fixed, AREA, on ? PROT_READ : PROT_READ | PROT_WRITE) < 0)
+		die("mprotect");
+}
+
+static void *bad_address(int i)
+{
+	void *volatile all[] = { (void *)64, none, (void *)0x0000900000000000, (void *)0xffff900000000000, none - 4 };
+
+	return all[i];
+}
+#define BAD 5
+
+static void told(const char *what, ssize_t n)
+{
+	say("%s: %zd %s", what, n, n < 0 ? errno_name(errno) : "");
+}
+
+/* The array can be read, and not be written; something is ready, then nothing is. */
+static void fixed_arrays(int fd, bool ready)
+{
+	struct pollfd *p = (struct pollfd *)(void *)fixed;
+	struct timespec soon = { .tv_nsec = 20000000 };
+	struct timeval tv = { .tv_usec = 20000 };
+	fd_set *set = (fd_set *)(void *)(fixed + 4096);
+
+	say(ready ? "something is ready" : "nothing is ready");
+	p[0] = (struct pollfd){ .fd = fd, .events = POLLIN };
+	p[1] = (struct pollfd){ .fd = -1 };
+	FD_ZERO(set);
+	FD_SET(fd, set);
+	freeze(true);
+	told("poll", poll(p, 2, 20));
+	told("ppoll", ppoll(p, 1, &soon, NULL));
+	told("poll of none", poll(p, 0, 0));
+	told("select", select(fd + 1, set, NULL, NULL, &tv));
+	told("select for errors", select(fd + 1, NULL, NULL, set, &tv));
+	told("pselect", pselect(fd + 1, set, NULL, NULL, &soon, NULL));
+	freeze(false);
+	told("poll", poll(p, 2, 20));
+	say("revents %x", (unsigned int)p[0].revents);
+}
+
+static void set_of(int fd, uint32_t events)
+{
+	struct epoll_event ev = { .events = events, .data.u64 = 4711 }, *to = (struct epoll_event *)(void *)fixed;
+	int set = epoll_create1(0);
+
+	for (int i = 0; i < BAD; i++)
+		told("epoll_ctl bad", epoll_ctl(set, EPOLL_CTL_ADD, fd, i == 1 || i == 4 ? NULL : bad_address(i)));
+	told("epoll_ctl", epoll_ctl(set, EPOLL_CTL_ADD, fd, &ev));
+	for (int i = 0; i < BAD - 1; i++)
+		told("epoll_wait bad", epoll_wait(set, bad_address(i), 1, 20));
+	freeze(true);
+	told("epoll_wait", epoll_wait(set, to, 3, 20));
+	told("epoll_pwait", epoll_pwait(set, to, 1, 20, NULL));
+	freeze(false);
+	told("epoll_wait", epoll_wait(set, to, 3, 20));
+	say("%x %llu", to->events, (unsigned long long)to->data.u64);
+	close(set);
+}
+
+static void calls(int fd)
+{
+	int file = memfd_create("file", 0);
+	off_t *offset = (off_t *)(void *)fixed;
+	char buf[20];
+	struct iovec v = { buf, 0 };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1 };
+	socklen_t len = 4;
+
+	if (write(file, "1234567890", 10) != 10)
+		die("file");
+	for (int i = 0; i < BAD; i++) {
+		void *bad = bad_address(i);
+
+		say("address %d", i);
+		told("poll", poll(bad, 2, 0));
+		told("ppoll", ppoll(bad, 2, NULL, NULL));
+		told("select", select(fd + 1, bad, NULL, NULL, NULL));
+		told("readv", readv(fd, bad, 2));
+		told("writev", writev(fd, bad, 2));
+		told("preadv2", preadv2(fd, bad, 2, -1, 0));
+		told("pwritev2", pwritev2(fd, bad, 2, -1, 0));
+		told("recvmsg", recvmsg(fd, bad, MSG_DONTWAIT));
+		told("sendmsg", sendmsg(fd, bad, 0));
+		m.msg_iov = bad;
+		told("recvmsg array", recvmsg(fd, &m, MSG_DONTWAIT));
+		told("sendmsg array", sendmsg(fd, &m, 0));
+		m.msg_iov = &v;
+		m.msg_control = bad;
+		m.msg_controllen = 64;
+		told("sendmsg control", sendmsg(fd, &m, 0));
+		m.msg_controllen = 0;
+		told("recvmmsg", recvmmsg(fd, bad, 2, MSG_DONTWAIT, NULL));
+		told("sendmmsg", sendmmsg(fd, bad, 2, 0));
+		told("sendto", sendto(fd, "12345", 5, 0, bad, 16));
+		told("sendfile", sendfile(fd, file, bad, 5));
+		told("splice", splice(fd, bad, file, NULL, 5, 0));
+		told("FIONREAD", ioctl(fd, FIONREAD, bad));
+		told("TIOCOUTQ", ioctl(fd, TIOCOUTQ, bad));
+		told("getsockopt", getsockopt(fd, SOL_SOCKET, SO_ERROR, bad, &len));
+		told("getsockopt length", getsockopt(fd, SOL_SOCKET, SO_ERROR, buf, bad));
+		told("setsockopt", setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, bad, 4));
+		told("connect", connect(fd, bad, 16));
+		told("getpeername", getpeername(fd, bad, &len));
+	}
+	*offset = 2;
+	freeze(true);
+	told("sendfile, fixed offset", sendfile(fd, file, offset, 5));
+	freeze(false);
+	say("offset %lld", (long long)*offset);
+	told("sendfile", sendfile(fd, file, offset, 5));
+	say("offset %lld", (long long)*offset);
+	close(file);
+}
+
+/* On a ring: the client makes them all, the server has said something. */
+static void bad_places(struct scene *s)
+{
+	char buf[200];
+	size_t sum = 0;
+	ssize_t n;
+
+	make_memory();
+	if (!s->is_server)
+		fixed_arrays(s->fd, false);
+	barrier(s);
+	if (s->is_server)
+		send_exactly(s->fd, 50);
+	barrier(s);
+	if (!s->is_server) {
+		fixed_arrays(s->fd, true);
+		set_of(s->fd, EPOLLIN);
+		set_of(s->fd, EPOLLIN | EPOLLONESHOT);
+		calls(s->fd);
+		recv_exactly(s->fd, 50);
+	}
+	barrier(s);
+	if (s->is_server) {
+		while ((n = recv(s->fd, buf, sizeof(buf), MSG_DONTWAIT)) > 0)
+			sum += (size_t)n;
+		say("%zu bytes have come", sum);
+	}
+	barrier(s);
+}
+
+static void *idle(void *arg)
+{
+	char c;
+
+	(void)!read(*(int *)arg, &c, 1);
+	return NULL;
+}
+
+/* A connection to ourselves, which does not live long enough to be offered. */
+static void all_without_ring(void)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int l = socket(AF_INET, SOCK_STREAM, 0), fd = socket(AF_INET, SOCK_STREAM, 0), other, un[2];
+	socklen_t len = sizeof(at);
+
+	if (bind(l, (struct sockaddr *)&at, len) < 0 || listen(l, 1) < 0 || getsockname(l, (struct sockaddr *)&at, &len) < 0)
+		die("listen");
+	for (int i = 0; i < 4; i++)
+		told("connect", connect(fd, bad_address(i), 16));
+	if (connect(fd, (struct sockaddr *)&at, len) < 0)
+		die("connect");
+	other = accept(l, NULL, NULL);
+	fixed_arrays(fd, false);
+	if (send(other, "12345", 5, 0) != 5)
+		die("send");
+	fixed_arrays(fd, true);
+	set_of(fd, EPOLLIN);
+	set_of(fd, EPOLLIN | EPOLLONESHOT);
+	calls(fd);
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, un) < 0)
+		die("socketpair");
+	say("a unix socket");
+	calls(un[0]);
+	close(fd);
+	close(other);
+	close(l);
+}
+
+int behave_wild(void)
+{
+	make_memory();
+	all_without_ring();
+	return 0;
+}
+
+/* Several threads do not change it as far as the address itself tells. */
+int behave_wild_threads(void)
+{
+	struct pollfd *nowhere = (struct pollfd *)(uintptr_t)64;
+	struct pollfd *volatile hidden = nowhere;
+	pthread_t t;
+	int p[2];
+
+	make_memory();
+	if (pipe(p) < 0 || pthread_create(&t, NULL, idle, &p[0]))
+		die("pthread_create");
+	told("poll", poll(hidden, 1, 0));
+	told("recvmsg", recvmsg(p[0], (struct msghdr *)hidden, 0));
+	close(p[1]);
+	pthread_join(t, NULL);
+	return 0;
+}
+
+const struct scene_case scenes_wild[] = {
+	{ "bad_places", bad_places },
+	{ NULL, NULL },
+};
