@@ -12,12 +12,6 @@
 
 enum { FD_TCP, FD_REGION, FD_BELL, FD_PROBE };
 
-static void decline(struct xshimd *d, struct xshimd_wait *w, uint32_t reason)
-{
-	xshimd_conn_decline(w->conn, w->id, reason);
-	xshimd_wait_free(d, w);
-}
-
 /* Tell `to` about `from`: its region and bell. */
 static int introduce(struct xshimd_wait *to, const struct xshimd_wait *from)
 {
@@ -94,8 +88,8 @@ static bool consider(struct xshimd *d, struct xshimd_wait *claim)
 				hand_over(d, w, claim);
 				return true;
 			}
-			decline(d, w, XSHIM_R_SAME_PROCESS);
-			decline(d, claim, XSHIM_R_SAME_PROCESS);
+			xshimd_wait_decline(d, w, XSHIM_R_SAME_PROCESS);
+			xshimd_wait_decline(d, claim, XSHIM_R_SAME_PROCESS);
 			return true;
 		}
 		foreign_n++;
@@ -114,26 +108,26 @@ static bool consider(struct xshimd *d, struct xshimd_wait *claim)
 	if (pending_n)
 		return false;
 	if (proven_n > 1) {
-		decline(d, claim, XSHIM_R_AMBIGUOUS);
+		xshimd_wait_decline(d, claim, XSHIM_R_AMBIGUOUS);
 		return true;
 	}
 	if (!proven) {
-		decline(d, claim, foreign_n ? XSHIM_R_NETNS : XSHIM_R_PEER_SILENT);
+		xshimd_wait_decline(d, claim, foreign_n ? XSHIM_R_NETNS : XSHIM_R_PEER_SILENT);
 		return true;
 	}
 	switch (rival(d, proven, claim, &other)) {
 	case XSHIMD_REACH_PENDING:
 		return false;
 	case XSHIMD_REACH_YES:
-		decline(d, other, XSHIM_R_AMBIGUOUS);
-		decline(d, claim, XSHIM_R_AMBIGUOUS);
+		xshimd_wait_decline(d, other, XSHIM_R_AMBIGUOUS);
+		xshimd_wait_decline(d, claim, XSHIM_R_AMBIGUOUS);
 		return true;
 	case XSHIMD_REACH_NO:
 		break;
 	}
 	if (proven->conn == claim->conn) {
-		decline(d, proven, XSHIM_R_SAME_PROCESS);
-		decline(d, claim, XSHIM_R_SAME_PROCESS);
+		xshimd_wait_decline(d, proven, XSHIM_R_SAME_PROCESS);
+		xshimd_wait_decline(d, claim, XSHIM_R_SAME_PROCESS);
 	} else {
 		hand_over(d, proven, claim);
 	}
@@ -163,7 +157,7 @@ static void replace_twin(struct xshimd *d, const struct xshimd_wait *offer)
 	DL_FOREACH_SAFE(offer->bucket->waits, w, tmp) {
 		if (w == offer || w->is_claim || w->tcp.netns != offer->tcp.netns)
 			continue;
-		decline(d, w, w->tcp.cookie == offer->tcp.cookie ? XSHIM_R_SHARED : XSHIM_R_PEER_DIED);
+		xshimd_wait_decline(d, w, w->tcp.cookie == offer->tcp.cookie ? XSHIM_R_SHARED : XSHIM_R_PEER_DIED);
 		/* The bucket outlives this, as `offer` is in it. */
 	}
 }

@@ -74,8 +74,7 @@ static void replace_twin(struct xshimd_guest *g, const struct xshimd_tcp *tcp)
 	HASH_ITER(xh, g->offers, w, tmp) {
 		if (!xshim_tuple_equal(&w->tcp.tuple, &tcp->tuple))
 			continue;
-		xshimd_conn_decline(w->conn, w->id, w->tcp.cookie == tcp->cookie ? XSHIM_R_SHARED : XSHIM_R_PEER_DIED);
-		xshimd_wait_free(g->d, w);
+		xshimd_wait_decline(g->d, w, w->tcp.cookie == tcp->cookie ? XSHIM_R_SHARED : XSHIM_R_PEER_DIED);
 	}
 }
 
@@ -275,7 +274,6 @@ void xshimd_guest_decline_offers(struct xshimd_guest *g, const struct xshimd_gue
 	HASH_ITER(xh, g->offers, w, tmp) {
 		if (at && w->domid != at->is.domid)
 			continue;
-		xshimd_conn_decline(w->conn, w->id, reason);
-		xshimd_wait_free(g->d, w);
+		xshimd_wait_decline(g->d, w, reason);
 	}
 }

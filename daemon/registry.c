@@ -98,6 +98,15 @@ of_the_client:
 	free(w);
 }
 
+void xshimd_wait_decline(struct xshimd *d, struct xshimd_wait *w, uint32_t reason)
+{
+	struct xshimd_conn *c = w->conn;
+	uint32_t id = w->id;
+
+	xshimd_wait_free(d, w);
+	xshimd_conn_decline(c, id, reason);
+}
+
 struct xshimd_wait *xshimd_wait_find(const struct xshimd_conn *c, uint32_t id)
 {
 	struct xshimd_wait *w;
@@ -119,8 +128,7 @@ static uint64_t sweep(struct xshimd *d, struct xshimd_wait *list, uint32_t reaso
 				next = w->until_ms;
 			continue;
 		}
-		xshimd_conn_decline(w->conn, w->id, reason);
-		xshimd_wait_free(d, w);
+		xshimd_wait_decline(d, w, reason);
 	}
 	return next;
 }

@@ -69,6 +69,11 @@ struct xshimd_registry {
 int xshimd_wait_add(struct xshimd *d, struct xshimd_wait *w);
 /* Take it out, close what it holds, give the quota back. The caller has told the client what is to be told. */
 void xshimd_wait_free(struct xshimd *d, struct xshimd_wait *w);
+/*
+ * Decline it: taken out first, so that who hears of it finds it gone from the map and its descriptors closed. Its client may be dropped
+ * by this, and is there until the loop comes round.
+ */
+void xshimd_wait_decline(struct xshimd *d, struct xshimd_wait *w, uint32_t reason);
 struct xshimd_wait *xshimd_wait_find(const struct xshimd_conn *c, uint32_t id);
 /* Decline what has waited long enough; the next such time, or UINT64_MAX. */
 uint64_t xshimd_waits_sweep(struct xshimd *d, uint64_t now_ms);
