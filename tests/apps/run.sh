@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # run.sh [NAME...] [MODE...] - run the named programs' tests (default: all) in the named modes (default:
-# all), one after the other. Names are those of the scripts beside this one; for modes see lib/app.sh.
+# the test's own), one after the other. Names are those of the scripts beside this one; for modes see lib/app.sh.
 
 here=$(cd "$(dirname "$0")" && pwd)
 names=() modes=() status=0

@@ -22,6 +22,7 @@
 #   app_normalise           a filter that makes what may differ on stderr equal (default: none)
 #   app_server_end          default: SIGTERM
 #
+#   APP_MODES               the modes that are run if none is named (default: all)
 #   app_plays MODE CASE     false: not in this mode (default: always)
 #   app_label CASE          what is measured, for the table (default: the case's name; empty: no line there)
 #
@@ -187,7 +188,8 @@ mode_version() {
 app_main() {
 	local mode
 	APP=$(basename "$0" .sh)
-	[ $# -gt 0 ] || set -- both nodaemon oneend killed version
+	# shellcheck disable=SC2086
+	[ $# -gt 0 ] || set -- ${APP_MODES:-both nodaemon oneend killed version}
 	ns_up
 	[ "$*" = plain ] || need_product
 	app_prepare
