@@ -85,21 +85,33 @@ void xshim_conn_never(struct xshim_conn *c, enum xshim_reason why)
 bool xshim_arena_ready(void)
 {
 	static _Atomic uint32_t state;	/* 0 none, 1 being made, 2 there, 3 cannot be had */
-	uint32_t none = 0;
+	uint32_t now;
+	bool locked;
 	int fd;
 
-	if (atomic_load_explicit(&state, memory_order_acquire) >= 2)
-		return xshim_own_arena.hdr != NULL;
-	if (!atomic_compare_exchange_strong(&state, &none, 1))
-		return false;	/* another thread is at it; this connection does without */
-	if (xshim_arena_create(&xshim_own_arena, &fd) < 0) {
-		xshim_own_arena.hdr = NULL;
-		atomic_store_explicit(&state, 3, memory_order_release);
-		return false;
+	now = atomic_load_explicit(&state, memory_order_acquire);
+	if (now >= 2)
+		return now == 2;
+	/*
+	 * Threads make their first connections at once: who comes second waits. For the client's lock, because fork takes it: no
+	 * child finds one that is half made. A thread that has it already comes from the client, or is a signal handler.
+	 */
+	locked = xshim_client_insist();
+	now = atomic_load_explicit(&state, memory_order_acquire);
+	if (!now) {
+		atomic_store_explicit(&state, 1, memory_order_relaxed);
+		now = 3;
+		if (xshim_arena_create(&xshim_own_arena, &fd) < 0) {
+			xshim_own_arena.hdr = NULL;
+		} else {
+			xshim_own_arena_fd = xshim_privfd_move(fd);
+			now = 2;
+		}
+		atomic_store_explicit(&state, now, memory_order_release);
 	}
-	xshim_own_arena_fd = xshim_privfd_move(fd);
-	atomic_store_explicit(&state, 2, memory_order_release);
-	return true;
+	if (locked)
+		xshim_client_drop();
+	return now == 2;
 }
 
 /* ---- tracking ---- */
