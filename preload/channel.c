@@ -44,6 +44,10 @@ enum xshim_reason xshim_chan_why(const struct xshim_chan *ch, int rc)
 	bool xen = ch->be->kind == XSHIM_BACKEND_XEN;
 
 	switch (rc) {
+	case -EPROTO:
+		return XSHIM_R_CORRUPT;
+	case -EPIPE:
+		return XSHIM_R_PEER_DIED;
 	case -EMFILE:
 	case -ENFILE:
 		return XSHIM_R_FD_LIMIT;

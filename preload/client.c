@@ -275,7 +275,7 @@ static void take_matched(const union xshim_msg *m, int *fds)
 	struct xshim_conn *c = conn_of_id(m->h.id);
 	struct xshim_chan *ch = introduced(c, XSHIM_BACKEND_SHM);
 	struct xshim_ticket ticket;
-	int pair[2];
+	int pair[2], rc;
 
 	if (!ch)
 		return;
@@ -287,9 +287,10 @@ static void take_matched(const union xshim_msg *m, int *fds)
 		return;
 	}
 	ticket = (struct xshim_ticket){ .nonce = m->matched.nonce, .order = m->matched.order };
-	if (ch->be->attach(&ch->remote, &ch->local, &ticket, pair) < 0) {
+	rc = ch->be->attach(&ch->remote, &ch->local, &ticket, pair);
+	if (rc < 0) {
 		xshim_privfd_close(pair[1]);
-		give_up(c, XSHIM_R_CORRUPT);
+		give_up(c, xshim_chan_why(ch, rc));
 		return;
 	}
 	fds[0] = -1;
@@ -315,10 +316,13 @@ static void take_matched_xen(const union xshim_msg *m)
 	ch->id = c->id;
 	atomic_store_explicit(&ch->session, of, memory_order_relaxed);
 	rc = ch->be->attach(&ch->remote, &ch->local, &ticket, NULL);
-	if (rc < 0) {
+	if (rc == -EPIPE)
+		xlog(INFO, "connection %u: the ring of domain %u is not there any more; it stays on TCP", c->id, ticket.domid);
+	else if (rc < 0)
 		xlog(WARN, "connection %u: the ring of domain %u cannot be mapped: errno %d; it stays on TCP", c->id,
 		     ticket.domid, -rc);
-		give_up(c, rc == -EPROTO ? XSHIM_R_CORRUPT : xshim_chan_why(ch, rc));
+	if (rc < 0) {
+		give_up(c, xshim_chan_why(ch, rc));
 		return;
 	}
 	matched(c, ch);

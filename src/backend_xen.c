@@ -306,7 +306,10 @@ static int gntdev(void)
 	return fd;
 }
 
-/* how: MAP_FIXED or MAP_FIXED_NOREPLACE. op: room for so many. -EPROTO: not granted to us. */
+/*
+ * how: MAP_FIXED or MAP_FIXED_NOREPLACE. op: room for so many. -EPIPE: not granted to us. Xen does not say whether it ever was, and
+ * that of an end that has just gone is taken back.
+ */
 static int map_grants(void *at, int how, struct ioctl_gntdev_map_grant_ref *op, uint32_t domid, const uint32_t *refs,
 		      unsigned int pages)
 {
@@ -329,7 +332,7 @@ static int map_grants(void *at, int how, struct ioctl_gntdev_map_grant_ref *op, 
 	rc = map_at(&at, at, (size_t)pages * PAGE, PROT_READ, MAP_SHARED | how, dev, op->index);
 	/* Off gntdev's list: from here on the mapping alone holds the grants. */
 	(void)sys_ioctl(dev, IOCTL_GNTDEV_UNMAP_GRANT_REF, &off);
-	return rc == -EINVAL ? -EPROTO : rc;
+	return rc == -EINVAL ? -EPIPE : rc;
 }
 
 struct scratch {			/* too much for a small stack */
@@ -344,14 +347,20 @@ struct scratch {			/* too much for a small stack */
 /* The table of grants and what the header says, read once. */
 static int read_header(uint32_t *refs, const struct xshim_region_hdr *hdr, const struct xshim_remote *want)
 {
+	const volatile struct xshim_region_hdr *shared = hdr;
 	const volatile uint32_t *table = hdr->grefs;
 	unsigned int its_order;
 	uint64_t its_nonce;
 	int rc;
 
+	/* Another page of the same guest's: ours has gone, and its number is that of another grant. */
+	if (shared->magic != XSHIM_REGION_MAGIC || shared->nonce != want->nonce)
+		return -EPIPE;
 	rc = xshim_region_check(hdr, xshim_region_bytes(want->order), &its_order, &its_nonce);
-	if (rc < 0 || its_nonce != want->nonce || !is_alive(hdr))
+	if (rc < 0 || its_nonce != want->nonce)
 		return -EPROTO;
+	if (!is_alive(hdr))
+		return -EPIPE;
 	refs[0] = want->gref;
 	for (unsigned int i = 1; i < pages_of(want->order); i++)
 		refs[i] = table[i - 1];
@@ -419,7 +428,7 @@ static int bind_channel(struct xshim_local *l, uint32_t remote_port)
 
 	rc = sys_ioctl(l->fds[XSHIM_LOCAL_EVENT], IOCTL_EVTCHN_BIND_INTERDOMAIN, &bind);
 	if (rc < 0)
-		return rc == -EINVAL ? -EPROTO : rc;	/* no such port, or not for us */
+		return rc == -EINVAL || rc == -ESRCH ? -EPIPE : rc;	/* no such port, or not for us; no such domain */
 	l->port = (uint32_t)rc;
 	return 0;
 }

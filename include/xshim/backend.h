@@ -79,7 +79,8 @@ struct xshim_backend {
 	/*
 	 * Map what the peer gave; shm: fds[0] memory, fds[1] bell; xen: fds NULL. Checks kind, seals, size, header
 	 * and that order and nonce are the ones announced. On success the memory fd has been closed and the bell is in r;
-	 * on failure both are the caller's still.
+	 * on failure both are the caller's still. -EPROTO: it is not what a peer may give. -EPIPE: what the ticket names is not there,
+	 * or not any more (xen: a peer that goes takes its grants back).
 	 */
 	int (*attach)(struct xshim_remote *r, struct xshim_local *l, const struct xshim_ticket *t, const int *fds);
 	void (*detach)(struct xshim_remote *r);

@@ -10,13 +10,16 @@
  *   fork    a child reads, rings and ends, and nobody takes that for the end of the process
  *   forsake letting go under a reader, who sees right bytes or none
  *   refuse  tickets that are wrong; nothing is left of them
+ *   late    the other's half is taken back before it is mapped, and another one may have its place
  *   limit   as many halves as there can be, and again after they were given back
+ *   sleeps  measures round trips of one byte by what an end sleeps in; asserts nothing of the figures
  *   saved   reads on until the mapping is cut, because this guest was saved and restored, or until the file $STOP is there
  *
  * Status 0: all as expected; 1 and a line on stderr: not.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
@@ -25,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -52,12 +56,17 @@ static void give_up(int line, const char *expr)
 	_exit(1);
 }
 
-static uint64_t now_ms(void)
+static uint64_t now_ns(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t now_ms(void)
+{
+	return now_ns() / 1000000;
 }
 
 /* ---- xenstore ---- */
@@ -420,10 +429,10 @@ static void case_refuse(void)
 	for (int i = 0; i < 2; i++) {	/* the first time opens gntdev */
 		fds = fds_open();
 		maps = mappings();
-		bad = t, bad.gref += 5000;
-		CHECK(be->attach(&remote, &local, &bad, NULL) == -EPROTO);
+		bad = t, bad.gref += 5000;	/* it may have been granted once */
+		CHECK(be->attach(&remote, &local, &bad, NULL) == -EPIPE);
 		bad = t, bad.nonce ^= 1;
-		CHECK(be->attach(&remote, &local, &bad, NULL) == -EPROTO);
+		CHECK(be->attach(&remote, &local, &bad, NULL) == -EPIPE);
 		bad = t, bad.order = 13;
 		CHECK(be->attach(&remote, &local, &bad, NULL) == -EPROTO);
 		bad = t, bad.order = 22;
@@ -431,7 +440,7 @@ static void case_refuse(void)
 		bad = t, bad.domid++;
 		CHECK(be->attach(&remote, &local, &bad, NULL) == -EPROTO);
 		bad = t, bad.port = offers ? 77 : 4000;
-		CHECK(be->attach(&remote, &local, &bad, NULL) == -EPROTO);
+		CHECK(be->attach(&remote, &local, &bad, NULL) == (offers ? -EPROTO : -EPIPE));
 		CHECK(!remote.region && (offers || !local.port));
 	}
 	CHECK(fds_open() == fds && mappings() == maps);
@@ -442,6 +451,45 @@ static void case_refuse(void)
 	meet(0, 1);
 	give_back();
 	printf("what was wrong was refused, what was right was taken\n");
+}
+
+/*
+ * One end learns of a half and maps it only when it is gone. The second time the other makes a new half at once, which as a rule
+ * has the numbers of the first. Either is the end of a peer, and no lie.
+ */
+static void case_late(void)
+{
+	struct xshim_party peer = { .domid = domid, .offers = offers };
+	struct xshim_ticket t, dummy = { .domid = domid };
+	struct xshim_local next;
+	uint32_t gref;
+	int rc;
+
+	for (int again = 0; again < 2; again++) {
+		make(again ? "2" : "1", &t);
+		gref = local.gref;
+		if (offers) {
+			be->bye(&local);
+			be->destroy(&local);
+			if (again) {
+				CHECK(be->create(&next, &peer, ORDER, 2) == 0);
+				printf("a new half has %s number\n", next.gref == gref ? "the same" : "another");
+			}
+		}
+		publish(again ? "gone2" : "gone1", &local);
+		learn(again ? "gone2" : "gone1", &dummy);
+		if (offers) {
+			learn(again ? "seen2" : "seen1", &dummy);
+			continue;
+		}
+		rc = be->attach(&remote, &local, &t, NULL);
+		CHECK(rc == -EPIPE && !remote.region && !local.port);
+		be->destroy(&local);
+		publish(again ? "seen2" : "seen1", &local);
+	}
+	if (offers)
+		be->destroy(&next);
+	printf("what had gone was not there\n");
 }
 
 static int fill(struct xshim_local *l, int max, int *why)
@@ -472,6 +520,64 @@ static void case_limit(void)
 	for (int i = 0; i < again; i++)
 		be->destroy(&l[i]);
 	printf("%d halves of 128 KiB, then -ENOSPC\n", first);
+}
+
+#define TRIPS 500
+
+/* Until the other's head is beyond `taken`. by: see case_sleeps(). */
+static void sleep_by(int by, int sock)
+{
+	struct pollfd p[2] = { { .fd = local.fds[XSHIM_LOCAL_EVENT], .events = POLLIN }, { .fd = sock, .events = POLLIN } };
+	uint32_t port;
+
+	while (!there()) {
+		if (by == 3) {
+			p[0].fd = local.fds[XSHIM_LOCAL_BELL];
+			CHECK(poll(p, 2, PATIENCE_MS) == 1 && be->hush(&local, &remote) == 0);
+			continue;
+		}
+		if (by)
+			CHECK(poll(p, by == 2 ? 2 : 1, PATIENCE_MS) == 1);
+		CHECK(read(p[0].fd, &port, sizeof(port)) == sizeof(port));
+		CHECK(write(p[0].fd, &port, sizeof(port)) == sizeof(port));
+	}
+	taken++;
+	atomic_store(&local.region->tail, taken);
+}
+
+static void case_sleeps(void)
+{
+	static const char *const how[] = {
+		"a read that blocks, as libxenvchan does", "poll for the channel", "poll for the channel and a socket",
+		"poll for the bell, which has two descriptors inside, and a socket: as the library does",
+	};
+	int sock = socket(AF_INET, SOCK_STREAM, 0);
+	struct sockaddr_in any = { .sin_family = AF_INET };
+	uint64_t began;
+
+	CHECK(sock >= 0 && bind(sock, (struct sockaddr *)&any, sizeof(any)) == 0 && listen(sock, 1) == 0);
+	join("1");
+	for (int by = 0; by < 4; by++) {
+		int flags = fcntl(local.fds[XSHIM_LOCAL_EVENT], F_GETFL);
+
+		CHECK(fcntl(local.fds[XSHIM_LOCAL_EVENT], F_SETFL, by ? flags | O_NONBLOCK : flags & ~O_NONBLOCK) == 0);
+		began = now_ns();
+		for (int i = 0; i < TRIPS; i++) {
+			if (!offers)
+				sleep_by(by, sock);
+			xshim_region_data(local.region)[put & ((1u << ORDER) - 1)] = byte_at(put, offers);
+			atomic_store(&local.region->head, ++put);
+			CHECK(be->ring(&local, &remote) == 0);
+			if (offers)
+				sleep_by(by, sock);
+		}
+		if (offers)
+			printf("a round trip of one byte: %.1f us: %s\n", (double)(now_ns() - began) / TRIPS / 1000, how[by]);
+	}
+	/* events that came after the byte was seen are still in the channel: they do no harm to who goes on with the bell */
+	meet(4 * TRIPS, 1);
+	close(sock);
+	give_back();
 }
 
 static volatile sig_atomic_t faults;
@@ -540,7 +646,8 @@ int main(int argc, char **argv)
 		void (*run)(void);
 	} cases[] = {
 		{ "stream", case_stream }, { "death", case_death },   { "fork", case_fork },
-		{ "forsake", case_forsake }, { "refuse", case_refuse }, { "limit", case_limit },
+		{ "forsake", case_forsake }, { "refuse", case_refuse }, { "late", case_late },
+		{ "limit", case_limit }, { "sleeps", case_sleeps },
 		{ "saved", case_saved },
 	};
 
