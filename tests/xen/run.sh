@@ -209,9 +209,10 @@ if ! grep -q LAB-DONE "$OUT/console.log" 2>/dev/null; then
 	status=3
 fi
 
-# A part of the case $1 on guest $2, out of the console.
+# A part of the case $1 on guest $2, out of the console; of what was migrated xl calls it gN--incoming.
 part_of() {
-	awk -v c="$1" '/^LAB-BEGIN / { on = $2 == c; next } /^LAB-END/ { on = 0 } on' "$OUT/guest-g$2.log" 2>/dev/null
+	cat "$OUT/guest-g$2.log" "$OUT/guest-g$2--incoming.log" 2>/dev/null |
+		awk -v c="$1" '/^LAB-BEGIN / { on = $2 == c; next } /^LAB-END/ { on = 0 } on'
 }
 
 # may guest $2 be gone at the end of case $1?
