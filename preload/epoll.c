@@ -485,11 +485,17 @@ void xshim_epoll_show_list(struct xshim_eset *set)
 	look(set, true);
 }
 
-/* Others sleep in the set while we go back to the program: nothing may be left to our next look. */
+/*
+ * Others sleep in the set while we go back to the program, or ask from outside whether it is ready: nothing may be left to our next look,
+ * and what is level-triggered and still ready is theirs, too. As the kernel does it, one wakes the next.
+ */
 static void leave_set(struct xshim_eset *set)
 {
-	if (atomic_fetch_sub_explicit(&set->waiting, 1, memory_order_seq_cst) > 1 && set->hots)
-		look(set, false);
+	bool others = atomic_fetch_sub_explicit(&set->waiting, 1, memory_order_seq_cst) > 1;
+	bool shown = atomic_load_explicit(&set->shown, memory_order_relaxed);
+
+	if ((others && set->hots) || ((others || shown) && set->list_head))
+		look(set, shown);
 }
 
 static bool has_ours(const struct epoll_event *events, int n)
