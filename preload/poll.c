@@ -173,18 +173,24 @@ static int one_round(struct pollfd *fds, nfds_t n, struct work *k, const struct 
 		left = &capped;
 		moved = true;
 	}
+	if (some)
+		mask = NULL;	/* a signal that the mask lets in comes after what is ready */
 	rc = libc.ppoll(k->p, total, left, mask);
 	if (rc < 0 && errno == EINVAL && total > n)
 		rc = poll_behind(k->p, n, total, left, mask);
 	if (rc < 0)
-		rc = -errno;
+		rc = some && errno == EINTR ? 0 : -errno;
 	if (rc > 0 && xshim_client_has_mail() && heard(k, n))
 		xshim_client_mail();
 	for (nfds_t i = 0; i < n && rc >= 0; i++) {
 		struct watched *w = &k->w[i];
 
 		fds[i].revents = k->p[i].revents;
-		if (w->ch) {
+		if (w->ch && xshim_fd_peek(fds[i].fd) != &w->conn->obj) {
+			/* closed meanwhile: the kernel looks at what has the number now */
+			if (libc.poll(&fds[i], 1, 0) < 0)
+				fds[i].revents = POLLNVAL;
+		} else if (w->ch) {
 			unsigned int kmask = (unsigned short)k->p[i].revents;
 
 			if (w->bell >= 0 && k->p[w->bell].revents) {
