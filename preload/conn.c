@@ -237,11 +237,48 @@ void xshim_conn_closed(struct xshim_obj *o, int fd)
 	}
 }
 
+int xshim_conn_other_fd(struct xshim_conn *c, int fd)
+{
+	int left = atomic_load_explicit(&c->left_fd, memory_order_acquire), other;
+
+	if (left)
+		return left - 1;
+	other = xshim_fd_find(&c->obj);
+	return other >= 0 ? other : fd;
+}
+
+bool xshim_conn_keep_socket(struct xshim_conn *c, int fd)
+{
+	int kept;
+
+	/* its descriptor's reference, ours, and theirs */
+	if ((atomic_load_explicit(&c->obj.refs, memory_order_acquire) & ~XSHIM_REF_EXCL) <= 2)
+		return false;
+	kept = libc.fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	kept = kept < 0 ? kept : xshim_privfd_move(kept);
+	if (kept < 0)
+		return false;
+	atomic_store_explicit(&c->left_fd, kept + 1, memory_order_release);
+	return true;
+}
+
+/* What close would have done to a socket that was kept. */
+static void close_kept(struct xshim_conn *c)
+{
+	int left = atomic_exchange_explicit(&c->left_fd, 0, memory_order_acq_rel);
+
+	if (!left)
+		return;
+	xshim_stream_closing(c, left - 1);
+	xshim_privfd_close(left - 1);
+}
+
 void xshim_conn_release(struct xshim_obj *o)
 {
 	struct xshim_conn *c = (struct xshim_conn *)o;
 	struct xshim_chan *ch = atomic_exchange_explicit(&c->dead, NULL, memory_order_acquire);
 
+	close_kept(c);
 	while (ch) {
 		struct xshim_chan *next = ch->next_dead;
 
@@ -526,6 +563,8 @@ void xshim_conn_fork_child(pid_t parent)
 
 		if (!c)
 			continue;
+		/* so are the threads that are inside a call */
+		xshim_privfd_close(atomic_exchange_explicit(&c->left_fd, 0, memory_order_relaxed) - 1);
 		/* The introduction is the parent's. */
 		xshim_chan_drop(c->pending);
 		c->pending = NULL;

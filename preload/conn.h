@@ -85,6 +85,7 @@ struct xshim_conn {
 	_Atomic uint32_t detach_due;	/* the link has left: take the channel away */
 	_Atomic uint32_t kickable;	/* a channel is likely, or was kept out by a sleeper: sleep as in kick.h */
 	bool lent;			/* xshimd was sent its descriptor, and may hold it for a moment: close does not end the socket */
+	_Atomic int left_fd;		/* plus one: a number of ours for the socket, whose last one was closed while calls were inside */
 	bool lost;			/* a forked child could not map the peer's memory again */
 	struct xshim_chan *_Atomic dead; /* detached; calls under way may still look at it */
 	/* epoll sets that watch it, under epoll.c's lock */
@@ -113,6 +114,18 @@ static inline void xshim_conn_put(struct xshim_conn *c)
 {
 	xshim_obj_put(&c->obj);
 }
+
+/*
+ * A call that has slept: the number it was made with may be closed by now, or name something else. The kernel goes on with the socket
+ * that the call began with, and so do we.
+ */
+int xshim_conn_other_fd(struct xshim_conn *c, int fd);
+static inline int xshim_conn_fd(struct xshim_conn *c, int fd)
+{
+	return xshim_fd_peek(fd) == &c->obj ? fd : xshim_conn_other_fd(c, fd);
+}
+/* The last descriptor, fd, is about to be closed: if other calls are inside, the socket stays open until the last of them has left. */
+bool xshim_conn_keep_socket(struct xshim_conn *c, int fd);
 
 uint32_t xshim_tid_slow(void);
 extern __thread uint32_t xshim_tid_cache __attribute__((tls_model("initial-exec")));

@@ -361,9 +361,9 @@ void xshim_epoll_forget(struct xshim_conn *c, int fd)
 
 		/*
 		 * The close that follows takes the socket out of the set, unless somebody else has it open: xshimd, which
-		 * looks at what it was sent, or a child from before the program took it out.
+		 * looks at what it was sent, a child from before the program took it out, or a call that is inside.
 		 */
-		if (ours && r->fd == fd && (r->parked || c->lent))
+		if (ours && r->fd == fd && (r->parked || c->lent || c->left_fd))
 			libc.epoll_ctl(r->inside ? r->set->inner : r->set->epfd, EPOLL_CTL_DEL, fd, NULL);
 		xshim_eset_drop(r, ours);
 	}

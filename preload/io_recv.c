@@ -52,8 +52,6 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 				done;                                                              \
 				return xshim_ret(rc_);                                             \
 			}                                                                          \
-			if (!c_)                                                                   \
-				return plain;                                                      \
 		}                                                                                  \
 		rc_ = plain;                                                                       \
 		if (!((flags) & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE)))                              \
@@ -63,11 +61,13 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 	} while (0)
 
 /*
- * Before a receive that the kernel would sleep in: XSHIM_PLAIN when the kernel's call is to be made, with a reference in *c, or
- * NULL there if fd is a connection of ours no longer. Else the result, and no reference.
+ * Before a receive that the kernel would sleep in: XSHIM_PLAIN when the kernel's call is to be made, with a reference in *c.
+ * Else the result, and no reference. -EBADF: fd was closed meanwhile; what may have its number now is nobody's to read.
  */
 static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *v, size_t n, int flags)
 {
+	const struct xshim_conn *was = *c;
+	uint32_t life = was->obj.life;
 	int saved = errno;
 	ssize_t rc;
 
@@ -81,7 +81,11 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 			return woken;
 		*c = xshim_conn_get(fd);
 		if (!*c)
-			return XSHIM_PLAIN;
+			return -EBADF;
+		if (*c != was || was->obj.life != life) {
+			xshim_conn_put(*c);
+			return -EBADF;
+		}
 		if (xshim_conn_on_ring(*c, fd)) {
 			rc = xshim_stream_recv(*c, fd, v, n, flags);
 			if (rc != XSHIM_PLAIN) {

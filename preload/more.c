@@ -59,6 +59,7 @@ int xshim_more_wait(struct xshim_more *m, struct xshim_conn *c, int fd, uint64_t
 		return -errno;
 	if (n == 0)
 		return -EAGAIN;
+	fd = xshim_conn_fd(c, fd);
 	for (int i = 0; i < n; i++) {
 		if (ev[i].data.u32 == BELL)
 			atomic_store_explicit(&m->ch->bell_maybe, 1, memory_order_release);

@@ -451,6 +451,7 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 		rc = -errno;
 		goto out;
 	}
+	fd = xshim_conn_fd(c, fd);
 	if (rc == 0) {
 		rc = deadline_ns != UINT64_MAX && deadline_ns <= xshim_clock_ns() ? -EAGAIN : 0;
 		goto out;

@@ -368,7 +368,7 @@ uint64_t xshim_stream_deadline(const struct xshim_conn *c, int fd, int option)
 	return xshim_clock_ns() + (uint64_t)tv.tv_sec * 1000000000ull + (uint64_t)tv.tv_usec * 1000;
 }
 
-/* The channel went in the middle of a receive that is to have more: the kernel goes on with it. */
+/* The channel went in the middle of a receive that is to have more, or whose number was closed: the kernel goes on with it. */
 static ssize_t recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags, size_t total)
 {
 	struct iovec v[XSHIM_STREAM_SLICES];
@@ -378,6 +378,8 @@ static ssize_t recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int
 	while (xshim_iov_left(it)) {
 		m.msg_iovlen = xshim_iov_slice(it, SSIZE_MAX, v, XSHIM_STREAM_SLICES);
 		n = libc.recvmsg(fd, &m, flags);
+		if (n < 0 && !total)
+			return -errno;
 		if (n <= 0)
 			break;
 		xshim_conn_plain_rx(c, n);
@@ -415,6 +417,7 @@ static ssize_t peek_more(struct xshim_conn *c, struct xshim_chan *ch, int fd, co
 			rc = rc > (ssize_t)front ? rc : slept;
 			break;
 		}
+		fd = xshim_conn_fd(c, fd);
 		if (atomic_load_explicit(&c->detach_due, memory_order_acquire) || xshim_conn_chan(c) != ch) {
 			rc = ANEW;
 			break;
@@ -429,6 +432,7 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 {
 	bool nonblock = (flags & MSG_DONTWAIT) || xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
 	struct xshim_chan *ch = xshim_conn_chan(c);
+	const int called = fd;
 	uint64_t deadline = 0;
 	bool more, fault;
 	struct xshim_iov it;
@@ -448,7 +452,7 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 	want += front;
 	for (;;) {
 		if (!ch)
-			return total ? recv_rest(c, fd, &it, flags, total) : XSHIM_PLAIN;
+			return total || fd != called ? recv_rest(c, fd, &it, flags, total) : XSHIM_PLAIN;
 		/* with enough in hand it is only a look */
 		rc = rx_once(c, ch, fd, &it, flags, total, nonblock && !total, &more, &fault);
 		if (rc > 0 && (flags & MSG_PEEK)) {
@@ -483,6 +487,7 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 			rc = 0;
 		if (rc == -EAGAIN || rc == -EINTR)
 			return total ? (ssize_t)total : rc;
+		fd = xshim_conn_fd(c, fd);
 		ch = xshim_stream_still_there(c);
 	}
 }

@@ -234,6 +234,7 @@ static ssize_t stream_send(struct xshim_conn *c, int fd, const struct iovec *v, 
 			     no_room(c, ch, fd, nonblock, total, &deadline);
 		if (rc < 0)
 			return total ? (ssize_t)total : rc;
+		fd = xshim_conn_fd(c, fd);
 		ch = xshim_stream_still_there(c);
 	}
 	if (!total)
@@ -304,6 +305,7 @@ static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t 
 		rc = no_room(c, ch, fd, nonblock, total, &deadline);
 		if (rc < 0)
 			return total ? (ssize_t)total : rc;
+		fd = xshim_conn_fd(c, fd);
 		ch = xshim_stream_still_there(c);
 	}
 	return total ? (ssize_t)total : XSHIM_PLAIN;
