@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <linux/tcp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -24,11 +25,11 @@
 #define NO_ERROR 4242	/* errno before a call; still there after one that succeeds */
 #define CONTROL_FD 900
 
-struct end me;
-static struct name names[NAMES];
+__thread struct end me;
+static struct name names[NAMES];	/* of all threads: the conductor lets one of them change them at a time */
 static const char *control_path;
-static char result[TEXT];
-static volatile sig_atomic_t pipes, users;
+static __thread char result[TEXT];
+static __thread volatile sig_atomic_t pipes, users;
 
 int64_t now_ms(void)
 {
@@ -204,6 +205,7 @@ static void op_clean(int argc, char **argv)
 	struct linger now = { .l_onoff = 1, .l_linger = 0 };
 	struct sigaction sa = { .sa_handler = on_signal };
 	struct pollfd p = { .fd = fd_of("l"), .events = POLLIN };
+	sigset_t usr1;
 
 	(void)argc;
 	(void)argv;
@@ -215,6 +217,9 @@ static void op_clean(int argc, char **argv)
 		names[i].text[0] = 0;
 	}
 	sigaction(SIGUSR1, &sa, NULL);
+	sigemptyset(&usr1);
+	sigaddset(&usr1, SIGUSR1);
+	sigprocmask(SIG_UNBLOCK, &usr1, NULL);
 	while (poll(&p, 1, 0) == 1 && p.revents == POLLIN)	/* connections that nobody has accepted */
 		close(accept(p.fd, NULL, NULL));
 	put("clean");
@@ -255,7 +260,7 @@ static void report_to(const char *name)
 	/* out of the way: programs get the lowest numbers */
 	me.control = fcntl(fd, F_DUPFD, CONTROL_FD);
 	close(fd);
-	snprintf(hello, sizeof(hello), "%s %d", name, (int)getpid());
+	snprintf(hello, sizeof(hello), "%s %d", name, (int)gettid());
 	if (me.control < 0 || send(me.control, hello, strlen(hello), 0) < 0)
 		die("hello");
 }
@@ -288,11 +293,59 @@ static struct shared *shared_memory(const char *path)
 	return p;
 }
 
-int end_main(int argc, char **argv)
+static void serve(void)
 {
 	char line[LINE];
 	ssize_t n;
 
+	for (;;) {
+		n = recv(me.control, line, sizeof(line) - 1, 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return;
+		line[n] = 0;
+		result[0] = 0;
+		run(line);
+		if (send(me.control, result, strlen(result) + 1, MSG_NOSIGNAL) < 0)
+			return;
+	}
+}
+
+struct thread {
+	struct end end;
+	char name[8];
+};
+
+static void *thread_main(void *p)
+{
+	struct thread *t = p;
+
+	me = t->end;
+	me.out = result;
+	report_to(t->name);
+	free(t);
+	serve();
+	close(me.control);
+	return NULL;
+}
+
+void end_thread(const char *name)
+{
+	struct thread *t = malloc(sizeof(*t));
+	pthread_t id;
+
+	if (!t)
+		die("no memory");
+	t->end = me;
+	snprintf(t->name, sizeof(t->name), "%s", name);
+	if (pthread_create(&id, NULL, thread_main, t))
+		die("pthread_create");
+	pthread_detach(id);
+}
+
+int end_main(int argc, char **argv)
+{
 	if (argc != 8)
 		die("usage: player end a|b CONTROL SHARED ADDRESS-A ADDRESS-B PORT");
 	me.side = argv[2][0] == 'b';
@@ -307,16 +360,6 @@ int end_main(int argc, char **argv)
 	if (me.side)
 		listen_here();
 	report_to(argv[2]);
-	for (;;) {
-		n = recv(me.control, line, sizeof(line) - 1, 0);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return 0;
-		line[n] = 0;
-		result[0] = 0;
-		run(line);
-		if (send(me.control, result, strlen(result) + 1, MSG_NOSIGNAL) < 0)
-			return 0;
-	}
+	serve();
+	return 0;
 }

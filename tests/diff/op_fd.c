@@ -7,14 +7,20 @@
  *   dupfd NAME NEW MIN; dupfdx NAME NEW MIN     F_DUPFD and F_DUPFD_CLOEXEC
  *   lowest                     whether the next new descriptor gets the lowest free number
  *   event NAME COUNT           an eventfd
+ *   timer NAME MS              a timerfd that runs out once, after so long
+ *   signals NAME               a signalfd of SIGUSR1, which is blocked from then on
+ *   mask block|open            SIGUSR1, for the thread
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "player.h"
@@ -131,8 +137,38 @@ static void op_kind(int argc, char **argv)
 		put(" %s", S_ISSOCK(st.st_mode) ? "socket" : "no socket");
 }
 
+static void op_timer(int argc, char **argv)
+{
+	long ms = argc > 2 ? atol(argv[2]) : 1;
+	struct itimerspec its = { .it_value = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 } };
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+
+	if (fd < 0 || timerfd_settime(fd, 0, &its, NULL) < 0)
+		die("timerfd: %s", errno_word(errno));
+	name_set(argv[1], fd, -1);
+	put("made");
+}
+
+static void op_mask(int argc, char **argv)
+{
+	bool own = !strcmp(argv[0], "signals");
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(!own && argc > 1 && !strcmp(argv[1], "open") ? SIG_UNBLOCK : SIG_BLOCK, &set, NULL);
+	if (own) {
+		fd = signalfd(-1, &set, SFD_NONBLOCK);
+		if (fd < 0)
+			die("signalfd: %s", errno_word(errno));
+		name_set(argv[1], fd, -1);
+	}
+	put("done");
+}
+
 const struct op fd_ops[] = {
 	{ "close", op_close }, { "close_range", op_close_range }, { "dup", op_dup }, { "dupfd", op_dup },
 	{ "dupfdx", op_dup }, { "dup2", op_dup_onto }, { "dup3", op_dup_onto }, { "lowest", op_lowest },
-	{ "event", op_event }, { "kind", op_kind }, { NULL, NULL },
+	{ "event", op_event }, { "timer", op_timer }, { "signals", op_mask }, { "mask", op_mask }, { "kind", op_kind }, { NULL, NULL },
 };

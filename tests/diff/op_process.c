@@ -3,6 +3,7 @@
  * op_process.c - fork, exit, and descriptors passed to others.
  *
  *   fork NAME      the child is an end called NAME (a2, b2, ...), which has all the descriptors too
+ *   thread NAME    a thread is an end called NAME (b9, ...), which has the same descriptors
  *   exit           _exit; only for a child. The conductor kills ends with "kill NAME".
  *   reap           wait for a child
  */
@@ -33,6 +34,14 @@ static void op_fork(int argc, char **argv)
 	put_result(pid < 0 ? pid : 0);
 }
 
+static void op_thread(int argc, char **argv)
+{
+	if (argc < 2)
+		die("thread: no name");
+	end_thread(argv[1]);
+	put("begun");
+}
+
 static void op_exit(int argc, char **argv)
 {
 	(void)argc;
@@ -55,5 +64,5 @@ static void op_reap(int argc, char **argv)
 }
 
 const struct op process_ops[] = {
-	{ "fork", op_fork }, { "exit", op_exit }, { "reap", op_reap }, { NULL, NULL },
+	{ "fork", op_fork }, { "thread", op_thread }, { "exit", op_exit }, { "reap", op_reap }, { NULL, NULL },
 };

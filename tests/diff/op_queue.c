@@ -27,7 +27,7 @@
 
 #define CHUNK 65536
 
-static char buf[CHUNK];
+static __thread char buf[CHUNK];
 
 /* The name after "on". */
 static const char *target(int argc, char **argv)

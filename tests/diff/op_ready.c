@@ -5,11 +5,13 @@
  *
  *   poll|ppoll [NAME=EVENTS...] [for MS]        without a set: s=IN,PRI,OUT,RDHUP
  *   select|pselect [NAME=r,w,e...] [for MS]
+ *   ppoll, pselect, pwait and pwait2 with a word `unmasked`: no signal is blocked meanwhile
  *   epoll NAME; add|mod|del SET NAME[=EVENTS]; ewait SET [max N] [for MS] [by pwait|pwait2]
  *   until EVENTS [on NAME]                      poll until there are these events, at most 2 s
  */
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -22,6 +24,7 @@
 
 struct set {
 	int n, ms;
+	bool unmasked;
 	char names[FDS][16], events[FDS][64];
 };
 
@@ -35,6 +38,10 @@ static void set_read(struct set *s, int argc, char **argv, const char *all)
 			s->ms = atoi(argv[++i]);
 			continue;
 		}
+		if (!strcmp(argv[i], "unmasked")) {
+			s->unmasked = true;
+			continue;
+		}
 		equals = strchr(argv[i], '=');
 		if (!equals)
 			die("%s: '%s' is not NAME=EVENTS", argv[0], argv[i]);
@@ -46,6 +53,13 @@ static void set_read(struct set *s, int argc, char **argv, const char *all)
 	strcpy(s->names[0], "s");
 	strcpy(s->events[0], all);
 	s->n = 1;
+}
+
+static const sigset_t *no_signal(bool wanted)
+{
+	static const sigset_t none;
+
+	return wanted ? &none : NULL;
 }
 
 static void op_poll(int argc, char **argv)
@@ -66,7 +80,8 @@ static void op_poll(int argc, char **argv)
 	ts = (struct timespec){ .tv_sec = s.ms / 1000, .tv_nsec = s.ms % 1000 * 1000000 };
 	t = now_ms();
 	before_call();
-	rc = !strcmp(argv[0], "poll") ? poll(p, (nfds_t)s.n, s.ms) : ppoll(p, (nfds_t)s.n, s.ms < 0 ? NULL : &ts, NULL);
+	rc = !strcmp(argv[0], "poll") ? poll(p, (nfds_t)s.n, s.ms) :
+					ppoll(p, (nfds_t)s.n, s.ms < 0 ? NULL : &ts, no_signal(s.unmasked));
 	put_result(rc);
 	if (rc == 0)
 		put_time(t, s.ms);
@@ -115,7 +130,8 @@ static void op_select(int argc, char **argv)
 	before_call();
 	rc = !strcmp(argv[0], "select") ?
 		     select(highest + 1, &sets[0], &sets[1], &sets[2], s.ms < 0 ? NULL : &tv) :
-		     pselect(highest + 1, &sets[0], &sets[1], &sets[2], s.ms < 0 ? NULL : &ts, NULL);
+		     pselect(highest + 1, &sets[0], &sets[1], &sets[2], s.ms < 0 ? NULL : &ts,
+			     no_signal(s.unmasked));
 	put_result(rc);
 	if (rc == 0)
 		put_time(t, s.ms);
@@ -180,6 +196,7 @@ static void op_ewait(int argc, char **argv)
 	struct epoll_event ev[FDS];
 	const char *by = "wait";
 	int max = FDS, ms = 0, fd = fd_of(argv[1]), rc;
+	const sigset_t *mask;
 	struct timespec ts;
 	char text[96];
 	int64_t t;
@@ -193,10 +210,11 @@ static void op_ewait(int argc, char **argv)
 			by = argv[i + 1];
 	}
 	ts = (struct timespec){ .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
+	mask = no_signal(!strcmp(argv[argc - 1], "unmasked"));
 	t = now_ms();
 	before_call();
-	rc = !strcmp(by, "pwait") ? epoll_pwait(fd, ev, max, ms, NULL) :
-	     !strcmp(by, "pwait2") ? epoll_pwait2(fd, ev, max, ms < 0 ? NULL : &ts, NULL) :
+	rc = !strcmp(by, "pwait") ? epoll_pwait(fd, ev, max, ms, mask) :
+	     !strcmp(by, "pwait2") ? epoll_pwait2(fd, ev, max, ms < 0 ? NULL : &ts, mask) :
 				     epoll_wait(fd, ev, max, ms);
 	put_result(rc);
 	if (rc == 0)

@@ -2,7 +2,7 @@
 /*
  * op_sock.c - the life of sockets, and their options.
  *
- *   socket NAME [NONBLOCK,CLOEXEC]; connect NAME [refused|unspec|short|null|v6]; accept NAME [FLAGS] [with 4]
+ *   socket NAME [NONBLOCK,CLOEXEC]; socket6 NAME; connect NAME [refused|unspec|short|null|v6|mapped]; accept NAME [FLAGS] [with 4]
  *   shutdown RD|WR|RDWR|NUMBER [on NAME]; linger ON SECONDS [on NAME]; timeout receive|send MS [on NAME]
  *   get OPTION [on NAME]; set OPTION VALUE [on NAME]; set OPTION VALUE length N
  *   names [on NAME]; state [on NAME]; blocking on|off [ioctl] [on NAME]; flags [on NAME]
@@ -42,7 +42,7 @@ static void op_socket(int argc, char **argv)
 	int flags = argc > 2 ? (int)bits_from(OPEN_FLAGS, argv[2]) : 0, fd, err;
 
 	before_call();
-	fd = socket(AF_INET, SOCK_STREAM | flags, 0);
+	fd = socket(!strcmp(argv[0], "socket6") ? AF_INET6 : AF_INET, SOCK_STREAM | flags, 0);
 	err = errno;
 	name_set(argv[1], fd, argv[1][0] - 'a');
 	errno = err;
@@ -64,6 +64,15 @@ static void op_connect(int argc, char **argv)
 		len = 4;
 	else if (!strcmp(how, "v6"))
 		sin.sin_family = AF_INET6;
+	if (!strcmp(how, "mapped")) {
+		struct sockaddr_in6 six = { .sin6_family = AF_INET6, .sin6_port = sin.sin_port };
+
+		six.sin6_addr.s6_addr[10] = six.sin6_addr.s6_addr[11] = 0xff;
+		memcpy(&six.sin6_addr.s6_addr[12], &sin.sin_addr, 4);
+		before_call();
+		put_result(connect(fd_of(argv[1]), (struct sockaddr *)&six, sizeof(six)));
+		return;
+	}
 	before_call();
 	put_result(connect(fd_of(argv[1]), !strcmp(how, "null") ? NULL : (struct sockaddr *)&sin, len));
 }
@@ -225,7 +234,7 @@ static void op_flags(int argc, char **argv)
 }
 
 const struct op sock_ops[] = {
-	{ "socket", op_socket }, { "connect", op_connect }, { "accept", op_accept }, { "shutdown", op_shutdown },
+	{ "socket", op_socket }, { "socket6", op_socket }, { "connect", op_connect }, { "accept", op_accept }, { "shutdown", op_shutdown },
 	{ "linger", op_linger }, { "timeout", op_timeout }, { "get", op_option }, { "set", op_option },
 	{ "names", op_names }, { "where", op_where }, { "state", op_state }, { "blocking", op_blocking }, { "flags", op_flags },
 	{ NULL, NULL },

@@ -70,7 +70,7 @@ struct name {
 	char text[16];
 	int fd, conn;			/* conn: -1 if it is no connection of the case */
 };
-extern struct end me;
+extern __thread struct end me;	/* of the thread, which may be an end by itself */
 
 struct name *name_find(const char *text);
 int fd_of(const char *text);		/* -1 for a name that is not there: the kernel says EBADF */
@@ -88,6 +88,8 @@ void put_time(int64_t since, int64_t wanted);	/* whether a call took as long as 
 int end_main(int argc, char **argv);
 /* A child of an end, under another name. */
 void end_become(const char *name);
+/* A thread of an end, under another name: takes operations until the conductor closes its socket. */
+void end_thread(const char *name);
 
 typedef void op_function(int argc, char **argv);
 struct op {

@@ -44,7 +44,7 @@ struct proc *proc_accept(struct stage *st, int ms)
 			continue;
 		if (poll(&pfd, 1, ms) != 1)
 			return NULL;
-		p->sock = accept(st->listener, NULL, NULL);
+		p->sock = accept4(st->listener, NULL, NULL, SOCK_CLOEXEC);
 		if (p->sock < 0 || recv(p->sock, hello, sizeof(hello) - 1, 0) <= 0 ||
 		    sscanf(hello, "%7s %d", p->name, &pid) != 2) {
 			proc_gone(p);
@@ -229,7 +229,7 @@ static void pump(struct stage *st, struct proc *waiting)
 		}
 		if (p->busy)
 			continue;
-		if (send(p->sock, "poll s=RDHUP", 12, MSG_NOSIGNAL) > 0 && poll(&pfd, 1, 1000) == 1)
+		if (send(p->sock, LOOK_ALL, strlen(LOOK_ALL), MSG_NOSIGNAL) > 0 && poll(&pfd, 1, 1000) == 1)
 			(void)recv(p->sock, text, sizeof(text), 0);
 	}
 }

@@ -117,5 +117,5 @@ void stage_settle(struct stage *st, int sender)
 	for (int round = 0; st->leaving && round < 3; round++)
 		for (int i = 0; i < PROCS && !st->broken; i++)
 			if (st->procs[i].name[0] && !st->procs[i].pending)
-				(void)proc_ask(st, st->procs[i].name, text, "poll s=RDHUP");
+				(void)proc_ask(st, st->procs[i].name, text, LOOK_ALL);
 }

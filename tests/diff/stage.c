@@ -92,7 +92,8 @@ static bool is_quiet(const char *op)
 {
 	static const char *const quiet[] = { "poll", "ppoll", "select", "pselect", "epoll", "add", "mod", "del",
 					     "ewait", "names", "flags", "get", "state", "inq", "event", "handler",
-					     "timeout", "lowest", "file", "pipe", "feed", "kind" };
+					     "timeout", "lowest", "file", "pipe", "feed", "kind", "timer",
+					     "signals", "mask", "thread" };
 
 	for (size_t i = 0; i < sizeof(quiet) / sizeof(quiet[0]); i++)
 		if (!strcmp(quiet[i], op))
@@ -102,7 +103,7 @@ static bool is_quiet(const char *op)
 
 static void note_use(struct stage *st, char **words, int n)
 {
-	if (n > 2 && (!strcmp(words[1], "socket") || !strcmp(words[1], "accept")) && words[2][0] >= 'a' && words[2][0] < 'z')
+	if (n > 2 && (!strncmp(words[1], "socket", 6) || !strcmp(words[1], "accept")) && words[2][0] >= 'a' && words[2][0] < 'z')
 		st->used[words[2][0] - 'a'] = true;
 	if (n > 3 && !strcmp(words[1], "set") && !strcmp(words[2], "TCP_CORK"))
 		st->corked = strcmp(words[3], "0") != 0;
@@ -180,8 +181,12 @@ static void play_line(struct stage *st, const char *line)
 	}
 	(void)proc_answer(st, p, text, ANSWER_MS);
 	say(st, line, text);
-	if (!strcmp(words[1], "fork") && !st->broken) {
+	if ((!strcmp(words[1], "fork") || !strcmp(words[1], "thread")) && !st->broken) {
 		child = proc_accept(st, 5000);
+		if (child && !strcmp(words[1], "thread")) {
+			child->thread = true;
+			return;
+		}
 		if (!child || !proc_answer(st, child, text, ANSWER_MS))
 			say(st, line, "(the child does not come)");
 	}
@@ -200,7 +205,10 @@ static void reset(struct stage *st)
 
 		if (!p->name[0])
 			continue;
-		if (strlen(p->name) > 1) {	/* a child; its end reaps it */
+		if (p->thread) {		/* ends when its socket does */
+			st->broken = st->broken || p->pending;
+			proc_gone(p);
+		} else if (strlen(p->name) > 1) {	/* a child; its end reaps it */
 			kill(p->pid, SIGKILL);
 			proc_gone(p);
 		} else if (p->pending) {

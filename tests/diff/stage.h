@@ -6,11 +6,14 @@
 
 #define PROCS 8
 #define ANSWER_MS 6000
+/* A call on the connections by the names that cases give them; those that are not there are left out. */
+#define LOOK_ALL "poll s=RDHUP t=RDHUP d=RDHUP"
 
 struct proc {
 	char name[8];
 	int sock, side;
-	pid_t pid;
+	pid_t pid;		/* of a thread its number */
+	bool thread;
 	bool pending;		/* has an operation under way ("a& ...") */
 	bool busy;		/* was told something, and has not answered */
 	char *early;		/* an answer that came while another one was waited for */
