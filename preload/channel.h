@@ -70,8 +70,11 @@ void xshim_chan_note(struct xshim_conn *c, struct xshim_chan *ch);
 /* Our switch to the ring is worth making now: the peer reads. tx_lock held. */
 bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd);
 
-/* tcpinfo.c: octets the program has written to / read from the socket, as the kernel counts. 0 or -errno. */
-int xshim_tcp_written(int fd, uint64_t *n);
+/*
+ * tcpinfo.c: octets the program has written to / read from the socket, as the kernel counts. 0 or -errno. connected: by connect(), not
+ * accepted. tx_lock held: nobody writes meanwhile.
+ */
+int xshim_tcp_written(int fd, bool connected, uint64_t *n);
 /* -ENOTCONN once the connection is closed both ways or reset: nobody can tell then. */
 int xshim_tcp_consumed(int fd, uint64_t *n);
 /* FIN or RST has come. */

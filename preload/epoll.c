@@ -31,6 +31,7 @@ struct wait {
 	int leavings;
 	bool heard;			/* a bell has rung */
 	bool inner;			/* the inner set has news */
+	bool plain;			/* told of what the kernel would name again */
 	uint32_t nest[HINTS];		/* tags of members that the kernel says are ready */
 	int nests;
 };
@@ -309,6 +310,7 @@ static void sort(struct wait *w, int k)
 		if (ev.data.u64 >> 32 == magic && !take_hint(w, &ev))
 			continue;
 		w->events[w->n++] = ev;
+		w->plain = true;
 	}
 	if (w->inner)
 		empty_inner(w);
@@ -344,14 +346,16 @@ static void take_in(struct wait *w, int k)
 			collect(w, w->max - w->nests);
 		xshim_eset_unlock(&w->set->lock);
 		while (w->nests)
-			if (xshim_nest_event(w->set, w->nest[--w->nests], &w->events[w->n]))
+			if (xshim_nest_event(w->set, w->nest[--w->nests], &w->events[w->n])) {
 				w->n++;
+				w->plain = true;
+			}
 		went = take_away(w);
 		if (w->heard)
 			xshim_client_mail();
 		w->heard = false;
 		/* of one that went the kernel may now speak, too: not in the same answer */
-		if (went || k < room || w->n == w->max || round == HINTS)
+		if (went || w->plain || k < room || w->n == w->max || round == HINTS)
 			return;
 		k = kernel_wait(w->call, w->epfd, w->events + w->n, w->max - w->n, 0, NULL);
 	}
@@ -387,8 +391,8 @@ static int wait_in(struct wait *w, int64_t timeout_ns, const sigset_t *mask)
 				arm_hot(w);
 		}
 		xshim_eset_unlock(&set->lock);
-		if (take_away(w) && w->n)
-			return w->n;	/* the kernel would name the same connection again */
+		if ((take_away(w) || w->plain) && w->n)
+			return w->n;	/* the kernel would name the same descriptor again */
 		left = timeout_ns;
 		if (timeout_ns > 0) {
 			uint64_t now = xshim_clock_ns();

@@ -11,6 +11,7 @@
 #include "epoll.h"
 #include "options.h"
 #include "ready.h"
+#include "rxopts.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -50,7 +51,7 @@ static bool up(struct xshim_conn *c, struct xshim_chan *ch, int fd, bool hurry)
 	    atomic_load_explicit(&peer->want_data, memory_order_relaxed) == XSHIM_WANT_NOTHING &&
 	    !atomic_load_explicit(&peer->leave, memory_order_relaxed))
 		return false;
-	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) || xshim_tcp_written(fd, &written) < 0)
+	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) || xshim_tcp_written(fd, c->slot->role == XSHIM_ROLE_CONNECT, &written) < 0)
 		return false;
 	atomic_store_explicit(&ch->consult_seen, consult, memory_order_relaxed);
 	xlog(DEBUG, "connection %u: on the ring from %llu", c->id, (unsigned long long)written);
@@ -446,6 +447,7 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 		if (stuck || now >= deadline)
 			return -EAGAIN;
 		/* Each step of the peer's rings or comes on TCP. */
+		xshim_rxopts_any(c, fd);
 		if (libc.poll(p, 2, (int)((deadline - now) / 1000000) + 1) < 0 && errno == EINVAL)
 			(void)libc.poll(NULL, 0, 1);	/* RLIMIT_NOFILE allows poll no two descriptors */
 		if (p[1].revents)

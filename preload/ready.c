@@ -292,7 +292,7 @@ int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch)
 	uint64_t tail, now, since, limit = xshim_opt.stall_ms * (may_wait_for_us(s, ch) ? 1000000 : 10000000);
 	int left = -1;
 
-	if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)
+	if (!both_locks(s))
 		return -1;
 	if (s->link.tx.state == XSHIM_TX_RING &&
 	    xshim_tx_space(&s->link, ch->remote.region) < (int64_t)xshim_ready_threshold(ch)) {
@@ -304,7 +304,7 @@ int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch)
 			ch->stall_tail = tail;
 			atomic_store_explicit(&ch->stall_ns, now, memory_order_relaxed);
 		}
-		if (!xshim_tx_may_switch(&s->link, ch->remote.region)) {
+		if (!xshim_tx_may_come_down(&s->link, ch->remote.region)) {
 			left = xshim_tx_peer_reads(&s->link, ch->remote.region) ? XSHIM_READ_MS : -1;
 		} else if (now - since >= limit) {
 			atomic_store_explicit(&ch->consult_seen,
@@ -322,7 +322,7 @@ int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch)
 	} else {
 		atomic_store_explicit(&ch->stall_ns, 0, memory_order_relaxed);
 	}
-	xshim_lock_drop(&s->tx_lock);
+	drop_both(s);
 	return left;
 }
 

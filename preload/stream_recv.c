@@ -29,6 +29,8 @@
 #define TCP_HAS_DATA ((ssize_t)-4097)
 #define AT_MARK ((ssize_t)-4098)
 #define ANEW ((ssize_t)-4099)
+/* A peek into more parts than these may not have had all that there is. */
+#define MOST_PARTS (XSHIM_STREAM_SLICES - XSHIM_RXOPTS_PARTS)
 
 ssize_t xshim_stream_result(struct xshim_conn *c, size_t total, ssize_t rc)
 {
@@ -82,7 +84,7 @@ static bool end_is_near(struct xshim_conn *c, struct xshim_chan *ch)
 
 /*
  * A peek that took n bytes of TCP and then `on_ring`, all that the peer put there before it came back to TCP: what follows is in the
- * socket behind the n, which are had once more.
+ * socket behind the n, which are had once more, for nobody.
  */
 static size_t peek_third(int fd, struct xshim_iov it, size_t n, size_t on_ring, int flags)
 {
@@ -91,13 +93,13 @@ static size_t peek_third(int fd, struct xshim_iov it, size_t n, size_t on_ring, 
 	size_t left = n;
 	ssize_t got;
 
-	m.msg_iovlen = xshim_iov_slice(&it, n, v, XSHIM_STREAM_SLICES / 2);
+	m.msg_iovlen = xshim_rxopts_front(v, n);
 	for (size_t i = 0; i < m.msg_iovlen; i++)
 		left -= v[i].iov_len;
 	if (left)
-		return 0;	/* in too many parts */
+		return 0;	/* more than a socket holds */
 	xshim_iov_skip(&it, n + on_ring);
-	m.msg_iovlen += xshim_iov_slice(&it, SSIZE_MAX, v + m.msg_iovlen, XSHIM_STREAM_SLICES / 2);
+	m.msg_iovlen += xshim_iov_slice(&it, SSIZE_MAX, v + m.msg_iovlen, MOST_PARTS);
 	got = libc.recvmsg(fd, &m, MSG_PEEK | (flags & MSG_TRUNC) | MSG_DONTWAIT);
 	return got > 0 && (size_t)got > n ? (size_t)got - n : 0;
 }
@@ -257,7 +259,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 					goto out;
 				}
 				if (flags & MSG_PEEK) {
-					if (*more && (uint64_t)n == limit)
+					if ((uint64_t)n == limit && xshim_rx_ends_at(l, peer, limit))
 						n = peek_behind(ch, fd, begin, n, flags);
 				} else {
 					ring = xshim_rx_took_ring(l, own, peer, (uint64_t)n);
@@ -459,7 +461,7 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 			xshim_iov_init(&it, v, n);
 			if (fault && (size_t)rc <= front)
 				return -EFAULT;
-			if ((size_t)rc >= want || nonblock || fault || xshim_urgent_is_there(fd))
+			if ((size_t)rc >= want || nonblock || fault || n > MOST_PARTS || xshim_urgent_is_there(fd))
 				return rc;
 			/* MSG_PEEK | MSG_WAITALL, or below SO_RCVLOWAT */
 			rc = peek_more(c, ch, fd, v, n, flags, want, front);

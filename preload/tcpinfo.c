@@ -2,9 +2,10 @@
 /*
  * tcpinfo.c - the kernel's counts of a TCP stream, the witness of every switch (I4).
  *
- * Written by the program: bytes_sent - bytes_retrans + notsent_bytes; bytes_acked would be one off on the
- * connecting side. Read by the program: bytes_received - SIOCINQ; the two come from two calls, so it is
- * done again until nothing arrived in between. bytes_received counts a FIN as an octet, SIOCINQ does not.
+ * Written by the program: bytes_acked + SIOCOUTQ. On the connecting side bytes_acked has the SYN in it. bytes_sent says something
+ * else: what the device or its queue refuses is counted each time it is tried, and no retransmission. Read by the program:
+ * bytes_received - SIOCINQ. Each two come from two calls, so it is done again until nothing moved in between. bytes_received
+ * counts a FIN as an octet, SIOCINQ does not.
  */
 #include "channel.h"
 
@@ -22,21 +23,32 @@ static int get_info(int fd, struct tcp_info *ti)
 	memset(ti, 0, sizeof(*ti));
 	if (libc.getsockopt(fd, IPPROTO_TCP, TCP_INFO, ti, &len) < 0)
 		return -errno;
-	/* bytes_retrans is the youngest field that is needed (Linux 4.19) */
-	if (len < offsetof(struct tcp_info, tcpi_bytes_retrans) + sizeof(ti->tcpi_bytes_retrans))
+	/* bytes_received is the youngest field that is needed (Linux 4.1) */
+	if (len < offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(ti->tcpi_bytes_received))
 		return -EOPNOTSUPP;
 	return 0;
 }
 
-int xshim_tcp_written(int fd, uint64_t *n)
+int xshim_tcp_written(int fd, bool connected, uint64_t *n)
 {
+	int before, after, rc;
 	struct tcp_info ti;
-	int rc = get_info(fd, &ti);
 
-	if (rc < 0)
-		return rc;
-	*n = ti.tcpi_bytes_sent - ti.tcpi_bytes_retrans + ti.tcpi_notsent_bytes;
-	return 0;
+	if (libc.ioctl(fd, SIOCOUTQ, &before) < 0)
+		return -errno;
+	for (int tries = 0; tries < 1000; tries++) {
+		rc = get_info(fd, &ti);
+		if (rc < 0)
+			return rc;
+		if (libc.ioctl(fd, SIOCOUTQ, &after) < 0)
+			return -errno;
+		if (after == before) {
+			*n = ti.tcpi_bytes_acked - connected + (uint64_t)after;
+			return 0;
+		}
+		before = after;
+	}
+	return -EAGAIN;
 }
 
 /* 1: a FIN has come and is counted; 0: none; -ENOTCONN: nobody can tell, as in TCP_CLOSE. */

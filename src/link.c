@@ -259,6 +259,13 @@ int xshim_rx_next(struct xshim_link *l, struct xshim_region_hdr *own, const stru
 	}
 }
 
+bool xshim_rx_ends_at(const struct xshim_link *l, const struct xshim_region_hdr *peer, uint64_t limit)
+{
+	/* more may have come between that look and the switch */
+	return atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) != l->rx.seq &&
+	       atomic_load_explicit(&peer->sw_at[(l->rx.seq + 1) & 1], memory_order_relaxed) == l->rx.pos + limit;
+}
+
 void xshim_rx_set_pos(struct xshim_link *l, uint64_t pos)
 {
 	l->rx.pos = pos;

@@ -155,6 +155,8 @@ int xshim_rx_next(struct xshim_link *l, struct xshim_region_hdr *own, const stru
  * told from one that has the FIN in it.
  */
 void xshim_rx_set_pos(struct xshim_link *l, uint64_t pos);
+/* RING: what lies behind the next `limit` bytes, as xshim_rx_next() has given it, goes by TCP. */
+bool xshim_rx_ends_at(const struct xshim_link *l, const struct xshim_region_hdr *peer, uint64_t limit);
 /*
  * Around a read of TCP, a peek, too, that xshim_rx_next() has set no limit to (UINT64_MAX): false: a switch has been announced
  * since, ask again. xshim_rx_read_end() in both cases.
