@@ -14,7 +14,7 @@ CXX_NOW=$(command -v g++ || command -v c++ || :)
 OURS=${XSHIM_PRELOAD##*:}
 FIRST=${XSHIM_PRELOAD%"$OURS"}	# a sanitizer's, and a colon
 STARTS=(early_after early_before jemalloc_before jemalloc_after tcmalloc_before tcmalloc_after debugger tracer
-	closed secure sanitizer statics)
+	closed secure sanitizer statics runpath)
 
 not_played() { note "not played: $1: $2"; }
 
@@ -242,6 +242,31 @@ start_statics() {
 	note "ok statics"
 }
 
+# A library is found by the RUNPATH of the program that asks for it, also with our dlopen between.
+start_runpath() {
+	mkdir -p "$WORK/part"
+	cat >"$WORK/asks.c" <<-'C'
+		#define _GNU_SOURCE
+		#include <dlfcn.h>
+		#include <stdio.h>
+		int main(void)
+		{
+			void *lazy = dlopen("libpart.so", RTLD_LAZY);
+			void *deep = dlopen("libpart.so", RTLD_NOW | RTLD_DEEPBIND);
+			printf("%s %s\n", lazy ? "found" : dlerror(), deep ? "found" : dlerror());
+			return !lazy || !deep;
+		}
+	C
+	echo 'int part; void *dlopen_of_part(void) { return &part; }' >"$WORK/part.c"
+	"$CC_NOW" -shared -fPIC -o "$WORK/part/libpart.so" "$WORK/part.c" &&
+		"$CC_NOW" -o "$WORK/asks" "$WORK/asks.c" -ldl -Wl,--enable-new-dtags,-rpath,'$ORIGIN/part' ||
+		fail "the program with a RUNPATH cannot be built"
+	ns_run a env "$WORK/asks" >"$WORK/asks.plain" || fail "runpath: it does not work without the preload"
+	ns_run a shim "$WORK/asks" >"$WORK/asks.shim" 2>&1 || fail "runpath: $(cat "$WORK/asks.shim")"
+	check_eq "runpath: what the program says" "$(cat "$WORK/asks.shim")" "$(cat "$WORK/asks.plain")"
+	note "ok runpath"
+}
+
 SCENES=() CHOSEN=()
 for what in "$@"; do
 	case " ${STARTS[*]} " in
@@ -250,7 +275,7 @@ for what in "$@"; do
 	esac
 done
 [ -n "$CC_NOW" ] || skip "no C compiler for the library that is loaded"
-[ $# -gt 0 ] || { CHOSEN=("${STARTS[@]}") SCENES=($("$BEHAVE" list load | grep -v -e closed_at_start -e dlopen_deepbind)); }
+[ $# -gt 0 ] || { CHOSEN=("${STARTS[@]}") SCENES=($("$BEHAVE" list load | grep -v closed_at_start)); }
 ns_up
 "$CC_NOW" -shared -fPIC -o "$WORK/early.so" "$TESTS_DIR/load/early.c" || fail "early.c cannot be compiled"
 export BEHAVE_LIBRARY=$WORK/early.so
