@@ -14,7 +14,8 @@ CXX_NOW=$(command -v g++ || command -v c++ || :)
 OURS=${XSHIM_PRELOAD##*:}
 FIRST=${XSHIM_PRELOAD%"$OURS"}	# a sanitizer's, and a colon
 STARTS=(early_after early_before jemalloc_before jemalloc_after tcmalloc_before tcmalloc_after debugger tracer
-	closed secure sanitizer statics runpath)
+	closed secure sanitizer statics runpath
+	filtered)
 
 not_played() { note "not played: $1: $2"; }
 
@@ -265,6 +266,40 @@ start_runpath() {
 	ns_run a shim "$WORK/asks" >"$WORK/asks.shim" 2>&1 || fail "runpath: $(cat "$WORK/asks.shim")"
 	check_eq "runpath: what the program says" "$(cat "$WORK/asks.shim")" "$(cat "$WORK/asks.plain")"
 	note "ok runpath"
+}
+
+# A filter from outside, as service managers and containers set it, that has an error for a call that a ring takes.
+start_filtered() {
+	cat >"$WORK/deny.c" <<-'C'
+		#include <errno.h>
+		#include <linux/filter.h>
+		#include <linux/seccomp.h>
+		#include <stddef.h>
+		#include <sys/prctl.h>
+		#include <sys/syscall.h>
+		#include <unistd.h>
+		int main(int argc, char **argv)
+		{
+			struct sock_filter f[] = {
+				BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+				BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_memfd_create, 0, 1),
+				BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+				BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+			};
+			struct sock_fprog p = { sizeof(f) / sizeof(f[0]), f };
+
+			if (argc < 2 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &p))
+				return 99;
+			execv(argv[1], argv + 1);
+			return 98;
+		}
+	C
+	"$CC_NOW" -o "$WORK/deny" "$WORK/deny.c" || fail "the program that sets the filter cannot be built"
+	plain_first load_exchange
+	INERT=1
+	CLIENT_BY=(env -u LD_PRELOAD "$WORK/deny" "$(command -v env)" "LD_PRELOAD=$XSHIM_PRELOAD")
+	as_plain filtered load_exchange cat 0
+	INERT=
 }
 
 SCENES=() CHOSEN=()
