@@ -86,7 +86,7 @@ static void lead(const struct object *o, void **slot, void *to)
 		(void)mprotect((void *)at, page, PROT_READ);
 }
 
-static void mend(const struct object *o)
+static void mend(const struct object *o, const struct object *library)
 {
 	for (int t = 0; t < 2; t++) {
 		for (size_t i = 0; o->tables[t] && i < o->counts[t]; i++) {
@@ -94,10 +94,10 @@ static void mend(const struct object *o)
 			void **slot = (void **)(o->base + r->r_offset), *ours = NULL;
 			const void *real;
 
-			if (!IS_SLOT(ELF64_R_TYPE(r->r_info)) || r->r_addend)
+			/* within the object itself: it is looked up when it is first called */
+			if (!IS_SLOT(ELF64_R_TYPE(r->r_info)) || r->r_addend || (!holds(library, *slot) && !holds(o, *slot)))
 				continue;
 			real = real_of(o, ELF64_R_SYM(r->r_info), &ours);
-			/* within the object itself: it is looked up when it is first called */
 			if (real && ours && ours != *slot && (*slot == real || holds(o, *slot)))
 				lead(o, slot, ours);
 		}
@@ -144,22 +144,28 @@ static bool describe(struct object *o, const struct dl_phdr_info *info)
 	return o->strings && o->symbols && holds(o, o->strings) && holds(o, o->symbols);
 }
 
-static int each(struct dl_phdr_info *info, size_t size, void *arg)
+static int find_library(struct dl_phdr_info *info, size_t size, void *library)
+{
+	(void)size;
+	return describe(library, info) && holds(library, (const void *)libc.read);
+}
+
+static int each(struct dl_phdr_info *info, size_t size, void *library)
 {
 	struct object o;
 
 	(void)size;
-	(void)arg;
 	/* neither the C library itself, nor us, nor the program, which cannot be opened so */
 	if (info->dlpi_name && info->dlpi_name[0] && describe(&o, info) && !holds(&o, (const void *)libc.read) &&
 	    !holds(&o, (const void *)&calls))
-		mend(&o);
+		mend(&o, library);
 	return 0;
 }
 
 /* A name with a slash means one file, whoever asks. */
 static void *open_deep(const char *file, int mode)
 {
+	struct object library;
 	void *handle = NULL;
 
 	if (file && strchr(file, '/'))
@@ -168,7 +174,8 @@ static void *open_deep(const char *file, int mode)
 		return NULL;
 	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
 		atomic_store_explicit(&everybodys[i], dlsym(RTLD_DEFAULT, calls[i].name), memory_order_relaxed);
-	(void)dl_iterate_phdr(each, NULL);
+	if (dl_iterate_phdr(find_library, &library))
+		(void)dl_iterate_phdr(each, &library);
 	return handle;
 }
 
