@@ -51,7 +51,8 @@ as_plain() {
 plain_first() {
 	CLIENT_BY=()
 	play env "$1" plain
-	! grep -h '^stderr: behave: ' "$WORK"/plain.* >&2 || fail "$1 does not work over plain TCP"
+	! grep -h '^stderr: behave: ' "$WORK"/plain.* >&2 ||
+		fail "$1 does not work over plain TCP: $(tail -n 20 "$WORK/plain.client" "$WORK/plain.server")"
 }
 
 early_lines() { grep -v '^it began\|^it ended'; }
@@ -90,6 +91,7 @@ can_trace() { "$@" true >/dev/null 2>&1; }
 
 debugger_lines() { grep -v -E '^(\[|Using host|stderr: |warning: |\$1 = |$)'; }
 start_debugger() {
+	[ -z "$FIRST" ] || { not_played debugger "a sanitizer does not work in a program that is traced"; return; }
 	command -v gdb >/dev/null || { not_played debugger "gdb is not installed"; return; }
 	gdb -nx -batch -ex run --args true 2>&1 | grep -q 'exited normally' ||
 		{ not_played debugger "gdb cannot run a program here"; return; }
@@ -104,6 +106,7 @@ start_debugger() {
 only_said() { grep -E '^(all the bytes|the end|end of|status)'; }
 
 start_tracer() {
+	[ -z "$FIRST" ] || { not_played tracer "a sanitizer does not work in a program that is traced"; return; }
 	command -v strace >/dev/null || { not_played tracer "strace is not installed"; return; }
 	can_trace strace -o /dev/null || { not_played tracer "strace cannot trace here"; return; }
 	plain_first load_exchange
@@ -245,6 +248,8 @@ start_statics() {
 
 # A library is found by the RUNPATH of the program that asks for it, also with our dlopen between.
 start_runpath() {
+	local deep=RTLD_DEEPBIND
+	[ -z "$FIRST" ] || deep=0	# a sanitizer ends programs for it
 	mkdir -p "$WORK/part"
 	cat >"$WORK/asks.c" <<-'C'
 		#define _GNU_SOURCE
@@ -253,14 +258,14 @@ start_runpath() {
 		int main(void)
 		{
 			void *lazy = dlopen("libpart.so", RTLD_LAZY);
-			void *deep = dlopen("libpart.so", RTLD_NOW | RTLD_DEEPBIND);
+			void *deep = dlopen("libpart.so", RTLD_NOW | DEEP);
 			printf("%s %s\n", lazy ? "found" : dlerror(), deep ? "found" : dlerror());
 			return !lazy || !deep;
 		}
 	C
 	echo 'int part; void *dlopen_of_part(void) { return &part; }' >"$WORK/part.c"
 	"$CC_NOW" -shared -fPIC -o "$WORK/part/libpart.so" "$WORK/part.c" &&
-		"$CC_NOW" -o "$WORK/asks" "$WORK/asks.c" -ldl -Wl,--enable-new-dtags,-rpath,'$ORIGIN/part' ||
+		"$CC_NOW" -DDEEP=$deep -o "$WORK/asks" "$WORK/asks.c" -ldl -Wl,--enable-new-dtags,-rpath,'$ORIGIN/part' ||
 		fail "the program with a RUNPATH cannot be built"
 	ns_run a env "$WORK/asks" >"$WORK/asks.plain" || fail "runpath: it does not work without the preload"
 	ns_run a shim "$WORK/asks" >"$WORK/asks.shim" 2>&1 || fail "runpath: $(cat "$WORK/asks.shim")"
@@ -310,7 +315,12 @@ for what in "$@"; do
 	esac
 done
 [ -n "$CC_NOW" ] || skip "no C compiler for the library that is loaded"
-[ $# -gt 0 ] || { CHOSEN=("${STARTS[@]}") SCENES=($("$BEHAVE" list load | grep -v closed_at_start)); }
+NOT=closed_at_start	# by a start of its own
+if ldd "$BEHAVE" | grep -q -E 'lib(a|t)san'; then
+	not_played dlopen_deepbind "a sanitizer ends programs that ask for RTLD_DEEPBIND"
+	NOT='closed_at_start|dlopen_deepbind'
+fi
+[ $# -gt 0 ] || { CHOSEN=("${STARTS[@]}") SCENES=($("$BEHAVE" list load | grep -v -E "$NOT")); }
 ns_up
 "$CC_NOW" -shared -fPIC -o "$WORK/early.so" "$TESTS_DIR/load/early.c" || fail "early.c cannot be compiled"
 export BEHAVE_LIBRARY=$WORK/early.so
