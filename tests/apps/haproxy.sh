@@ -67,7 +67,7 @@ app_server_end() {
 }
 
 # Its notices name processes and times.
-app_normalise() { sed -E 's/\([0-9]+\)|[0-9]{4,}/N/g; s/^\[NOTICE\] *//' | sort -u; }
+app_normalise() { sed -E 's/([FB]E: )[0-9]+/\1N/g; s/\([0-9]+\)|[0-9]{4,}/N/g; s/^\[NOTICE\] *//' | sort -u; }
 
 # The workers of haproxy, by the command line of its master
 workers() { pgrep -P "${JOB_PID[server]}" 2>/dev/null | sort | xargs; }
