@@ -115,7 +115,7 @@ app_label() {
 	esac
 }
 # 64 MB a connection, or what passes between two reloads
-app_share() { [ "$1" = reload ] && echo 97 || echo 95; }
+app_share() { [ "$1" = reload ] && echo 97 || echo 90; }
 app_half() { [ "$1" = reload ] && echo 3000000 || echo 40000000; }
 app_plays() { [ "$1" != killed ] || [ "$2" != put ]; }
 
