@@ -103,12 +103,12 @@ app_share() {
 	case $1 in
 	kept) echo 99 ;;
 	graceful) echo 95 ;;
+	single) echo none ;;
 	*) echo 0 ;;
 	esac
 }
 app_plays() {
 	case $1,$2 in
-	both,single) return 1 ;;
 	killed,kept) return 0 ;;
 	killed,*) return 1 ;;
 	esac
