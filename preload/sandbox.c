@@ -12,7 +12,6 @@
 #include "channel.h"
 #include "client.h"
 #include "conn.h"
-#include "exclude.h"
 #include "fault.h"
 #include "options.h"
 #include "process.h"
@@ -22,6 +21,8 @@
 #include <linux/seccomp.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
+
+#define LEAVE_MS 1000
 
 static _Atomic pid_t inside;	/* the process that has a filter; -1: a child of it */
 
@@ -37,9 +38,16 @@ void xshim_sandbox_fork_child(void)
 	atomic_store_explicit(&inside, -1, memory_order_relaxed);
 }
 
-/* What is left of a ring, or of an introduction, goes. False: it is still on a ring. */
-static bool clear(struct xshim_conn *c)
+/*
+ * It returns to TCP, and what is left of a ring, or of an introduction, goes. False: it is still on a ring. What other processes have,
+ * too, is theirs to bring onto one: the process that a server puts into a sandbox for the beginning of a connection may be a child.
+ */
+static bool clear(struct xshim_conn *c, int fd)
 {
+	if (xshim_conn_chan(c))
+		(void)xshim_chan_leave_wait(c, fd, XSHIM_R_SECCOMP, LEAVE_MS);
+	if (c->slot && xshim_slot_is_sole(c->slot, getpid()))
+		xshim_conn_never(c, XSHIM_R_SECCOMP);
 	if (c->pending && xshim_client_insist()) {
 		xshim_client_call_off(c, XSHIM_R_SECCOMP);
 		xshim_client_drop();
@@ -65,7 +73,7 @@ static bool clear_all(void)
 
 			if (!c)
 				continue;
-			all = clear(c) && all;
+			all = clear(c, fd) && all;
 			xshim_conn_put(c);
 		}
 	}
@@ -78,7 +86,8 @@ void xshim_sandbox_enter(void)
 
 	if (!xshim_active)
 		return;
-	xshim_exclude_all(XSHIM_R_SECCOMP);
+	/* first, so that nothing is introduced behind our back */
+	atomic_store_explicit(&xshim_tcp_only, XSHIM_R_SECCOMP, memory_order_seq_cst);
 	if (clear_all()) {
 		atomic_store_explicit(&inside, getpid(), memory_order_relaxed);
 		(void)xshim_tid();
