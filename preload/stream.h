@@ -36,6 +36,12 @@ void xshim_stream_closing(struct xshim_conn *c, int fd);
 ssize_t xshim_stream_result(struct xshim_conn *c, size_t total, ssize_t rc);
 /* SO_RCVTIMEO or SO_SNDTIMEO as a deadline; asked for only when we are about to sleep, and if any was ever set. */
 uint64_t xshim_stream_deadline(const struct xshim_conn *c, int fd, int option);
+/*
+ * Sleep in a blocking call that has moved bytes, and whose channel has gone meanwhile. Not in the kernel's own: that one has moved
+ * nothing yet, and after a handler with SA_RESTART would be begun anew, where the program is to be told what was moved. False: a
+ * signal or the deadline ends the call.
+ */
+bool xshim_stream_sleep_plain(int fd, short events, uint64_t deadline_ns);
 /* The channel, or NULL once the connection has left it. */
 static inline struct xshim_chan *xshim_stream_still_there(struct xshim_conn *c)
 {

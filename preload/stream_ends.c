@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stream_ends.c - what is queued in a stream with a channel, half-close and close (stream.h).
+ * stream_ends.c - what is queued in a stream with a channel, half-close, close, and a call that is left without it (stream.h).
  */
 #include "stream.h"
 #include "channel.h"
@@ -167,4 +167,21 @@ void xshim_stream_closing(struct xshim_conn *c, int fd)
 	if (is_unread(c, ch))
 		(void)libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 	xshim_lock_drop(&s->rx_lock);
+}
+
+bool xshim_stream_sleep_plain(int fd, short events, uint64_t deadline_ns)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+	struct timespec left, *limit = NULL;
+	uint64_t now;
+
+	if (deadline_ns != UINT64_MAX) {
+		now = xshim_clock_ns();
+		if (now >= deadline_ns)
+			return false;
+		left = (struct timespec){ .tv_sec = (time_t)((deadline_ns - now) / 1000000000),
+					  .tv_nsec = (long)((deadline_ns - now) % 1000000000) };
+		limit = &left;
+	}
+	return libc.ppoll(&p, 1, limit, NULL) > 0;
 }

@@ -370,25 +370,42 @@ uint64_t xshim_stream_deadline(const struct xshim_conn *c, int fd, int option)
 	return xshim_clock_ns() + (uint64_t)tv.tv_sec * 1000000000ull + (uint64_t)tv.tv_usec * 1000;
 }
 
-/* The channel went in the middle of a receive that is to have more, or whose number was closed: the kernel goes on with it. */
-static ssize_t recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags, size_t total)
+/*
+ * The channel went in the middle of a receive that is to have more, or whose number was closed: the kernel goes on with it, but
+ * does not sleep in it once something is there (stream.h).
+ */
+static ssize_t recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags, size_t total, uint64_t deadline)
 {
 	struct iovec v[XSHIM_STREAM_SLICES];
 	struct msghdr m = { .msg_iov = v };
+	bool nonblock = flags & MSG_DONTWAIT;
+	size_t asked;
 	ssize_t n;
 
 	while (xshim_iov_left(it)) {
+		asked = xshim_iov_left(it);
 		m.msg_iovlen = xshim_iov_slice(it, SSIZE_MAX, v, XSHIM_STREAM_SLICES);
-		n = libc.recvmsg(fd, &m, flags);
+		n = libc.recvmsg(fd, &m, total ? flags | MSG_DONTWAIT : flags);
 		if (n < 0 && !total)
 			return -errno;
+		if (n < 0 && errno == EAGAIN && !nonblock) {
+			if (!deadline)
+				deadline = xshim_stream_deadline(c, fd, SO_RCVTIMEO);
+			if (!xshim_stream_sleep_plain(fd, POLLIN, deadline))
+				break;
+			fd = xshim_conn_fd(c, fd);
+			continue;
+		}
 		if (n <= 0)
 			break;
 		xshim_conn_plain_rx(c, n);
 		xshim_iov_skip(it, (size_t)n);
-		total += (size_t)n;
-		if (!(flags & MSG_WAITALL))
+		/* the kernel has slept for all it was asked for, and was interrupted */
+		if (!(flags & MSG_WAITALL) || (!total && !nonblock && m.msg_iovlen < XSHIM_STREAM_SLICES && (size_t)n < asked)) {
+			total += (size_t)n;
 			break;
+		}
+		total += (size_t)n;
 	}
 	return (ssize_t)total;
 }
@@ -454,7 +471,7 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 	want += front;
 	for (;;) {
 		if (!ch)
-			return total || fd != called ? recv_rest(c, fd, &it, flags, total) : XSHIM_PLAIN;
+			return total || fd != called ? recv_rest(c, fd, &it, flags, total, deadline) : XSHIM_PLAIN;
 		/* with enough in hand it is only a look */
 		rc = rx_once(c, ch, fd, &it, flags, total, nonblock && !total, &more, &fault);
 		if (rc > 0 && (flags & MSG_PEEK)) {

@@ -239,15 +239,23 @@ static ssize_t stream_send(struct xshim_conn *c, int fd, const struct iovec *v, 
 	}
 	if (!total)
 		return XSHIM_PLAIN;
-	/* The channel went in the middle of a blocking send: the rest goes the kernel's way. */
+	/* The channel went in the middle of a blocking send: the rest goes the kernel's way, without a sleep in it (stream.h). */
 	for (;;) {
 		struct iovec rest[XSHIM_STREAM_SLICES];
 		struct msghdr m = { .msg_iov = rest };
 
 		m.msg_iovlen = xshim_iov_slice(&it, SSIZE_MAX, rest, XSHIM_STREAM_SLICES);
-		rc = libc.sendmsg(fd, &m, flags);
-		if (rc < 0)
-			return (ssize_t)total;
+		rc = libc.sendmsg(fd, &m, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (rc < 0) {
+			if (errno != EAGAIN || nonblock)
+				return (ssize_t)total;
+			if (!deadline)
+				deadline = xshim_stream_deadline(c, fd, SO_SNDTIMEO);
+			if (!xshim_stream_sleep_plain(fd, POLLOUT, deadline))
+				return (ssize_t)total;
+			fd = xshim_conn_fd(c, fd);
+			continue;
+		}
 		xshim_conn_plain_tx(c, rc);
 		total += (size_t)rc;
 		xshim_iov_skip(&it, (size_t)rc);

@@ -115,7 +115,8 @@ static void op_send(int argc, char **argv)
 		rc = pwritev2(c.fd, c.p.v, c.p.n, -1, c.flags & MSG_DONTWAIT ? RWF_NOWAIT : 0);
 	else
 		rc = sendmsg(c.fd, &(struct msghdr){ .msg_iov = c.p.v, .msg_iovlen = (size_t)c.p.n }, c.flags);
-	put_amount(&c, rc, !large || !nonblock);
+	/* so is how much a signal or a time limit lets a blocking one move */
+	put_amount(&c, rc, !large || (!nonblock && rc == (ssize_t)c.p.total));
 out:
 	if (rc > 0)
 		me.shared->conn[c.conn].sent[me.side] += (uint64_t)rc;
