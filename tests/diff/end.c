@@ -191,11 +191,12 @@ static void op_info(int argc, char **argv)
 			if (getsockopt(names[i].fd, IPPROTO_TCP, TCP_INFO, &ti, &len) < 0)
 				continue;
 			found = true;
-			put("%llu %llu %u %u ", (unsigned long long)(ti.tcpi_bytes_sent - ti.tcpi_bytes_retrans),
-			    (unsigned long long)ti.tcpi_bytes_received, ti.tcpi_notsent_bytes, ti.tcpi_state);
+			put("%llu %llu %u %u %u ", (unsigned long long)(ti.tcpi_bytes_sent - ti.tcpi_bytes_retrans),
+			    (unsigned long long)ti.tcpi_bytes_received, ti.tcpi_notsent_bytes, ti.tcpi_state,
+			    ti.tcpi_unacked);
 		}
 		if (!found)
-			put("- - - - ");
+			put("- - - - - ");
 	}
 }
 

@@ -65,7 +65,8 @@ static void op_drain(int argc, char **argv)
 			*got += (uint64_t)n;
 			continue;
 		}
-		if (n < 0 && errno == EAGAIN && *got < *sent && now_ms() < deadline) {
+		/* less than was sent is on its way; more: the sender has not returned from the call yet, and counts then */
+		if (n < 0 && errno == EAGAIN && *got != *sent && now_ms() < deadline) {
 			poll(&p, 1, 20);
 			continue;
 		}

@@ -34,7 +34,7 @@ struct shared {
 struct kernel {
 	bool there;
 	unsigned long long sent, received;
-	unsigned int unsent, state;
+	unsigned int unsent, state, unacked;
 };
 
 _Noreturn void die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

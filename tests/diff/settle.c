@@ -13,12 +13,13 @@
 
 #define SETTLE_MS 250
 #define STABLE_MS 30
-#define ACK_MS 100	/* the answer to a FIN may be a delayed one, of 40 ms */
+#define ACK_MS 100	/* an acknowledgement may be a delayed one, of 40 ms */
+#define FIELDS 5	/* of what op_info() says of a connection */
 
 /* What both sides' kernels say of connection k; of several processes of one side the first that has it. */
 static void look(struct stage *st, struct kernel now[CONNS][2], bool unknown[2])
 {
-	char line[LINE] = "info", text[TEXT], *words[4 * CONNS];
+	char line[LINE] = "info", text[TEXT], *words[FIELDS * CONNS];
 	int n, k, at;
 
 	memset(now, 0, 2 * CONNS * sizeof(now[0][0]));
@@ -37,20 +38,23 @@ static void look(struct stage *st, struct kernel now[CONNS][2], bool unknown[2])
 		}
 		if (!proc_tell(st, p, line) || !proc_answer(st, p, text, ANSWER_MS))
 			return;
-		n = split(text, words, 4 * CONNS);
+		n = split(text, words, FIELDS * CONNS);
 		for (k = 0, at = 0; k < CONNS; k++) {
 			struct kernel *kn = &now[k][p->side];
 
 			if (!st->used[k])
 				continue;
-			if (at + 4 > n)
+			if (at + FIELDS > n)
 				break;
-			if (words[at][0] != '-' && !kn->there)
-				*kn = (struct kernel){ true, strtoull(words[at], NULL, 10),
-						       strtoull(words[at + 1], NULL, 10),
-						       (unsigned int)atoi(words[at + 2]),
-						       (unsigned int)atoi(words[at + 3]) };
-			at += 4;
+			if (words[at][0] != '-' && !kn->there) {
+				kn->there = true;
+				kn->sent = strtoull(words[at], NULL, 10);
+				kn->received = strtoull(words[at + 1], NULL, 10);
+				kn->unsent = (unsigned int)atoi(words[at + 2]);
+				kn->state = (unsigned int)atoi(words[at + 3]);
+				kn->unacked = (unsigned int)atoi(words[at + 4]);
+			}
+			at += FIELDS;
 		}
 	}
 }
@@ -73,6 +77,8 @@ static bool arrived(const struct kernel *from, const struct kernel *to, bool cor
 		return true;
 	if (to->received < from->sent || (from->unsent && !stable))
 		return false;
+	if (from->unsent && from->unacked && !corked && quiet_ms < ACK_MS)
+		return false;	/* Nagle's algorithm has it until then */
 	if (in(from->state, TCP_FIN_WAIT1, TCP_CLOSING, TCP_LAST_ACK) && quiet_ms < ACK_MS)
 		return false;
 	if (in(from->state, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_CLOSING) || from->state == TCP_LAST_ACK)
@@ -82,11 +88,10 @@ static bool arrived(const struct kernel *from, const struct kernel *to, bool cor
 	return true;
 }
 
-/* sent_to_dead: an operation of this side has sent; if the other side has gone, RST will come. */
-void stage_settle(struct stage *st, int sender)
+/* Until all has arrived; `sender` as in stage_settle(). */
+static void deliver(struct stage *st, int sender)
 {
 	struct kernel now[CONNS][2], before[CONNS][2];
-	char text[TEXT];
 	int64_t begin = now_ms(), changed = begin, t;
 	bool unknown[2], done;
 
@@ -113,9 +118,21 @@ void stage_settle(struct stage *st, int sender)
 				done = false;
 		}
 	} while (!done && t - begin < SETTLE_MS && !st->broken);
-	/* A return to TCP takes both ends: let each of them make a call now and then, as programs do. */
-	for (int round = 0; st->leaving && round < 3; round++)
+}
+
+void stage_settle(struct stage *st, int sender)
+{
+	char text[TEXT];
+
+	deliver(st, sender);
+	/*
+	 * A return to TCP takes both ends: let each of them make a call now and then, as programs do. What such a call
+	 * sends, the rest of the stream, has to arrive, too.
+	 */
+	for (int round = 0; st->leaving && round < 3; round++) {
 		for (int i = 0; i < PROCS && !st->broken; i++)
 			if (st->procs[i].name[0] && !st->procs[i].pending)
 				(void)proc_ask(st, st->procs[i].name, text, LOOK_ALL);
+		deliver(st, -1);
+	}
 }
