@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FIRST 32
+#define FIRST 256
 #define PERIOD_NS 1000000
 #define PACED_WARM_UP 50
 

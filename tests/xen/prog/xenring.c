@@ -12,7 +12,9 @@
  *   refuse  tickets that are wrong; nothing is left of them
  *   late    the other's half is taken back before it is mapped, and another one may have its place
  *   limit   as many halves as there can be, and again after they were given back
- *   sleeps  measures round trips of one byte by what an end sleeps in; asserts nothing of the figures
+ *   sleeps  measures round trips of one byte by what an end sleeps in; asserts nothing of the figures. Seen (PV, virtual clock): 72 us
+ *           with a read that blocks, 84 with poll before it, 85 with a socket beside it, 86 with the bell's epoll; programs with the
+ *           library 87, netfront's TCP 165. So it is the call of poll itself, which who minds TCP as well cannot do without.
  *   saved   reads on until the mapping is cut, because this guest was saved and restored, or until the file $STOP is there
  *
  * Status 0: all as expected; 1 and a line on stderr: not.
