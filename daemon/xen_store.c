@@ -6,12 +6,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <xenstore.h>
+#include <xenstore_lib.h>
 
 struct xshimd_store {
 	struct xs_handle *xs;
 	xs_transaction_t t;
 };
+
+/*
+ * Where xenstored has its socket it is reached by that alone. libxenstore would go on to the kernel's device when nobody answers
+ * there, but at its other end is the same xenstored; and the kernel lets go of no process that has a watch there, not even of
+ * one that is killed, until it has answered.
+ */
+static unsigned long open_flags(void)
+{
+	return access(xs_daemon_socket(), F_OK) == 0 ? XS_OPEN_SOCKETONLY : 0;
+}
 
 int xshimd_store_open(struct xshimd_store **out)
 {
@@ -19,7 +31,7 @@ int xshimd_store_open(struct xshimd_store **out)
 
 	if (!s)
 		return -ENOMEM;
-	s->xs = xs_open(0);
+	s->xs = xs_open(open_flags());
 	if (!s->xs) {
 		int rc = errno ? -errno : -ENOENT;
 
