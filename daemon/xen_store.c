@@ -71,7 +71,8 @@ static int failed(void)
 	}
 }
 
-static int make_path(char path[XSHIMD_STORE_PATH], const char *fmt, va_list ap)
+__attribute__((format(printf, 2, 0))) static int make_path(char path[XSHIMD_STORE_PATH], const char *fmt,
+							   va_list ap)
 {
 	int n = vsnprintf(path, XSHIMD_STORE_PATH, fmt, ap);
 

@@ -179,10 +179,24 @@ static void *open_deep(const char *file, int mode)
 	return handle;
 }
 
-/* The last call has to be one that does not return here: the C library asks who calls it, for that one's RUNPATH. */
-XSHIM_EXPORT void *dlopen(const char *file, int mode)
-{
-	void *handle = (mode & RTLD_DEEPBIND) && xshim_active ? open_deep(file, mode) : NULL;
+/* A call that does not return here, also where nothing else is optimized. */
+#ifdef __clang__
+#define TAIL_CALL __attribute__((musttail))
+#define TAIL_CALLER
+#else
+#define TAIL_CALL
+#define TAIL_CALLER __attribute__((optimize("O2")))
+#endif
 
-	return handle ? handle : libc.dlopen(file, mode);
+/* The last call has to be such a one: the C library asks who calls it, for that one's RUNPATH. */
+TAIL_CALLER XSHIM_EXPORT void *dlopen(const char *file, int mode)
+{
+	void *handle;
+
+	if ((mode & RTLD_DEEPBIND) && xshim_active) {
+		handle = open_deep(file, mode);
+		if (handle)
+			return handle;
+	}
+	TAIL_CALL return libc.dlopen(file, mode);
 }

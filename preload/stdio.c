@@ -87,7 +87,7 @@ XSHIM_EXPORT FILE *freopen64(const char *path, const char *mode, FILE *f)
 }
 
 /* The other end did not answer in time and fd is on its ring still: then we write. True: done. */
-static bool still_on_ring(int fd, const char *format, va_list ap, int *rc)
+__attribute__((format(printf, 2, 0))) static bool still_on_ring(int fd, const char *format, va_list ap, int *rc)
 {
 	struct xshim_conn *c = xshim_conn_get(fd);
 	bool ring = c && xshim_conn_chan(c);
