@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -294,6 +295,12 @@ static struct shared *shared_memory(const char *path)
 	return p;
 }
 
+/*
+ * Threads keep step by the conductor, another process, which a checker of threads cannot see: each operation comes after those
+ * that had been answered when it began.
+ */
+static _Atomic unsigned int operations;
+
 static void serve(void)
 {
 	char line[LINE];
@@ -307,7 +314,9 @@ static void serve(void)
 			return;
 		line[n] = 0;
 		result[0] = 0;
+		atomic_fetch_add(&operations, 1);
 		run(line);
+		atomic_fetch_add(&operations, 1);
 		if (send(me.control, result, strlen(result) + 1, MSG_NOSIGNAL) < 0)
 			return;
 	}

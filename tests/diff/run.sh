@@ -9,6 +9,14 @@
 
 FILES=("$@")
 [ $# -gt 0 ] || FILES=("$DIFF_DIR"/cases/*.txt)
+# Its threads keep step by another process, and what one hands to another goes by entries of the kernel's: a checker of threads sees
+# neither, and ends them.
+if [ $# = 0 ] && [[ $XSHIM_PRELOAD = *libtsan* ]]; then
+	note "threads.txt: not under the thread sanitizer"
+	GLOBIGNORE=*/threads.txt
+	FILES=("$DIFF_DIR"/cases/*.txt)
+	unset GLOBIGNORE
+fi
 diff_begin
 diff_play "${FILES[@]}"
 diff_end
