@@ -13,7 +13,7 @@ FILES=("$@")
 # neither, and ends them.
 if [ $# = 0 ] && [[ $XSHIM_PRELOAD = *libtsan* ]]; then
 	note "threads.txt: not under the thread sanitizer"
-	GLOBIGNORE=*/threads.txt
+	GLOBIGNORE=$DIFF_DIR/cases/threads.txt
 	FILES=("$DIFF_DIR"/cases/*.txt)
 	unset GLOBIGNORE
 fi
