@@ -89,7 +89,7 @@ static uint32_t evaluate(struct wait *w, struct xshim_reg *r, bool *hot)
 		xshim_obj_hold(&c->obj);
 		w->leaving[w->leavings++] = c;
 	}
-	r->seen_head = c->slot->link.rx.head;
+	r->seen_head = xshim_ready_reach(&c->slot->link, ch);
 	if (mask & POLLIN)
 		mask |= EPOLLRDNORM;
 	if (mask & POLLOUT)

@@ -121,6 +121,18 @@ uint64_t xshim_ready_behind(const struct xshim_link *l, struct xshim_chan *ch, u
 	return again >= at && again - at <= size ? again - at : 0;
 }
 
+uint64_t xshim_ready_reach(const struct xshim_link *l, const struct xshim_chan *ch)
+{
+	const struct xshim_region_hdr *peer = ch->remote.region;
+	uint64_t head;
+
+	if (l->rx.state != XSHIM_RX_TCP ||
+	    atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) == l->rx.seq)
+		return l->rx.head;
+	head = atomic_load_explicit(&peer->head, memory_order_seq_cst);
+	return head > atomic_load_explicit(&peer->sw_at[(l->rx.seq + 1) & 1], memory_order_relaxed) ? head : l->rx.head;
+}
+
 /* A writable ring needs no ring of the bell for each byte that the peer takes out. */
 static uint64_t wish_for_space(struct xshim_link *l, struct xshim_chan *ch)
 {
@@ -172,11 +184,11 @@ static bool others_wait(struct xshim_chan *ch, unsigned int arm, unsigned int ma
  * The bell was emptied, and an edge-triggered entry is to be told of more even while there is something unread; the kernel will
  * not tell it now. Both locks held.
  */
-static bool others_want_edges(struct xshim_chan *ch, unsigned int arm, uint64_t head)
+static bool others_want_edges(struct xshim_chan *ch, unsigned int arm, uint64_t reach)
 {
-	bool more = head != ch->hushed_at;
+	bool more = reach != ch->hushed_at;
 
-	ch->hushed_at = head;
+	ch->hushed_at = reach;
 	return more && !(arm & XSHIM_LOOK_EPOLL) && atomic_load_explicit(&ch->edge_waiters, memory_order_relaxed);
 }
 
@@ -209,7 +221,7 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 		rc = arm_and_look(c, ch, fd, r);
 		if (heard && rc == 0 && others_wait(ch, arm, r->mask))
 			(void)ch->be->ring_self(&ch->local);
-		edges = heard && others_want_edges(ch, arm, s->link.rx.head);
+		edges = heard && others_want_edges(ch, arm, xshim_ready_reach(&s->link, ch));
 	} else {
 		rc = look_locked(c, ch, fd, r);
 		if (rc > 0)	/* somebody else's wish may have been for the old path */

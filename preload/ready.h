@@ -49,6 +49,12 @@ unsigned int xshim_ready_result(struct xshim_conn *c, struct xshim_chan *ch, int
  */
 uint64_t xshim_ready_behind(const struct xshim_link *l, struct xshim_chan *ch, uint64_t limit);
 
+/*
+ * How far what the peer has sent by ring reaches, also behind what is still on TCP: when this has changed, bytes have come. Only to be
+ * compared with an earlier answer. A lie of the peer's costs its own stream an event too many or too few. rx_lock, or a guess.
+ */
+uint64_t xshim_ready_reach(const struct xshim_link *l, const struct xshim_chan *ch);
+
 /* Free space that makes a ring writable: a quarter, as the kernel also waits for a third. */
 static inline uint64_t xshim_ready_threshold(const struct xshim_chan *ch)
 {
