@@ -13,6 +13,7 @@
 
 #define SETTLE_MS 250
 #define STABLE_MS 30
+#define HOLD_MS 150	/* what an end has closed xshimd may hold for a moment, which is long on a busy machine */
 #define ACK_MS 100	/* an acknowledgement may be a delayed one, of 40 ms */
 #define FIELDS 5	/* of what op_info() says of a connection */
 
@@ -72,7 +73,8 @@ static bool arrived(const struct kernel *from, const struct kernel *to, bool cor
 	if (!to->there)
 		return true;
 	if (!from->there)	/* closed: FIN or RST must be here */
-		return sender_unknown || !in(to->state, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2) || stable;
+		return sender_unknown || !in(to->state, TCP_ESTABLISHED, TCP_FIN_WAIT1, TCP_FIN_WAIT2) ||
+		       quiet_ms >= HOLD_MS || corked;
 	if (in(to->state, TCP_CLOSE, TCP_LISTEN, TCP_SYN_SENT))
 		return true;
 	if (to->received < from->sent || (from->unsent && !stable))
