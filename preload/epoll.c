@@ -68,7 +68,7 @@ static uint32_t evaluate(struct wait *w, struct xshim_reg *r, bool *hot)
 		return 0;
 	if (xshim_ready_look(c, ch, r->fd, 0, &rdy) < 0)
 		r->tcp_dirty = true;
-	*hot = may_be_hot(w, r, &rdy, dir) && xshim_eset_heat(w->set, r, c->slot->link.rx.head);
+	*hot = may_be_hot(w, r, &rdy, dir) && xshim_eset_heat(w->set, r, rdy.reach);
 	if (!*hot) {
 		xshim_eset_cool(w->set, r);
 		if (xshim_ready_look(c, ch, r->fd, dir ? dir | XSHIM_LOOK_EPOLL : 0, &rdy) < 0)
@@ -89,7 +89,7 @@ static uint32_t evaluate(struct wait *w, struct xshim_reg *r, bool *hot)
 		xshim_obj_hold(&c->obj);
 		w->leaving[w->leavings++] = c;
 	}
-	r->seen_head = xshim_ready_reach(&c->slot->link, ch);
+	r->seen_head = rdy.reach;
 	if (mask & POLLIN)
 		mask |= EPOLLRDNORM;
 	if (mask & POLLOUT)

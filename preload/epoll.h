@@ -52,7 +52,7 @@ struct xshim_reg {			/* a connection in a set */
 	uint32_t kmask;			/* lasting bits the kernel gave last: RDHUP HUP ERR PRI */
 	int bell, peer_bell;		/* the numbers that were added */
 	int hot_at;			/* place in set->hot plus one; 0: not hot */
-	uint64_t seen_head;		/* xshim_ready_reach() at the last look */
+	uint64_t seen_head;		/* what the last look saw */
 	uint64_t told_by;		/* the wait that reported it last, and where in its answer */
 	int told_at;
 	struct xshim_reg *next_listed;

@@ -39,6 +39,22 @@ static void drop_both(struct xshim_slot *s)
 	xshim_lock_drop(&s->rx_lock);
 }
 
+/*
+ * How far what the peer has sent by ring reaches, also behind what is still on TCP. A lie of the peer's costs its own stream an event
+ * too many or too few. rx_lock.
+ */
+static uint64_t reach(const struct xshim_link *l, const struct xshim_chan *ch)
+{
+	const struct xshim_region_hdr *peer = ch->remote.region;
+	uint64_t head;
+
+	if (l->rx.state != XSHIM_RX_TCP ||
+	    atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) == l->rx.seq)
+		return l->rx.head;
+	head = atomic_load_explicit(&peer->head, memory_order_seq_cst);
+	return head > atomic_load_explicit(&peer->sw_at[(l->rx.seq + 1) & 1], memory_order_relaxed) ? head : l->rx.head;
+}
+
 /* What the ring decides. 0, 1 if a boundary was crossed on the way, or -EPROTO. */
 static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_ready *r)
 {
@@ -60,6 +76,7 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			xshim_chan_note(c, ch);
 		}
 	} while (crossed && ++moved <= XSHIM_CROSSINGS);
+	r->reach = reach(l, ch);
 	switch (step) {
 	case XSHIM_RX_STEP_TCP:
 		r->in_from_tcp = true;
@@ -121,18 +138,6 @@ uint64_t xshim_ready_behind(const struct xshim_link *l, struct xshim_chan *ch, u
 	return again >= at && again - at <= size ? again - at : 0;
 }
 
-uint64_t xshim_ready_reach(const struct xshim_link *l, const struct xshim_chan *ch)
-{
-	const struct xshim_region_hdr *peer = ch->remote.region;
-	uint64_t head;
-
-	if (l->rx.state != XSHIM_RX_TCP ||
-	    atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) == l->rx.seq)
-		return l->rx.head;
-	head = atomic_load_explicit(&peer->head, memory_order_seq_cst);
-	return head > atomic_load_explicit(&peer->sw_at[(l->rx.seq + 1) & 1], memory_order_relaxed) ? head : l->rx.head;
-}
-
 /* A writable ring needs no ring of the bell for each byte that the peer takes out. */
 static uint64_t wish_for_space(struct xshim_link *l, struct xshim_chan *ch)
 {
@@ -184,11 +189,11 @@ static bool others_wait(struct xshim_chan *ch, unsigned int arm, unsigned int ma
  * The bell was emptied, and an edge-triggered entry is to be told of more even while there is something unread; the kernel will
  * not tell it now. Both locks held.
  */
-static bool others_want_edges(struct xshim_chan *ch, unsigned int arm, uint64_t reach)
+static bool others_want_edges(struct xshim_chan *ch, unsigned int arm, uint64_t seen)
 {
-	bool more = reach != ch->hushed_at;
+	bool more = seen != ch->hushed_at;
 
-	ch->hushed_at = reach;
+	ch->hushed_at = seen;
 	return more && !(arm & XSHIM_LOOK_EPOLL) && atomic_load_explicit(&ch->edge_waiters, memory_order_relaxed);
 }
 
@@ -221,7 +226,7 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 		rc = arm_and_look(c, ch, fd, r);
 		if (heard && rc == 0 && others_wait(ch, arm, r->mask))
 			(void)ch->be->ring_self(&ch->local);
-		edges = heard && others_want_edges(ch, arm, xshim_ready_reach(&s->link, ch));
+		edges = heard && others_want_edges(ch, arm, r->reach);
 	} else {
 		rc = look_locked(c, ch, fd, r);
 		if (rc > 0)	/* somebody else's wish may have been for the old path */

@@ -26,6 +26,7 @@ struct xshim_ready {
 	unsigned int tcp_events; /* what to ask the kernel about the socket, besides ERR and HUP */
 	bool in_from_tcp;	/* POLLIN of the socket is the program's */
 	bool out_from_tcp;	/* POLLOUT of the socket is the program's */
+	uint64_t reach;		/* how far what came by ring was seen to reach: another number means that bytes have come */
 };
 
 /* In arm: the caller is epoll.c, which finds by itself what is new for its entries. */
@@ -48,12 +49,6 @@ unsigned int xshim_ready_result(struct xshim_conn *c, struct xshim_chan *ch, int
  * bell, which it would not before we have crossed. rx_lock.
  */
 uint64_t xshim_ready_behind(const struct xshim_link *l, struct xshim_chan *ch, uint64_t limit);
-
-/*
- * How far what the peer has sent by ring reaches, also behind what is still on TCP: when this has changed, bytes have come. Only to be
- * compared with an earlier answer. A lie of the peer's costs its own stream an event too many or too few. rx_lock, or a guess.
- */
-uint64_t xshim_ready_reach(const struct xshim_link *l, const struct xshim_chan *ch);
 
 /* Free space that makes a ring writable: a quarter, as the kernel also waits for a third. */
 static inline uint64_t xshim_ready_threshold(const struct xshim_chan *ch)
