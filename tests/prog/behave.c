@@ -338,13 +338,15 @@ static int step_socket(const char *path, bool is_server)
 	struct sockaddr_un un = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0), conn;
 
-	strncpy(un.sun_path, path, sizeof(un.sun_path) - 1);
+	snprintf(un.sun_path, sizeof(un.sun_path), "%s%s", path, is_server ? ".new" : "");
 	if (!is_server) {
 		if (connect(fd, (struct sockaddr *)&un, sizeof(un)) < 0)
 			die("connecting the step socket");
 		return fd;
 	}
-	if (bind(fd, (struct sockaddr *)&un, sizeof(un)) < 0 || listen(fd, 1) < 0)
+	/* the script starts the client once the name is there: somebody must listen by then */
+	unlink(un.sun_path);
+	if (bind(fd, (struct sockaddr *)&un, sizeof(un)) < 0 || listen(fd, 1) < 0 || rename(un.sun_path, path) < 0)
 		die("the step socket");
 	conn = accept(fd, NULL, NULL);
 	close(fd);
