@@ -297,6 +297,8 @@ static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t 
 					rc = -errno;
 				else
 					xshim_count(&c->slot->n.tcp_tx, (uint64_t)rc);
+				if (rc < 0 && rc != -EAGAIN)
+					xshim_chan_told_error(c, fd);
 			}
 			xshim_lock_drop(&c->slot->tx_lock);
 		}
