@@ -26,6 +26,7 @@ struct wait {
 	int max, n;
 	uint64_t number;		/* 0: not yet given */
 	bool arming;			/* about to sleep: arm all */
+	bool kernel_next;		/* the kernel is asked before the program has its answer */
 	int stall_ms;			/* look again after so long, -1: no need */
 	struct xshim_conn *leaving[HELD]; /* held: their channel is to be taken away */
 	int leavings;
@@ -49,8 +50,8 @@ static bool may_be_hot(struct wait *w, struct xshim_reg *r, const struct xshim_r
 	       atomic_load_explicit(&w->set->waiting, memory_order_seq_cst) == 1;
 }
 
-/* What the program is to be told of r now. *hot: it was not armed. Set lock held. */
-static uint32_t evaluate(struct wait *w, struct xshim_reg *r, bool *hot)
+/* What the program is to be told of r now. *hot: it was not armed; *goes: its channel will be taken away. Set lock held. */
+static uint32_t evaluate(struct wait *w, struct xshim_reg *r, bool *hot, bool *goes)
 {
 	struct xshim_conn *c = r->conn;
 	struct xshim_chan *ch = xshim_conn_chan(c);
@@ -63,7 +64,7 @@ static uint32_t evaluate(struct wait *w, struct xshim_reg *r, bool *hot)
 	uint32_t mask;
 	int stall;
 
-	*hot = false;
+	*hot = *goes = false;
 	if (!ch)
 		return 0;
 	if (xshim_ready_look(c, ch, r->fd, 0, &rdy) < 0)
@@ -88,6 +89,7 @@ static uint32_t evaluate(struct wait *w, struct xshim_reg *r, bool *hot)
 	if (atomic_load_explicit(&c->detach_due, memory_order_acquire) && w->leavings < HELD) {
 		xshim_obj_hold(&c->obj);
 		w->leaving[w->leavings++] = c;
+		*goes = true;
 	}
 	r->seen_head = rdy.reach;
 	if (mask & POLLIN)
@@ -104,13 +106,22 @@ static uint32_t evaluate(struct wait *w, struct xshim_reg *r, bool *hot)
 	return mask & (want | EPOLLERR | EPOLLHUP);
 }
 
+/* This answer names a descriptor of the connection already. Set lock held. */
+static bool is_named(const struct wait *w, const struct xshim_conn *c)
+{
+	for (const struct xshim_reg *r = w->set->regs; r; r = r->next_of_set)
+		if (r->conn == c && r->told_by == w->number)
+			return true;
+	return false;
+}
+
 /* Go once through the ready list, until max are told of. Set lock held. */
 static void collect(struct wait *w, int max)
 {
 	struct xshim_eset *set = w->set;
 	struct xshim_reg *r, *last = set->list_tail;
 	uint32_t mask;
-	bool stays, hot;
+	bool stays, hot, goes;
 
 	w->stall_ms = -1;
 	if (!w->number)
@@ -126,7 +137,12 @@ static void collect(struct wait *w, int max)
 			bool told = r->rearmed && (r->events & EPOLLET) && !r->tcp_dirty;
 			uint64_t seen = r->seen_head;
 
-			mask = evaluate(w, r, &hot);
+			mask = evaluate(w, r, &hot, &goes);
+			/* the kernel is asked behind this, and tells of it together with the others; but not a second time */
+			if (goes && w->kernel_next && !w->plain && !is_named(w, r->conn))
+				mask = 0;
+			else if (goes)
+				w->plain = true;
 			/* what has come since changes the head, seen after the wish was stored */
 			if (told && r->seen_head == seen &&
 			    !(mask & ~(EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLWRNORM)))
@@ -382,6 +398,7 @@ static int wait_in(struct wait *w, int64_t timeout_ns, const sigset_t *mask)
 			xshim_nest_show_members(set);
 		if (!xshim_eset_lock(&set->lock))
 			return kernel_wait(w->call, w->epfd, w->events, w->max, 0, mask);
+		w->kernel_next = true;
 		hot_to_ready(set, false);
 		collect(w, w->max);
 		if (!w->n && timeout_ns) {
@@ -390,8 +407,10 @@ static int wait_in(struct wait *w, int64_t timeout_ns, const sigset_t *mask)
 			if (!w->n)
 				arm_hot(w);
 		}
+		w->kernel_next = false;
 		xshim_eset_unlock(&set->lock);
-		if ((take_away(w) || w->plain) && w->n)
+		take_away(w);
+		if (w->plain && w->n)
 			return w->n;	/* the kernel would name the same descriptor again */
 		left = timeout_ns;
 		if (timeout_ns > 0) {
