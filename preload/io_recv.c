@@ -61,31 +61,42 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 	} while (0)
 
 /*
+ * Sleep outside the kernel's receive (kick.h), and take the connection again: 1, the kernel's call is to be made; 0, look again; both
+ * with a reference in *c. Else -errno, and no reference. -EBADF: fd was closed meanwhile; what may have its number now is
+ * nobody's to read.
+ */
+static int sleep_and_return(struct xshim_conn **c, int fd)
+{
+	struct xshim_conn *was = *c;
+	uint32_t life = was->obj.life;
+	int saved = errno, woken = xshim_kick_wait(was, fd);
+
+	errno = saved;
+	if (woken < 0)
+		return woken;
+	*c = xshim_conn_get(fd);
+	if (*c == was && was->obj.life == life)
+		return woken;
+	if (*c)
+		xshim_conn_put(*c);
+	return -EBADF;
+}
+
+/*
  * Before a receive that the kernel would sleep in: XSHIM_PLAIN when the kernel's call is to be made, with a reference in *c.
- * Else the result, and no reference. -EBADF: fd was closed meanwhile; what may have its number now is nobody's to read.
+ * Else the result, and no reference.
  */
 static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *v, size_t n, int flags)
 {
-	const struct xshim_conn *was = *c;
-	uint32_t life = was->obj.life;
-	int saved = errno;
 	ssize_t rc;
+	int woken;
 
 	if ((flags & (MSG_DONTWAIT | ~RX_RING_FLAGS)) || xshim_conn_flag(*c, XSHIM_SLOT_NONBLOCK))
 		return XSHIM_PLAIN;
-	for (;;) {
-		int woken = xshim_kick_wait(*c, fd);
-
-		errno = saved;
+	do {
+		woken = sleep_and_return(c, fd);
 		if (woken < 0)
 			return woken;
-		*c = xshim_conn_get(fd);
-		if (!*c)
-			return -EBADF;
-		if (*c != was || was->obj.life != life) {
-			xshim_conn_put(*c);
-			return -EBADF;
-		}
 		if (xshim_conn_on_ring(*c, fd)) {
 			rc = xshim_stream_recv(*c, fd, v, n, flags);
 			if (rc != XSHIM_PLAIN) {
@@ -93,9 +104,8 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 				return rc;
 			}
 		}
-		if (woken)
-			return XSHIM_PLAIN;
-	}
+	} while (!woken);
+	return XSHIM_PLAIN;
 }
 
 XSHIM_EXPORT ssize_t read(int fd, void *buf, size_t n)
@@ -239,15 +249,13 @@ static ssize_t message_by_ring(struct xshim_conn *c, int fd, struct msghdr *m, i
 XSHIM_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 {
 	struct xshim_conn *c = xshim_conn_get(fd);
-	int saved = errno;
-	bool waited = false;
+	int waited = 0;
 	ssize_t rc;
 
 	if (!c)
 		return libc.recvmsg(fd, m, flags);
 	for (;;) {
 		bool ring = xshim_conn_on_ring(c, fd) && !(flags & ~RX_RING_FLAGS);
-		int woken;
 
 		if (ring && xshim_io_plain_message(m))
 			break;
@@ -261,14 +269,9 @@ XSHIM_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 		if (waited || !xshim_kick_able(c) || (flags & (MSG_DONTWAIT | ~RX_RING_FLAGS)) ||
 		    xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK) || xshim_io_plain_message(m))
 			break;
-		woken = xshim_kick_wait(c, fd);
-		errno = saved;
-		if (woken < 0)
-			return xshim_ret(woken);
-		waited = woken;
-		c = xshim_conn_get(fd);
-		if (!c)
-			return libc.recvmsg(fd, m, flags);
+		waited = sleep_and_return(&c, fd);
+		if (waited < 0)
+			return xshim_ret(waited);
 	}
 	rc = libc.recvmsg(fd, m, flags);
 	if (!(flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE)))

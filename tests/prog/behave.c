@@ -197,6 +197,24 @@ void say_so_error(const char *when, int fd)
 	say("%s: SO_ERROR: %s", when, err ? errno_name(err) : "0");
 }
 
+void await_state(pid_t id, char state)
+{
+	struct timespec pause = { .tv_nsec = 50000000 };
+	char name[40], line[200] = "", *p;
+	int seen = 0;
+
+	snprintf(name, sizeof(name), "/proc/%d/stat", (int)id);
+	while (seen < 2) {
+		FILE *f = fopen(name, "r");
+
+		if (!f || !fgets(line, sizeof(line), f) || !(p = strrchr(line, ')')))
+			die(name);
+		fclose(f);
+		seen = p[2] == state ? seen + 1 : 0;
+		nanosleep(&pause, NULL);
+	}
+}
+
 /* state: "ring", or "attached": introduced, whatever path the bytes are on. */
 static void ask_to_wait(unsigned int ends, const char *state)
 {

@@ -64,5 +64,7 @@ void say_send(const char *when, int fd, size_t len);
 void say_so_error(const char *when, int fd);
 const char *errno_name(int err);
 int64_t now_ms(void);
+/* Until /proc says of the process, or thread, twice, some time apart: S, asleep; T, stopped. */
+void await_state(pid_t id, char state);
 
 #endif

@@ -53,25 +53,6 @@ static void await_handler(struct scene *s)
 		die("the other's handler");
 }
 
-/* Until /proc says so twice, some time apart: S, asleep; T, stopped. */
-static void await_sleep(pid_t pid, char state)
-{
-	struct timespec pause = { .tv_nsec = 50000000 };
-	char name[40], line[200] = "", *p;
-	int seen = 0;
-
-	snprintf(name, sizeof(name), "/proc/%d/stat", (int)pid);
-	while (seen < 2) {
-		FILE *f = fopen(name, "r");
-
-		if (!f || !fgets(line, sizeof(line), f) || !(p = strrchr(line, ')')))
-			die(name);
-		fclose(f);
-		seen = p[2] == state ? seen + 1 : 0;
-		nanosleep(&pause, NULL);
-	}
-}
-
 static void say_result(const char *what, ssize_t n)
 {
 	say("%s: %zd %s, signals %d", what, n, n < 0 ? errno_name(errno) : "", (int)signals);
@@ -138,9 +119,9 @@ static void two_at_once(struct scene *s, int usr1, int usr2)
 		die("the other's pid");
 	barrier(s);
 	if (s->is_server) {
-		await_sleep(pid, 'S');
+		await_state(pid, 'S');
 		kill(pid, SIGSTOP);
-		await_sleep(pid, 'T');
+		await_state(pid, 'T');
 		kill(pid, SIGUSR2);
 		kill(pid, SIGUSR1);
 		kill(pid, SIGCONT);

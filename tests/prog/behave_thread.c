@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "behave.h"
@@ -65,7 +66,77 @@ static void reader_in_recv(struct scene *s) { sleeping_reader(s, BY_RECV); }
 static void reader_in_poll(struct scene *s) { sleeping_reader(s, BY_POLL); }
 static void reader_in_select(struct scene *s) { sleeping_reader(s, BY_SELECT); }
 
+struct taker {
+	pthread_t thread;
+	int fd, id_to;
+	bool by_message;
+};
+
+static void *take_some(void *arg)
+{
+	struct taker *t = arg;
+	char buf[64];
+	struct iovec v = { buf, sizeof(buf) };
+	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1 };
+	pid_t id = gettid();
+
+	if (write(t->id_to, &id, sizeof(id)) != sizeof(id))
+		die("write");
+	/* what it says is another scene's */
+	if (t->by_message)
+		(void)recvmsg(t->fd, &m, 0);
+	else
+		(void)recv(t->fd, buf, sizeof(buf), 0);
+	return NULL;
+}
+
+/*
+ * While a thread sleeps in a receive, on a connection that may still be introduced, its number is given to something else. When the
+ * thread wakes, what that has to read is not the thread's.
+ */
+static void number_goes_to(struct scene *s, bool to_connection, bool by_message)
+{
+	struct taker t = { .by_message = by_message };
+	int other, pair[2], fd = young_connection(s);
+	struct pollfd p = { .events = POLLIN };
+	char buf[64] = "";
+	pid_t id;
+
+	other = young_connection(s);
+	if (s->is_server) {
+		send_exactly(other, 20);
+		barrier(s);
+		send_exactly(fd, 10);
+		barrier(s);
+		return;
+	}
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0 || send(pair[1], buf, 20, 0) != 20)
+		die("socketpair");
+	t.fd = fd;
+	t.id_to = pair[0];
+	if (pthread_create(&t.thread, NULL, take_some, &t) || recv(pair[1], &id, sizeof(id), MSG_WAITALL) != sizeof(id))
+		die("pthread_create");
+	await_state(id, 'S');
+	p.fd = to_connection ? other : pair[0];
+	if (poll(&p, 1, 10000) != 1 || dup2(p.fd, fd) != fd)
+		die("dup2");
+	barrier(s);
+	if (pthread_join(t.thread, NULL))
+		die("pthread_join");
+	say("still there: %zd", recv(fd, buf, sizeof(buf), MSG_DONTWAIT));
+	barrier(s);
+}
+
+static void number_goes_to_a_connection(struct scene *s) { number_goes_to(s, true, false); }
+static void number_goes_to_a_pair(struct scene *s) { number_goes_to(s, false, false); }
+static void message_number_goes_to_a_connection(struct scene *s) { number_goes_to(s, true, true); }
+static void message_number_goes_to_a_pair(struct scene *s) { number_goes_to(s, false, true); }
+
 const struct scene_case scenes_thread[] = {
+	{ "number_goes_to_a_connection", number_goes_to_a_connection },
+	{ "number_goes_to_a_pair", number_goes_to_a_pair },
+	{ "message_number_goes_to_a_connection", message_number_goes_to_a_connection },
+	{ "message_number_goes_to_a_pair", message_number_goes_to_a_pair },
 	{ "reader_in_recv", reader_in_recv },
 	{ "reader_in_poll", reader_in_poll },
 	{ "reader_in_select", reader_in_select },
