@@ -82,6 +82,7 @@ static ssize_t send_pieces(struct xshim_conn *c, int fd, const char *buf, size_t
 		done += (size_t)rc;
 		if ((size_t)rc < piece)
 			break;
+		fd = xshim_conn_fd(c, fd);
 	}
 	return (ssize_t)done;
 }
@@ -328,6 +329,7 @@ static ssize_t sendfile_pieces(struct xshim_conn *c, int out, int in, off64_t *o
 			return done ? (ssize_t)done : rc;
 		xshim_conn_plain_tx(c, rc);
 		done += (size_t)rc;
+		out = xshim_conn_fd(c, out);
 	} while (done < n && (size_t)rc == piece);
 	return (ssize_t)done;
 }

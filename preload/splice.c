@@ -47,7 +47,9 @@ static ssize_t piece_to_pipe(struct xshim_conn *c, int in, int out, size_t n, in
 	if (put < 0)
 		return -errno;
 	v.iov_len = (size_t)put;
-	(void)xshim_stream_recv(c, in, &v, 1, MSG_DONTWAIT);
+	in = xshim_conn_fd(c, in);	/* its number may have been closed in a sleep */
+	if (xshim_stream_recv(c, in, &v, 1, MSG_DONTWAIT) == XSHIM_PLAIN)
+		xshim_conn_plain_rx(c, libc.recv(in, buf, (size_t)put, MSG_DONTWAIT));
 	return put;
 }
 
@@ -65,6 +67,7 @@ static ssize_t to_pipe(struct xshim_conn *c, int in, int out, size_t n, unsigned
 		if (rc <= 0)
 			break;
 		done += (size_t)rc;
+		in = xshim_conn_fd(c, in);
 	}
 	return done ? (ssize_t)done : rc;
 }
@@ -100,6 +103,7 @@ static ssize_t from_pipe(struct xshim_conn *c, int in, int out, size_t n, unsign
 			break;
 		}
 		for (sent = 0; sent < (size_t)got; sent += (size_t)rc) {
+			out = xshim_conn_fd(c, out);	/* the number may have been closed in a sleep */
 			v = (struct iovec){ buf + sent, (size_t)got - sent };
 			rc = xshim_stream_send(c, out, &v, 1, more);
 			if (rc == XSHIM_PLAIN) {

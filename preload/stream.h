@@ -3,8 +3,8 @@
  * stream.h - send and receive on a connection with a channel; every call of io_recv.c and io_send.c ends here.
  *
  * Threads: any; one send and one receive at a time do work, the others wait for the lock, which is never held while blocking.
- * Returns bytes, 0 at the end of the stream, or -errno. XSHIM_PLAIN: the channel has gone meanwhile and nothing was moved;
- * make the kernel's call instead.
+ * Returns bytes, 0 at the end of the stream, or -errno. XSHIM_PLAIN: the channel has gone meanwhile, nothing was moved,
+ * and fd is the connection's still: make the kernel's call instead. With a number that was closed in a sleep they make it themselves.
  */
 #ifndef XSHIM_STREAM_H
 #define XSHIM_STREAM_H

@@ -203,10 +203,52 @@ static ssize_t no_room(struct xshim_conn *c, struct xshim_chan *ch, int fd, bool
 	return rc == -EINTR && !total && xshim_restarts(*deadline) ? 0 : rc;
 }
 
+/*
+ * The channel went in the middle of a blocking send that has sent `total`, or whose number was closed: the rest goes the kernel's way.
+ * After a part of it has gone, without a sleep in it (stream.h).
+ */
+static ssize_t send_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags, size_t total, uint64_t deadline)
+{
+	bool nonblock = (flags & MSG_DONTWAIT) || xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
+	struct iovec v[XSHIM_STREAM_SLICES];
+	struct msghdr m = { .msg_iov = v };
+	size_t asked;
+	ssize_t n;
+
+	for (;;) {
+		m.msg_iovlen = xshim_iov_slice(it, SSIZE_MAX, v, XSHIM_STREAM_SLICES);
+		asked = 0;
+		for (size_t i = 0; i < m.msg_iovlen; i++)
+			asked += v[i].iov_len;
+		n = libc.sendmsg(fd, &m, total ? flags | MSG_DONTWAIT | MSG_NOSIGNAL : flags);
+		if (n < 0 && !total)
+			return -errno;
+		if (n < 0) {
+			if (errno != EAGAIN || nonblock)
+				return (ssize_t)total;
+			if (!deadline)
+				deadline = xshim_stream_deadline(c, fd, SO_SNDTIMEO);
+			if (!xshim_stream_sleep_plain(fd, POLLOUT, deadline))
+				return (ssize_t)total;
+			fd = xshim_conn_fd(c, fd);
+			continue;
+		}
+		xshim_conn_plain_tx(c, n);
+		/* the kernel has slept for all that it was given, and was interrupted */
+		if (!total && !nonblock && (size_t)n < asked)
+			return n;
+		total += (size_t)n;
+		xshim_iov_skip(it, (size_t)n);
+		if (!xshim_iov_left(it))
+			return (ssize_t)total;
+	}
+}
+
 static ssize_t stream_send(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
 {
 	bool nonblock = (flags & MSG_DONTWAIT) || xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
 	struct xshim_chan *ch = xshim_conn_chan(c);
+	const int called = fd;
 	uint64_t deadline = 0, urgent_until = 0;
 	struct xshim_iov it;
 	size_t total = 0;
@@ -237,31 +279,9 @@ static ssize_t stream_send(struct xshim_conn *c, int fd, const struct iovec *v, 
 		fd = xshim_conn_fd(c, fd);
 		ch = xshim_stream_still_there(c);
 	}
-	if (!total)
+	if (!total && fd == called)
 		return XSHIM_PLAIN;
-	/* The channel went in the middle of a blocking send: the rest goes the kernel's way, without a sleep in it (stream.h). */
-	for (;;) {
-		struct iovec rest[XSHIM_STREAM_SLICES];
-		struct msghdr m = { .msg_iov = rest };
-
-		m.msg_iovlen = xshim_iov_slice(&it, SSIZE_MAX, rest, XSHIM_STREAM_SLICES);
-		rc = libc.sendmsg(fd, &m, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
-		if (rc < 0) {
-			if (errno != EAGAIN || nonblock)
-				return (ssize_t)total;
-			if (!deadline)
-				deadline = xshim_stream_deadline(c, fd, SO_SNDTIMEO);
-			if (!xshim_stream_sleep_plain(fd, POLLOUT, deadline))
-				return (ssize_t)total;
-			fd = xshim_conn_fd(c, fd);
-			continue;
-		}
-		xshim_conn_plain_tx(c, rc);
-		total += (size_t)rc;
-		xshim_iov_skip(&it, (size_t)rc);
-		if (!xshim_iov_left(&it))
-			return (ssize_t)total;
-	}
+	return send_rest(c, fd, &it, flags, total, deadline);
 }
 
 ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
@@ -277,6 +297,7 @@ static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t 
 {
 	bool nonblock = xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
 	struct xshim_chan *ch = xshim_conn_chan(c);
+	const int called = fd;
 	uint64_t deadline = 0;
 	size_t total = 0;
 	ssize_t rc;
@@ -318,7 +339,12 @@ static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t 
 		fd = xshim_conn_fd(c, fd);
 		ch = xshim_stream_still_there(c);
 	}
-	return total ? (ssize_t)total : XSHIM_PLAIN;
+	if (total || fd == called)
+		return total ? (ssize_t)total : XSHIM_PLAIN;
+	/* the number was closed meanwhile, and may be somebody else's */
+	rc = libc.sendfile64(fd, in_fd, offset, count);
+	xshim_conn_plain_tx(c, rc);
+	return rc < 0 ? -errno : rc;
 }
 
 ssize_t xshim_stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *offset, size_t count)
