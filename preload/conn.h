@@ -59,6 +59,7 @@ struct xshim_chan {
 	uint64_t sent;			/* ring bytes since attached or since the last spill, for the test options */
 	_Atomic uint64_t stall_ns;	/* since when the ring has been full without progress, 0: it is not */
 	uint64_t stall_tail;
+	bool opts_back;			/* the socket has the program's SO_RCVLOWAT and SO_PEEK_OFF again (rxopts.h); rx_lock */
 	/* xen (depart.h) */
 	_Atomic uint32_t told;		/* XSHIM_TOLD_*: what is to be done */
 	_Atomic uint32_t session;	/* of the xshimd that is to hear LEFT; 0: none */

@@ -435,6 +435,7 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 		stuck = atomic_load_explicit(&ch->fin_seen, memory_order_relaxed) ||
 			xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) || s->link.error ||
 			(xshim_conn_flag(c, XSHIM_SLOT_URGENT) && s->link.tx.state == XSHIM_TX_TCP);
+		xshim_rxopts_any(c, fd);	/* before the poll below */
 		xshim_lock_drop(&s->tx_lock);
 		xshim_lock_drop(&s->rx_lock);
 		if (crossed)
@@ -447,7 +448,6 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 		if (stuck || now >= deadline)
 			return -EAGAIN;
 		/* Each step of the peer's rings or comes on TCP. */
-		xshim_rxopts_any(c, fd);
 		if (libc.poll(p, 2, (int)((deadline - now) / 1000000) + 1) < 0 && errno == EINVAL)
 			(void)libc.poll(NULL, 0, 1);	/* RLIMIT_NOFILE allows poll no two descriptors */
 		if (p[1].revents)

@@ -3,6 +3,7 @@
 #include "rxopts.h"
 #include "channel.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <string.h>
 
@@ -10,13 +11,18 @@
 #define SO_PEEK_OFF 42
 #endif
 
-/* What the socket has as its mark while a channel is attached. */
+/* What the socket has as its mark while a channel is attached. rx_lock. */
 static void set_mark(struct xshim_conn *c, int fd, uint32_t n)
 {
+	_Atomic uint32_t *word = &c->slot->lowat_socket;
 	int value = (int)n;
 
-	if (atomic_exchange_explicit(&c->slot->lowat_socket, n, memory_order_relaxed) != n)
-		(void)libc.setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof(value));
+	if (atomic_load_explicit(word, memory_order_relaxed) == n)
+		return;
+	/* unknown /then/ the socket /then/ known: whoever is killed on the way, the word says nothing that is not so */
+	atomic_store_explicit(word, 0, memory_order_relaxed);
+	if (libc.setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &value, sizeof(value)) == 0)
+		atomic_store_explicit(word, n, memory_order_relaxed);
 }
 
 static int ask(int fd, int name, int none)
@@ -41,9 +47,10 @@ static void take_peek_off(struct xshim_conn *c, int fd)
 {
 	int at = ask(fd, SO_PEEK_OFF, -1), off = -1;
 
-	atomic_store_explicit(&c->slot->peek_at, at >= 0 ? (uint32_t)at + 1 : 0, memory_order_relaxed);
+	/* the socket first: whoever is killed in between, no peek of the kernel's begins somewhere else than ours think */
 	if (at >= 0)
 		(void)libc.setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &off, sizeof(off));
+	atomic_store_explicit(&c->slot->peek_at, at >= 0 ? (uint32_t)at + 1 : 0, memory_order_relaxed);
 }
 
 void xshim_rxopts_take(struct xshim_conn *c, int fd)
@@ -54,34 +61,49 @@ void xshim_rxopts_take(struct xshim_conn *c, int fd)
 
 void xshim_rxopts_give_back(struct xshim_conn *c)
 {
-	/* once: another process that shares the connection may do this after the socket's values have moved on */
-	uint32_t low = atomic_exchange_explicit(&c->slot->lowat, 0, memory_order_relaxed);
-	uint32_t at = atomic_exchange_explicit(&c->slot->peek_at, 0, memory_order_relaxed);
-	int fd = low || at ? xshim_fd_find(&c->obj) : -1, value;
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	struct xshim_slot *s = c->slot;
+	bool locked = xshim_lock_take(&s->rx_lock, xshim_tid()) == 0;
+	uint32_t low = xshim_rxopts_lowat(c), at = atomic_load_explicit(&s->peek_at, memory_order_relaxed);
+	int fd = low || at ? xshim_fd_find(&c->obj) : -1, value = (int)(at - 1);
 
-	if (fd < 0)
-		return;
-	if (low)
+	if (fd >= 0 && low)
 		set_mark(c, fd, low);
-	value = (int)(at - 1);
-	if (at)
+	if (fd >= 0 && at)
 		(void)libc.setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &value, sizeof(value));
+	/*
+	 * Once: another process that shares the connection may come here after the socket's values have moved on. And last, so that
+	 * it does come here if this one is killed before.
+	 */
+	atomic_store_explicit(&s->lowat, 0, memory_order_relaxed);
+	atomic_store_explicit(&s->peek_at, 0, memory_order_relaxed);
+	if (ch)
+		ch->opts_back = true;
+	if (locked)
+		xshim_lock_drop(&s->rx_lock);
 }
 
-void xshim_rxopts_set(struct xshim_conn *c, int fd, int name)
+int xshim_rxopts_set(struct xshim_conn *c, int fd, int name, const void *value, socklen_t len)
 {
 	struct xshim_chan *ch = xshim_conn_chan(c);
+	int rc, saved = errno;
 
-	if (xshim_lock_take(&c->slot->rx_lock, xshim_tid()) < 0)
-		return;
+	if (!ch || xshim_lock_take(&c->slot->rx_lock, xshim_tid()) < 0)
+		return libc.setsockopt(fd, SOL_SOCKET, name, value, len);
 	if (name == SO_RCVLOWAT)
+		atomic_store_explicit(&c->slot->lowat_socket, 0, memory_order_relaxed);
+	rc = libc.setsockopt(fd, SOL_SOCKET, name, value, len);
+	if (!rc && !ch->opts_back && name == SO_RCVLOWAT)
 		take_lowat(c, fd);
-	else
+	else if (!rc && !ch->opts_back)
 		take_peek_off(c, fd);
 	xshim_lock_drop(&c->slot->rx_lock);
+	if (rc < 0)
+		return rc;
 	/* who sleeps may have enough now */
-	if (ch)
-		xshim_chan_wake_own(ch);
+	xshim_chan_wake_own(ch);
+	errno = saved;
+	return 0;
 }
 
 void xshim_rxopts_get(struct xshim_conn *c, int name, void *value, const socklen_t *len)
@@ -153,15 +175,14 @@ void xshim_rxopts_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, enum
 void xshim_rxopts_moved(struct xshim_conn *c, size_t n, bool peeked)
 {
 	_Atomic uint32_t *word = &c->slot->peek_at;
-	uint32_t at = atomic_load_explicit(word, memory_order_relaxed);
+	uint32_t at = atomic_load_explicit(word, memory_order_relaxed), now;
 
-	if (!at)
-		return;
-	if (peeked)
-		at += (uint32_t)n;
-	else
-		at = at - 1 > n ? at - (uint32_t)n : 1;
-	atomic_store_explicit(word, at, memory_order_relaxed);
+	/* the program may set another one meanwhile, which stays */
+	do {
+		if (!at)
+			return;
+		now = peeked ? at + (uint32_t)n : at - 1 > n ? at - (uint32_t)n : 1;
+	} while (!atomic_compare_exchange_weak_explicit(word, &at, now, memory_order_relaxed, memory_order_relaxed));
 }
 
 size_t xshim_rxopts_front(struct iovec v[XSHIM_RXOPTS_PARTS], size_t at)

@@ -12,7 +12,8 @@
  *
  * Connections on which neither was set pay a load for each look and for each receive.
  *
- * Threads: any. Processes that share the connection share the values. Locks: as said below.
+ * Threads: any. Processes that share the connection share the values. Locks: as said below, and of each word at its
+ * declaration (arena.h). The program's own setsockopt is made under rx_lock, too.
  */
 #ifndef XSHIM_RXOPTS_H
 #define XSHIM_RXOPTS_H
@@ -36,14 +37,17 @@ static inline uint32_t xshim_rxopts_peek_at(const struct xshim_conn *c)
 	return at ? at - 1 : 0;
 }
 
-/* Attach and detach, with nobody inside or nobody on the ring any more: take the values from the socket, give them back. */
+/* Attach, with nobody inside: take the values from the socket. Detach: give them back; takes rx_lock. */
 void xshim_rxopts_take(struct xshim_conn *c, int fd);
 void xshim_rxopts_give_back(struct xshim_conn *c);
-/* The program's own setsockopt has succeeded on the socket / asks for the value. With a channel. */
-void xshim_rxopts_set(struct xshim_conn *c, int fd, int name);
+/*
+ * The program's own setsockopt, and what it is to return; under rx_lock, so that no mark of ours is taken for the program's. / The value
+ * that getsockopt is to tell, with a channel.
+ */
+int xshim_rxopts_set(struct xshim_conn *c, int fd, int name, const void *value, socklen_t len);
 void xshim_rxopts_get(struct xshim_conn *c, int name, void *value, const socklen_t *len);
 
-/* What is next on the socket may be a frame: no mark may keep it from being told of. Either lock, or none. */
+/* What is next on the socket may be a frame: no mark may keep it from being told of. rx_lock. */
 void xshim_rxopts_any(struct xshim_conn *c, int fd);
 /*
  * A mark is set, and xshim_rx_next() has said step and limit: make POLLIN in r what the kernel's would be, and the socket's mark what

@@ -182,9 +182,9 @@ XSHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, sock
 	if (level == SOL_SOCKET && (name == SO_RCVTIMEO_OLD || name == SO_RCVTIMEO_NEW ||
 				    name == SO_SNDTIMEO_OLD || name == SO_SNDTIMEO_NEW))
 		xshim_conn_set_flag(c, XSHIM_SLOT_TIMEO, true);
-	rc = libc.setsockopt(fd, level, name, value, len);
-	if (!rc && level == SOL_SOCKET && (name == SO_RCVLOWAT || name == SO_PEEK_OFF) && xshim_conn_chan(c))
-		xshim_rxopts_set(c, fd, name);
+	rc = level == SOL_SOCKET && (name == SO_RCVLOWAT || name == SO_PEEK_OFF) ?
+		     xshim_rxopts_set(c, fd, name, value, len) :
+		     libc.setsockopt(fd, level, name, value, len);
 	if (!rc && level == IPPROTO_TCP && name == TCP_INQ) {
 		memcpy(&low, value, sizeof(low));
 		xshim_conn_set_flag(c, XSHIM_SLOT_INQ, low);

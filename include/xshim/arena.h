@@ -107,10 +107,18 @@ struct xshim_slot {
 	 * again. In the last place they cannot be told from the living's, and then cost wake-ups for nothing until the next channel.
 	 */
 	struct xshim_waits waits[XSHIM_ARENA_SHARERS + 1];
-	/* while a channel is attached (preload/rxopts.h) */
-	_Atomic uint32_t lowat;		/* the program's SO_RCVLOWAT, 0: one byte */
-	_Atomic uint32_t lowat_socket;	/* the socket's */
-	_Atomic uint32_t peek_at;	/* SO_PEEK_OFF plus one, 0: off */
+	/*
+	 * While a channel is attached (preload/rxopts.h). Each is one word, so whoever is killed leaves the old value or the new one.
+	 *
+	 *   lowat         the program's SO_RCVLOWAT, 0: one byte. Written at attach (nobody else is inside) and under rx_lock by its
+	 *                 setsockopt and by the first holder to detach; read without it by receives, which want so much, and with it
+	 *                 by who sets a mark. A setsockopt that was killed half-way has not been made, as far as this word goes.
+	 *   lowat_socket  what the socket has as its mark, 0: not known, because a change is under way or its maker was killed in it;
+	 *                 the next one to set a mark sets it whatever it is. Written and read under rx_lock only, but at attach.
+	 *   peek_at       the program's SO_PEEK_OFF plus one, 0: off. Written as lowat, and by compare-and-swap without the lock by
+	 *                 receives that have moved it: one that is killed before has not moved it. Read by any.
+	 */
+	_Atomic uint32_t lowat, lowat_socket, peek_at;
 };
 
 #define XSHIM_SLOT_NONBLOCK	(1u << 0)	/* O_NONBLOCK is set on the description */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -132,7 +133,57 @@ static void number_goes_to_a_pair(struct scene *s) { number_goes_to(s, false, fa
 static void message_number_goes_to_a_connection(struct scene *s) { number_goes_to(s, true, true); }
 static void message_number_goes_to_a_pair(struct scene *s) { number_goes_to(s, false, true); }
 
+static _Atomic bool looks;
+
+static void *look_on(void *arg)
+{
+	struct pollfd p = { .fd = *(int *)arg, .events = POLLIN };
+
+	while (looks)
+		if (poll(&p, 1, 0) < 0)
+			die("poll");
+	return NULL;
+}
+
+/* What a program sets as SO_RCVLOWAT is what it reads, whatever the socket has meanwhile, for the look of another thread. */
+static void mark_is_set_while_another_looks(struct scene *s)
+{
+	struct pollfd p = { .fd = s->fd, .events = POLLPRI };
+	int wrong = 0, low;
+	socklen_t len = sizeof(low);
+	pthread_t thread;
+	char byte;
+
+	/* after urgent data the server's stream stays on TCP */
+	if (s->is_server) {
+		if (send(s->fd, "u", 1, MSG_OOB) != 1)
+			die("send");
+		barrier(s);
+		barrier(s);
+		return;
+	}
+	barrier(s);
+	if (poll(&p, 1, 10000) != 1 || recv(s->fd, &byte, 1, MSG_OOB) != 1)
+		die("urgent data");
+	looks = true;
+	if (pthread_create(&thread, NULL, look_on, &s->fd))
+		die("pthread_create");
+	for (int i = 0; i < 20000; i++) {
+		low = 2 + i % 50;
+		if (setsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof(low)) < 0 ||
+		    getsockopt(s->fd, SOL_SOCKET, SO_RCVLOWAT, &low, &len) < 0)
+			die("SO_RCVLOWAT");
+		wrong += low != 2 + i % 50;
+	}
+	looks = false;
+	if (pthread_join(thread, NULL))
+		die("pthread_join");
+	say("wrong: %d", wrong);
+	barrier(s);
+}
+
 const struct scene_case scenes_thread[] = {
+	{ "mark_is_set_while_another_looks", mark_is_set_while_another_looks },
 	{ "number_goes_to_a_connection", number_goes_to_a_connection },
 	{ "number_goes_to_a_pair", number_goes_to_a_pair },
 	{ "message_number_goes_to_a_connection", message_number_goes_to_a_connection },
