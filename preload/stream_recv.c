@@ -23,6 +23,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 #include <xshim/ring.h>
 
@@ -511,25 +512,39 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 	}
 }
 
-/* A receive under SO_PEEK_OFF. */
-static ssize_t recv_with_offset(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
+/* A peek under SO_PEEK_OFF, behind what is next to be read. Threads have small stacks: only few parts are put together there. */
+static ssize_t peek_at(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags, size_t at)
 {
-	size_t at = flags & MSG_PEEK ? xshim_rxopts_peek_at(c) : 0, front;
-	struct iovec with[XSHIM_RXOPTS_PARTS + IOV_MAX];
+	struct iovec few[XSHIM_RXOPTS_PARTS + MOST_PARTS], *with = few;
+	size_t bytes = (XSHIM_RXOPTS_PARTS + n) * sizeof(*v), front;
 	struct xshim_chan *ch = xshim_conn_chan(c);
 	ssize_t rc;
 
-	if (!at || n > IOV_MAX || !xshim_user_parts_fit(v, n)) {
-		rc = stream_recv(c, fd, v, n, flags, 0);
-	} else {
-		front = xshim_rxopts_front(with, at);
-		memcpy(with + front, v, n * sizeof(*v));
-		rc = stream_recv(c, fd, with, front + n, flags, at);
-		if (rc > (ssize_t)at)
-			rc -= (ssize_t)at;
-		else if (rc >= 0)
-			rc = ch && xshim_more_is_over(c, ch, fd) ? 0 : -EAGAIN;
+	if (n > MOST_PARTS) {
+		with = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (with == MAP_FAILED)
+			return -ENOMEM;
 	}
+	front = xshim_rxopts_front(with, at);
+	memcpy(with + front, v, n * sizeof(*v));
+	rc = stream_recv(c, fd, with, front + n, flags, at);
+	if (with != few)
+		munmap(with, bytes);
+	if (rc > (ssize_t)at)
+		return rc - (ssize_t)at;
+	return rc < 0 ? rc : ch && xshim_more_is_over(c, ch, fd) ? 0 : -EAGAIN;
+}
+
+/* A receive under SO_PEEK_OFF. */
+static ssize_t recv_with_offset(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
+{
+	size_t at = flags & MSG_PEEK ? xshim_rxopts_peek_at(c) : 0;
+	ssize_t rc;
+
+	if (!at || n > IOV_MAX || !xshim_user_parts_fit(v, n))
+		rc = stream_recv(c, fd, v, n, flags, 0);
+	else
+		rc = peek_at(c, fd, v, n, flags, at);
 	if (rc > 0)
 		xshim_rxopts_moved(c, (size_t)rc, flags & MSG_PEEK);
 	return rc;

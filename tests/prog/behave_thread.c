@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* behave_thread.c - threads that use one connection together. */
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -182,7 +183,54 @@ static void mark_is_set_while_another_looks(struct scene *s)
 	barrier(s);
 }
 
+#define PARTS 200
+
+/* The byte with the number `at` is peeked at, with one part and with many. */
+static void *peek_on_a_small_stack(void *arg)
+{
+	static char buf[PARTS];
+	static struct iovec v[PARTS];
+	struct msghdr m = { .msg_iov = v, .msg_iovlen = PARTS };
+	int fd = *(int *)arg;
+
+	for (size_t i = 0; i < PARTS; i++)
+		v[i] = (struct iovec){ buf + i, 1 };
+	say("peek: %zd", recv(fd, buf, 10, MSG_PEEK));
+	say("peek: %zd", recvmsg(fd, &m, MSG_PEEK));
+	for (size_t i = 0; i < PARTS; i++)
+		if ((uint8_t)buf[i] != pattern(60 + i))
+			die("peek");
+	return NULL;
+}
+
+/* The smallest stack that a thread may have does for a peek that begins behind what is next to be read. */
+static void peeks_on_a_small_stack(struct scene *s)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	size_t size = 1 << 20;	/* its own needs are larger */
+#else
+	size_t size = (size_t)PTHREAD_STACK_MIN;
+#endif
+	pthread_attr_t attr;
+	pthread_t thread;
+	int at = 50;
+
+	if (s->is_server) {
+		send_exactly(s->fd, 1000);
+		barrier(s);
+	} else {
+		barrier(s);
+		if (setsockopt(s->fd, SOL_SOCKET, SO_PEEK_OFF, &at, sizeof(at)) < 0 || pthread_attr_init(&attr) ||
+		    pthread_attr_setstacksize(&attr, size) || pthread_create(&thread, &attr, peek_on_a_small_stack, &s->fd) ||
+		    pthread_join(thread, NULL))
+			die("a thread with a small stack");
+		recv_exactly(s->fd, 1000);
+	}
+	barrier(s);
+}
+
 const struct scene_case scenes_thread[] = {
+	{ "peeks_on_a_small_stack", peeks_on_a_small_stack },
 	{ "mark_is_set_while_another_looks", mark_is_set_while_another_looks },
 	{ "number_goes_to_a_connection", number_goes_to_a_connection },
 	{ "number_goes_to_a_pair", number_goes_to_a_pair },
