@@ -452,6 +452,36 @@ START_TEST(a_leave_is_checked)
 }
 END_TEST
 
+/* The word cannot be checked: what region.h says that each lie costs. */
+START_TEST(reading_for_ever_holds_up_only_the_down)
+{
+	on_the_ring();
+	peer.ack = 0;
+	peer.reading = 1;
+	ck_assert(!xshim_tx_may_switch(&l, &peer) && !xshim_tx_may_come_down(&l, &peer));
+	ck_assert(xshim_tx_peer_reads(&l, &peer));	/* so that the writer looks again by itself */
+	ck_assert_int_eq(xshim_tx_space(&l, &peer), (int64_t)OWN_RING - 100);
+	peer.reading = 0;
+	ck_assert(xshim_tx_may_switch(&l, &peer) && !xshim_tx_peer_reads(&l, &peer));
+	/* once it has crossed nobody looks at the word */
+	peer.reading = 1;
+	peer.ack = 1;
+	ck_assert(xshim_tx_may_switch(&l, &peer) && xshim_tx_may_come_down(&l, &peer) && !xshim_tx_peer_reads(&l, &peer));
+	peer.leave = 1;
+	ck_assert(xshim_link_leave_due(&l, &peer));
+}
+END_TEST
+
+START_TEST(a_read_ends_what_one_that_was_killed_has_left)
+{
+	on_the_ring();
+	own.reading = 1;
+	ck_assert(xshim_rx_read_begin(&l, &own, &peer));
+	xshim_rx_read_end(&own);
+	ck_assert_uint_eq(own.reading, 0);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("link_hostile");
@@ -461,6 +491,8 @@ static Suite *suite(void)
 	tcase_add_loop_test(tc, an_up_below_what_was_read_is_refused, 0, 2);
 	tcase_add_test(tc, a_tail_that_goes_back_is_refused);
 	tcase_add_loop_test(tc, a_leave_is_checked, 0, sizeof(bad_leaves) / sizeof(bad_leaves[0]));
+	tcase_add_test(tc, reading_for_ever_holds_up_only_the_down);
+	tcase_add_test(tc, a_read_ends_what_one_that_was_killed_has_left);
 	tcase_add_test(tc, a_lie_is_refused_or_harmless);
 	tcase_set_timeout(tc, 120);
 	suite_add_tcase(s, tc);

@@ -39,8 +39,13 @@
  *                                                                  and believes only that: a lie costs a look at each
  *                                                                  send, and who dies before it is set resets as it closes
  *   consult       relaxed                     relaxed             count of reads from TCP since attached; a hint
- *   reading       1 seq_cst, 0 release        seq_cst             1: the owner is in a read of TCP that it began when it
- *                                                                  saw no switch ahead; who dies there leaves it at 1
+ *   reading       1 seq_cst, 0 release        seq_cst             not 0: the owner is in a read of TCP that it began when it
+ *                                                                  saw no switch ahead. Looked at only until the peer's up is
+ *                                                                  acked. A lie of 0 costs the liar the order of what it reads
+ *                                                                  itself; 1 for ever: see "If the other end lies". Of several
+ *                                                                  processes that share the end one may be killed there: the next
+ *                                                                  read of another that no boundary limits sets it to 0, and one
+ *                                                                  that is limited ends in an ack
  *   alive         before it is shared; xen:   relaxed             XSHIM_REGION_ALIVE; anything else: the owner is gone. xen: the kernel
  *                 the kernel clears a byte                         does it when the owner's last process ends, and a mapping that a
  *                 when the owner is gone                           save or migration has cut reads 0xff
@@ -62,8 +67,14 @@
  * other. Switches, fin, leave and attached always ring.
  *
  * If the other end lies: a position that goes back or runs beyond what was sent, a switch number that
- * skips, an sw_at below what was consumed: -EPROTO, the connection is reset with reason "corrupt". If it
- * dies or stops: its region stays readable, its words just do not change; FIN and RST of the TCP
+ * skips, an sw_at below what was consumed: -EPROTO, the connection is reset with reason "corrupt". `reading` cannot be
+ * checked, and is believed. 0 while it reads: bytes that follow the ring's may be taken for ones that precede them, in the
+ * liar's own incoming stream and nowhere else. 1 for ever, lied or left by one that was killed: our direction cannot come
+ * down before the up is acked. What is beyond the ring's size waits, and so does urgent data, as for an end that reads nothing
+ * and has no room; who waits for that looks again each XSHIM_READ_MS (preload/ready.h), because nothing rings. Leave, FIN,
+ * RST and the end of the other's process do not look at it.
+ *
+ * If it dies or stops: its region stays readable, its words just do not change; FIN and RST of the TCP
  * connection tell the difference. If it restarts: it has no claim on this region; a new channel is made.
  */
 #ifndef XSHIM_REGION_H
