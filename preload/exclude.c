@@ -8,14 +8,19 @@
 
 #define LEAVE_MS 1000
 
-void xshim_exclude_conn(struct xshim_conn *c, int fd, enum xshim_reason why)
+static void leave(struct xshim_conn *c, int fd, enum xshim_reason why)
 {
 	int saved = errno;
 
 	if (xshim_conn_chan(c))
 		(void)xshim_chan_leave_wait(c, fd, why, LEAVE_MS);
-	xshim_conn_never(c, why);
 	errno = saved;
+}
+
+void xshim_exclude_conn(struct xshim_conn *c, int fd, enum xshim_reason why)
+{
+	leave(c, fd, why);
+	xshim_conn_never(c, why);
 }
 
 void xshim_exclude_fd(int fd, enum xshim_reason why)
@@ -31,14 +36,11 @@ void xshim_exclude_fd(int fd, enum xshim_reason why)
 void xshim_exclude_for_now(int fd, enum xshim_reason why)
 {
 	struct xshim_conn *c = xshim_conn_get(fd);
-	int saved = errno;
 
 	if (!c)
 		return;
-	if (xshim_conn_chan(c))
-		(void)xshim_chan_leave_wait(c, fd, why, LEAVE_MS);
+	leave(c, fd, why);
 	xshim_conn_put(c);
-	errno = saved;
 }
 
 void xshim_exclude_all(enum xshim_reason why)

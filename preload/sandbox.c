@@ -12,6 +12,7 @@
 #include "channel.h"
 #include "client.h"
 #include "conn.h"
+#include "exclude.h"
 #include "fault.h"
 #include "options.h"
 #include "process.h"
@@ -21,8 +22,6 @@
 #include <linux/seccomp.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
-
-#define LEAVE_MS 1000
 
 static _Atomic pid_t inside;	/* the process that has a filter; -1: a child of it */
 
@@ -44,8 +43,7 @@ void xshim_sandbox_fork_child(void)
  */
 static bool clear(struct xshim_conn *c, int fd)
 {
-	if (xshim_conn_chan(c))
-		(void)xshim_chan_leave_wait(c, fd, XSHIM_R_SECCOMP, LEAVE_MS);
+	xshim_exclude_for_now(fd, XSHIM_R_SECCOMP);
 	if (c->slot && xshim_slot_is_sole(c->slot, getpid()))
 		xshim_conn_never(c, XSHIM_R_SECCOMP);
 	if (c->pending && xshim_client_insist()) {

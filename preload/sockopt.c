@@ -167,18 +167,14 @@ static enum xshim_reason excluded(int level, int name)
 XSHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
 	struct xshim_conn *c = xshim_conn_get(fd);
-	int rc, low, saved = errno;
 	enum xshim_reason why;
+	int rc, low;
 
 	if (!c)
 		return libc.setsockopt(fd, level, name, value, len);
 	why = excluded(level, name);
-	if (why != XSHIM_R_RING) {
-		if (xshim_conn_chan(c))
-			(void)xshim_chan_leave_wait(c, fd, why, 1000);
-		xshim_conn_never(c, why);
-		errno = saved;
-	}
+	if (why != XSHIM_R_RING)
+		xshim_exclude_conn(c, fd, why);
 	if (level == SOL_SOCKET && (name == SO_RCVTIMEO_OLD || name == SO_RCVTIMEO_NEW ||
 				    name == SO_SNDTIMEO_OLD || name == SO_SNDTIMEO_NEW))
 		xshim_conn_set_flag(c, XSHIM_SLOT_TIMEO, true);
