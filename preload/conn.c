@@ -3,13 +3,14 @@
  * conn.c - connections of this process: from connect or accept to close, and when to offer a ring.
  *
  * A connection is offered only once it has shown that it lives (XSHIM_TRIGGER_OPS, _BYTES), so that short
- * ones pay a table look-up and a few getsockopt. Nothing is ever waited for.
+ * ones pay a table look-up and one getsockname. Nothing is ever waited for.
  */
 #include "conn.h"
 #include "channel.h"
 #include "client.h"
 #include "depart.h"
 #include "epoll.h"
+#include "identity.h"
 #include "options.h"
 #include "privfd.h"
 #include "process.h"
@@ -20,7 +21,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 
@@ -116,28 +116,6 @@ bool xshim_arena_ready(void)
 
 /* ---- tracking ---- */
 
-static void name(struct xshim_conn *c, int fd)
-{
-	struct xshim_slot *s = c->slot;
-	socklen_t len;
-
-	if (c->hash)
-		return;
-	if (!atomic_load_explicit(&s->named, memory_order_acquire)) {
-		if (xshim_tuple_from_socket(&s->tuple, fd) < 0)
-			return;		/* not connected yet */
-		len = sizeof(s->cookie);
-		if (libc.getsockopt(fd, SOL_SOCKET, SO_COOKIE, &s->cookie, &len) < 0)
-			return;
-		len = sizeof(s->netns);
-		if (libc.getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &s->netns, &len) < 0)
-			return;
-		atomic_store_explicit(&s->named, 1, memory_order_release);
-	}
-	c->hash = s->role == XSHIM_ROLE_CONNECT ? xshim_endpoint_hash(&s->tuple.remote) :
-						  xshim_tuple_hash(&s->tuple);
-}
-
 static struct xshim_conn *new_conn(int fd)
 {
 	struct xshim_conn *c = (struct xshim_conn *)xshim_obj_new(XSHIM_OBJ_CONN);
@@ -154,35 +132,30 @@ static struct xshim_conn *new_conn(int fd)
 	return c;
 }
 
-void xshim_conn_track(int fd, enum xshim_role role, uint32_t flags)
+void xshim_conn_track(int fd, enum xshim_role role, int proto, uint32_t flags, const struct sockaddr *peer, socklen_t len)
 {
-	struct xshim_conn *c;
+	struct xshim_conn *c = new_conn(fd);
 	struct xshim_slot *s;
 	uint32_t tcp_only;
-	int proto = 0;
-	socklen_t len = sizeof(proto);
 
-	if (libc.getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &proto, &len) < 0 ||
-	    (proto != IPPROTO_TCP && proto != IPPROTO_MPTCP))
-		return;
-	c = new_conn(fd);
 	if (!c)
 		return;
 	if (xshim_arena_ready()) {
 		s = xshim_slot_alloc(&xshim_own_arena);
 		if (s) {
 			s->role = role;
-			(void)prctl(PR_GET_NAME, s->comm);
-			atomic_store_explicit(&s->pid, (uint32_t)getpid(), memory_order_relaxed);
+			xshim_identity_comm(s->comm);
+			atomic_store_explicit(&s->pid, (uint32_t)xshim_pid(), memory_order_relaxed);
 			atomic_store_explicit(&s->flags, flags, memory_order_relaxed);
 			atomic_store_explicit(&s->reason, XSHIM_R_NEW, memory_order_relaxed);
-			xshim_slot_sharer_add(s, getpid());
+			xshim_slot_sharer_add(s, xshim_pid());
 			c->arena = xshim_own_arena;
 			c->slot = s;
 			c->next_ops = role == XSHIM_ROLE_CONNECT ? (uint32_t)xshim_opt.trigger_ops : 1;
+			c->mode_due = role == XSHIM_ROLE_CONNECT;
 			if (proto == IPPROTO_MPTCP)
 				xshim_conn_never(c, XSHIM_R_MPTCP);
-			name(c, fd);
+			xshim_identity_show(c, fd, peer, len);
 			xshim_slot_publish(s);
 		}
 	}
@@ -212,9 +185,10 @@ void xshim_conn_adopt(int fd, const struct xshim_arena *a, struct xshim_slot *s)
 	c->arena = *a;
 	c->slot = s;
 	c->next_ops = 1;
-	atomic_store_explicit(&s->pid, (uint32_t)getpid(), memory_order_relaxed);
-	(void)prctl(PR_GET_NAME, s->comm);
-	name(c, fd);
+	atomic_store_explicit(&s->pid, (uint32_t)xshim_pid(), memory_order_relaxed);
+	xshim_identity_comm(s->comm);
+	c->mode_due = 1;
+	(void)xshim_identity_ask(c, fd);
 	xshim_conn_put(c);
 }
 
@@ -369,6 +343,7 @@ static void decide(struct xshim_conn *c, int fd)
 {
 	const struct xshim_map *m;
 	uint32_t role = c->slot->role;
+	bool young = c->ops < xshim_opt.trigger_ops && c->bytes < xshim_opt.trigger_bytes;
 
 	/* Before the look, so that what changes after it is seen next time. */
 	c->gen_seen = atomic_load_explicit(xshim_gen_word(role), memory_order_acquire);
@@ -383,16 +358,15 @@ static void decide(struct xshim_conn *c, int fd)
 		xshim_conn_reason(c, xshim_client_why());
 		return;
 	}
-	name(c, fd);
-	if (!c->hash)
+	if (role == XSHIM_ROLE_CONNECT && young) {
+		c->next_ops = (uint32_t)xshim_opt.trigger_ops;
+		c->next_bytes = xshim_opt.trigger_bytes;
+		return;
+	}
+	if ((!young || !c->hash) && !xshim_identity_ask(c, fd))
 		return;
 	m = xshim_client_map();
 	if (role == XSHIM_ROLE_CONNECT) {
-		if (c->ops < xshim_opt.trigger_ops && c->bytes < xshim_opt.trigger_bytes) {
-			c->next_ops = (uint32_t)xshim_opt.trigger_ops;
-			c->next_bytes = xshim_opt.trigger_bytes;
-			return;
-		}
 		if (xshim_map_has_endpoint(m, c->hash))
 			introduce(c, fd);
 		else
@@ -404,7 +378,7 @@ static void decide(struct xshim_conn *c, int fd)
 			else
 				c->next_ops = c->ops + 1;
 		}
-		if (xshim_map_has_offer(m, c->hash))
+		if (xshim_map_has_offer(m, c->hash) && xshim_identity_ask(c, fd))
 			introduce(c, fd);
 	} else {
 		xshim_conn_never(c, XSHIM_R_ROLE);

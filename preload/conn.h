@@ -21,6 +21,7 @@
 #include "fdtab.h"
 #include "libc.h"
 
+#include <sys/socket.h>
 #include <sys/types.h>
 #include <unistd.h>
 #include <xshim/arena.h>
@@ -77,6 +78,8 @@ struct xshim_conn {
 	_Atomic uint64_t bytes, next_bytes;
 	_Atomic uint64_t gen_seen;
 	uint64_t hash;			/* CONNECT: of the peer's endpoint; ACCEPT: of the tuple; 0: not named yet */
+	bool identified;		/* identity.h; under the client lock */
+	_Atomic uint32_t mode_due;	/* whether O_NONBLOCK is set has not been asked yet */
 	_Atomic uint64_t retry_ns, retry_wait_ns;
 	/* introduction, under the client lock */
 	uint32_t intro;			/* enum xshim_intro */
@@ -137,8 +140,11 @@ static inline uint32_t xshim_tid(void)
 	return tid ? tid : xshim_tid_slow();
 }
 
-/* A TCP connection begins here (role CONNECT or ACCEPT). flags: XSHIM_SLOT_NONBLOCK or 0. */
-void xshim_conn_track(int fd, enum xshim_role role, uint32_t flags);
+/*
+ * A connection begins here (role CONNECT or ACCEPT) of proto, IPPROTO_TCP or IPPROTO_MPTCP. flags: XSHIM_SLOT_NONBLOCK or 0, and
+ * of a CONNECT whatever the socket has. peer: the other end, or NULL.
+ */
+void xshim_conn_track(int fd, enum xshim_role role, int proto, uint32_t flags, const struct sockaddr *peer, socklen_t len);
 /* Found in an arena that came over exec. */
 void xshim_conn_adopt(int fd, const struct xshim_arena *a, struct xshim_slot *s);
 /* It stays on TCP for good. A ring that is attached is not taken away by this, but once it has gone none comes again. */

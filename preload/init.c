@@ -5,6 +5,7 @@
  * or with XSHIM_DISABLE, every call passes through.
  */
 #include "conn.h"
+#include "identity.h"
 #include "options.h"
 #include "privfd.h"
 #include "process.h"
@@ -23,6 +24,7 @@ __attribute__((constructor)) static void start(void)
 	if (xshim_opt.disable)
 		return;
 	xshim_backend_place = xshim_privfd_move;
+	xshim_pid_init();
 	xshim_process_init();
 	xshim_process_inherit();
 	xshim_active = true;

@@ -7,6 +7,7 @@
  */
 #include "channel.h"
 #include "conn.h"
+#include "identity.h"
 #include "io.h"
 #include "kick.h"
 #include "stream.h"
@@ -91,7 +92,7 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 	ssize_t rc;
 	int woken;
 
-	if ((flags & (MSG_DONTWAIT | ~RX_RING_FLAGS)) || xshim_conn_flag(*c, XSHIM_SLOT_NONBLOCK))
+	if ((flags & (MSG_DONTWAIT | ~RX_RING_FLAGS)) || xshim_identity_nonblock(*c, fd))
 		return XSHIM_PLAIN;
 	do {
 		woken = sleep_and_return(c, fd);
@@ -267,7 +268,7 @@ XSHIM_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 			}
 		}
 		if (waited || !xshim_kick_able(c) || (flags & (MSG_DONTWAIT | ~RX_RING_FLAGS)) ||
-		    xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK) || xshim_io_plain_message(m))
+		    xshim_identity_nonblock(c, fd) || xshim_io_plain_message(m))
 			break;
 		waited = sleep_and_return(&c, fd);
 		if (waited < 0)

@@ -4,6 +4,7 @@
 #include "conn.h"
 #include "exclude.h"
 #include "fault.h"
+#include "identity.h"
 #include "io.h"
 #include "process.h"
 #include "stream.h"
@@ -53,7 +54,7 @@ static bool in_pieces(int fd, size_t n, int flags, struct xshim_conn **c)
 	*c = xshim_conn_get(fd);
 	if (!*c)
 		return false;
-	if ((*c)->slot && !xshim_conn_flag(*c, XSHIM_SLOT_NONBLOCK | XSHIM_SLOT_CROWDED))
+	if ((*c)->slot && !xshim_conn_flag(*c, XSHIM_SLOT_CROWDED) && !xshim_identity_nonblock(*c, fd))
 		return true;
 	xshim_conn_put(*c);
 	return false;

@@ -7,6 +7,7 @@
  */
 #include "channel.h"
 #include "conn.h"
+#include "identity.h"
 #include "options.h"
 #include "process.h"
 #include "sigact.h"
@@ -49,6 +50,9 @@ static bool leave_crossing(bool all)
 				continue;
 			if (all || crosses(fd)) {
 				any = true;
+				/* the new image finds it by its cookie */
+				if (c->slot)
+					(void)xshim_identity_ask(c, fd);
 				if (xshim_conn_chan(c) &&
 				    xshim_chan_leave_wait(c, fd, XSHIM_R_EXEC, LEAVE_MS) < 0)
 					xlog(WARN, "descriptor %d could not return to TCP before exec", fd);

@@ -14,6 +14,7 @@
 #include "conn.h"
 #include "exclude.h"
 #include "fault.h"
+#include "identity.h"
 #include "options.h"
 #include "process.h"
 #include "sigact.h"
@@ -29,7 +30,7 @@ pid_t xshim_sandbox_pid(void)
 {
 	pid_t pid = atomic_load_explicit(&inside, memory_order_relaxed);
 
-	return pid < 0 ? 0 : pid ? pid : getpid();
+	return pid < 0 ? 0 : pid ? pid : xshim_pid();
 }
 
 void xshim_sandbox_fork_child(void)
@@ -111,5 +112,7 @@ XSHIM_EXPORT int prctl(int option, ...)
 	/* with no filter it only asks whether there are filters */
 	if (option == PR_SET_SECCOMP && (a[0] != SECCOMP_MODE_FILTER || a[1]))
 		xshim_sandbox_enter();
+	if (option == PR_SET_NAME)
+		xshim_identity_renamed();
 	return libc.prctl(option, a[0], a[1], a[2], a[3]);
 }

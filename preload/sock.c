@@ -12,10 +12,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/single_threaded.h>
+
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
 
 static bool is_inet(const struct sockaddr *sa, socklen_t len)
 {
@@ -23,13 +28,60 @@ static bool is_inet(const struct sockaddr *sa, socklen_t len)
 	       (sa->sa_family == AF_INET || sa->sa_family == AF_INET6);
 }
 
+/*
+ * Numbers that are known to be plain TCP sockets. Enough to go by for what is shown: a number that has become something else by a way
+ * that we do not see is found out before anything is introduced (identity.h).
+ */
+#define NUMBERS 65536
+static _Atomic uint64_t tcp_numbers[NUMBERS / 64];
+
+static bool is_known_tcp(int fd)
+{
+	return fd >= 0 && fd < NUMBERS &&
+	       atomic_load_explicit(&tcp_numbers[fd / 64], memory_order_relaxed) >> (fd % 64) & 1;
+}
+
+static void know_tcp(int fd, bool is_tcp)
+{
+	if (fd < 0 || fd >= NUMBERS || is_known_tcp(fd) == is_tcp)
+		return;
+	if (is_tcp)
+		atomic_fetch_or_explicit(&tcp_numbers[fd / 64], 1ull << (fd % 64), memory_order_relaxed);
+	else
+		atomic_fetch_and_explicit(&tcp_numbers[fd / 64], ~(1ull << (fd % 64)), memory_order_relaxed);
+}
+
+/* fd's protocol; number: what is known of it, and to be known: its own, or that of its listener. */
+static int protocol_of(int fd, int number)
+{
+	int proto = 0;
+	socklen_t len = sizeof(proto);
+
+	if (is_known_tcp(number))
+		return IPPROTO_TCP;
+	if (libc.getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &proto, &len) < 0)
+		return 0;
+	know_tcp(number, proto == IPPROTO_TCP);
+	return proto;
+}
+
+static void track(int fd, int number, enum xshim_role role, uint32_t flags, const struct sockaddr *peer, socklen_t len)
+{
+	int proto = protocol_of(fd, number);
+
+	if (proto == IPPROTO_TCP || proto == IPPROTO_MPTCP)
+		xshim_conn_track(fd, role, proto, flags, peer, len);
+}
+
 XSHIM_EXPORT int socket(int domain, int type, int protocol)
 {
 	int fd = libc.socket(domain, type, protocol);
+	bool inet = domain == AF_INET || domain == AF_INET6;
 
 	/* closed by a way that we do not see, the number names something new now */
 	if (fd >= 0) {
 		xshim_stdio_forget(fd);
+		know_tcp(fd, inet && (type & 0xf) == SOCK_STREAM && (!protocol || protocol == IPPROTO_TCP));
 		if (xshim_fd_peek(fd))
 			xshim_fd_clear(fd);
 	}
@@ -39,7 +91,7 @@ XSHIM_EXPORT int socket(int domain, int type, int protocol)
 XSHIM_EXPORT int connect(int fd, const struct sockaddr *sa, socklen_t len)
 {
 	struct xshim_conn *c;
-	int rc, saved, flags;
+	int rc, saved;
 
 	if (!xshim_active)
 		return libc.connect(fd, sa, len);
@@ -62,9 +114,7 @@ XSHIM_EXPORT int connect(int fd, const struct sockaddr *sa, socklen_t len)
 	if ((rc < 0 && errno != EINPROGRESS && errno != EINTR) || !is_inet(sa, len))
 		return rc;
 	saved = errno;
-	flags = libc.fcntl(fd, F_GETFL);
-	xshim_conn_track(fd, XSHIM_ROLE_CONNECT,
-			 flags >= 0 && (flags & O_NONBLOCK) ? XSHIM_SLOT_NONBLOCK : 0);
+	track(fd, fd, XSHIM_ROLE_CONNECT, 0, sa, len);
 	if (xshim_stdio_has(fd))
 		xshim_exclude_fd(fd, XSHIM_R_STDIO);
 	errno = saved;
@@ -84,28 +134,53 @@ XSHIM_EXPORT int listen(int fd, int backlog)
 	return rc;
 }
 
-static int accepted(int fd, int flags)
+/* peer: NULL if it is not known. */
+static int accepted(int listener, int fd, int flags, const struct sockaddr *peer, socklen_t len)
 {
 	int saved = errno;
 
 	if (fd < 0)
 		return fd;
 	xshim_stdio_forget(fd);
+	know_tcp(fd, false);
 	xshim_fd_clear(fd);
 	if (xshim_active)
-		xshim_conn_track(fd, XSHIM_ROLE_ACCEPT, flags & SOCK_NONBLOCK ? XSHIM_SLOT_NONBLOCK : 0);
+		track(fd, listener, XSHIM_ROLE_ACCEPT, flags & SOCK_NONBLOCK ? XSHIM_SLOT_NONBLOCK : 0, peer, len);
 	errno = saved;
 	return fd;
 }
 
+/*
+ * The kernel says who it is in the same call. Where the program asks for it, too, its answer may have been cut short: then it is
+ * asked for once more, unless the program's length could be read beforehand.
+ */
+#define ACCEPT(fd, sa, len, flags, call)                                                           \
+	do {                                                                                       \
+		struct sockaddr_storage own_;                                                      \
+		socklen_t room_ = sizeof(own_);                                                    \
+		int fresh_;                                                                        \
+                                                                                                   \
+		if (!(sa) && is_known_tcp(fd)) {                                                   \
+			fresh_ = call(fd, (struct sockaddr *)&own_, &room_);                       \
+			return accepted(fd, fresh_, flags, (struct sockaddr *)&own_, room_);       \
+		}                                                                                  \
+		room_ = (sa) && xshim_user_is_on_stack(len, sizeof(*(len))) ? *(len) : 0;          \
+		fresh_ = call(fd, sa, len);                                                        \
+		if (fresh_ < 0 || !room_ || *(len) > room_)                                        \
+			return accepted(fd, fresh_, flags, NULL, 0);                               \
+		return accepted(fd, fresh_, flags, sa, *(len));                                    \
+	} while (0)
+
 XSHIM_EXPORT int accept(int fd, struct sockaddr *sa, socklen_t *len)
 {
-	return accepted(libc.accept(fd, sa, len), 0);
+	ACCEPT(fd, sa, len, 0, libc.accept);
 }
 
 XSHIM_EXPORT int accept4(int fd, struct sockaddr *sa, socklen_t *len, int flags)
 {
-	return accepted(libc.accept4(fd, sa, len, flags), flags);
+#define CALL(fd_, sa_, len_) libc.accept4(fd_, sa_, len_, flags)
+	ACCEPT(fd, sa, len, flags, CALL);
+#undef CALL
 }
 
 XSHIM_EXPORT int shutdown(int fd, int how)
@@ -138,6 +213,7 @@ struct xshim_conn *xshim_sock_forget(int fd)
 	struct xshim_conn *c;
 
 	xshim_stdio_forget(fd);
+	know_tcp(fd, false);
 	if (!xshim_fd_peek(fd))
 		return NULL;
 	c = xshim_conn_get(fd);
@@ -248,6 +324,7 @@ static int named_too(int fd, int fresh)
 		return fresh;
 	o = xshim_fd_get(fd);
 	xshim_stdio_forget(fresh);
+	know_tcp(fresh, is_known_tcp(fd));
 	xshim_fd_set(fresh, o);
 	if (o)
 		xshim_obj_put(o);

@@ -51,6 +51,7 @@ static int do_fcntl(int fd, int cmd, long arg)
 		return rc;
 	c = xshim_conn_get(fd);
 	if (c) {
+		atomic_store_explicit(&c->mode_due, 0, memory_order_relaxed);
 		xshim_conn_set_flag(c, XSHIM_SLOT_NONBLOCK, arg & O_NONBLOCK);
 		xshim_conn_put(c);
 	}
@@ -99,8 +100,10 @@ XSHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
 		return libc.ioctl(fd, request, arg);
 	if (request == FIONBIO) {
 		rc = libc.ioctl(fd, request, arg);
-		if (!rc)
+		if (!rc) {
+			atomic_store_explicit(&c->mode_due, 0, memory_order_relaxed);
 			xshim_conn_set_flag(c, XSHIM_SLOT_NONBLOCK, *(int *)arg != 0);
+		}
 	} else if (!xshim_conn_chan(c) || !arg) {
 		rc = libc.ioctl(fd, request, arg);
 	} else {

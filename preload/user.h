@@ -30,6 +30,12 @@ static inline bool xshim_user_is_outside(const void *p, size_t n)
 	return (end < n || end > 0x7ffffffff000u) && xshim_user_is_far((uintptr_t)p, n);
 }
 
+/* Just above our own frame lies what our caller has on its stack: memory, without asking. */
+static inline bool xshim_user_is_on_stack(const void *p, size_t n)
+{
+	return (uintptr_t)p - (uintptr_t)__builtin_frame_address(0) < 2048 - n;
+}
+
 /* Each of n parts may be the program's; the array itself can be read. */
 static inline bool xshim_user_parts_fit(const struct iovec *v, size_t n)
 {

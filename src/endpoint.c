@@ -44,20 +44,23 @@ int xshim_endpoint_from_sockaddr(struct xshim_endpoint *ep, const struct sockadd
 	}
 }
 
+int xshim_endpoint_of_socket(struct xshim_endpoint *ep, int fd)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	int rc = sys_getsockname(fd, (struct sockaddr *)&ss, &len);
+
+	return rc < 0 ? rc : xshim_endpoint_from_sockaddr(ep, (struct sockaddr *)&ss, len);
+}
+
 int xshim_tuple_from_socket(struct xshim_tuple *t, int fd)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
-	int rc;
+	int rc = xshim_endpoint_of_socket(&t->local, fd);
 
-	memset(&ss, 0, sizeof(ss));
-	rc = sys_getsockname(fd, (struct sockaddr *)&ss, &len);
 	if (rc < 0)
 		return rc;
-	rc = xshim_endpoint_from_sockaddr(&t->local, (struct sockaddr *)&ss, len);
-	if (rc < 0)
-		return rc;
-	len = sizeof(ss);
 	rc = sys_getpeername(fd, (struct sockaddr *)&ss, &len);
 	if (rc < 0)
 		return rc;

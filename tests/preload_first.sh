@@ -67,3 +67,59 @@ for ((round = 0; round < ROUNDS; round++)); do
 	[ "$STATUS" = 0 ] || { cat "$WORK/client.err" >&2; fail "the client ended with status $STATUS"; }
 done
 note "ok first connections of $THREADS threads, $ROUNDS times"
+
+# ---- a connection that ends young pays one system call more at each end ----
+
+YOUNG=400
+YOUNG_SERVER='
+import socket, sys
+s = socket.create_server((sys.argv[1], int(sys.argv[2])), backlog=100)
+for _ in range(int(sys.argv[3])):
+    c = s.accept()[0]
+    c.sendall(c.recv(100))
+    c.close()
+'
+YOUNG_CLIENT='
+import socket, sys
+for _ in range(int(sys.argv[3])):
+    s = socket.socket()
+    s.connect((sys.argv[1], int(sys.argv[2])))
+    s.sendall(b"x" * 100)
+    while s.recv(100):
+        pass
+    s.close()
+'
+
+calls_of() { awk '$NF == "total" { print $4 }' "$WORK/$1.trace"; }
+
+# young [shim]: CALLS_server and CALLS_client, all system calls of such a pair
+young() {
+	local end
+	PORT=$((PORT + 1))
+	ns_start server b strace -f -c -o "$WORK/server.trace" "$@" "$PYTHON" -S -c "$YOUNG_SERVER" "$IP_B" $PORT $YOUNG
+	wait_listen b $PORT
+	ns_start client a strace -f -c -o "$WORK/client.trace" "$@" "$PYTHON" -S -c "$YOUNG_CLIENT" "$IP_B" $PORT $YOUNG
+	for end in client server; do
+		job_wait $end 60
+		[ "$STATUS" = 0 ] || { cat "$WORK/$end.err" >&2; fail "the $end ended with status $STATUS"; }
+		printf -v "CALLS_$end" %d "$(calls_of $end)"
+		check_gt "system calls of the $end" $((CALLS_$end)) $((5 * YOUNG))
+	done
+}
+
+if ! command -v strace >/dev/null || ! strace -o /dev/null true 2>/dev/null; then
+	note "not played: strace is not installed, or cannot trace here"
+	exit 0
+fi
+case $XSHIM_PRELOAD in *:*) note "not played: a sanitizer makes calls of its own"; exit 0 ;; esac
+young
+PLAIN_server=$CALLS_server PLAIN_client=$CALLS_client
+preload_for "$PYTHON"
+young env "${PRELOADED[@]}"
+for end in server client; do
+	plain=PLAIN_$end all=CALLS_$end
+	more=$((${!all} - ${!plain}))
+	# and once for each process: the library, its memory, its signals, xshimd
+	[ $more -le $((YOUNG + 400)) ] || fail "$YOUNG young connections: the $end made $more more calls than without the preload"
+	note "ok $YOUNG young connections: the $end made $more more calls than without the preload"
+done

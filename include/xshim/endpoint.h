@@ -32,6 +32,8 @@ struct xshim_tuple {
 
 /* -EAFNOSUPPORT for anything that is not AF_INET or AF_INET6, -EINVAL when len is too short. */
 int xshim_endpoint_from_sockaddr(struct xshim_endpoint *ep, const struct sockaddr *sa, socklen_t len);
+/* The local address of a socket; -errno of getsockname. */
+int xshim_endpoint_of_socket(struct xshim_endpoint *ep, int fd);
 /* Both addresses of a connected socket; -errno of getsockname or getpeername (-ENOTCONN). */
 int xshim_tuple_from_socket(struct xshim_tuple *t, int fd);
 
