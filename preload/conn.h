@@ -141,8 +141,8 @@ static inline uint32_t xshim_tid(void)
 }
 
 /*
- * A connection begins here (role CONNECT or ACCEPT) of proto, IPPROTO_TCP or IPPROTO_MPTCP. flags: XSHIM_SLOT_NONBLOCK or 0, and
- * of a CONNECT whatever the socket has. peer: the other end, or NULL.
+ * A connection begins here (role CONNECT or ACCEPT) of proto, IPPROTO_TCP or IPPROTO_MPTCP. flags: XSHIM_SLOT_NONBLOCK or 0; of a
+ * CONNECT that is what it seems to be. peer: the other end, or NULL.
  */
 void xshim_conn_track(int fd, enum xshim_role role, int proto, uint32_t flags, const struct sockaddr *peer, socklen_t len);
 /* Found in an arena that came over exec. */

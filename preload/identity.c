@@ -98,6 +98,18 @@ static bool get_u64(int fd, int option, uint64_t *value)
 	return libc.getsockopt(fd, SOL_SOCKET, option, value, &len) == 0;
 }
 
+static void ask_mode(struct xshim_conn *c, int fd)
+{
+	int flags;
+
+	if (!atomic_load_explicit(&c->mode_due, memory_order_relaxed))
+		return;
+	flags = libc.fcntl(fd, F_GETFL);
+	/* not if somebody has set it meanwhile, and said so */
+	if (flags >= 0 && atomic_exchange_explicit(&c->mode_due, 0, memory_order_relaxed))
+		xshim_conn_set_flag(c, XSHIM_SLOT_NONBLOCK, flags & O_NONBLOCK);
+}
+
 bool xshim_identity_ask(struct xshim_conn *c, int fd)
 {
 	struct xshim_slot *s = c->slot;
@@ -127,20 +139,14 @@ bool xshim_identity_ask(struct xshim_conn *c, int fd)
 	s->netns = netns;
 	atomic_store_explicit(&s->named, 1, memory_order_release);
 	c->hash = hash_of(s);
-	(void)xshim_identity_nonblock(c, fd);
+	ask_mode(c, fd);
 	c->identified = true;
 	return true;
 }
 
 bool xshim_identity_nonblock(struct xshim_conn *c, int fd)
 {
-	int flags;
-
-	if (atomic_load_explicit(&c->mode_due, memory_order_relaxed)) {
-		flags = libc.fcntl(fd, F_GETFL);
-		/* not if somebody has set it meanwhile, and said so */
-		if (flags >= 0 && atomic_exchange_explicit(&c->mode_due, 0, memory_order_relaxed))
-			xshim_conn_set_flag(c, XSHIM_SLOT_NONBLOCK, flags & O_NONBLOCK);
-	}
+	if (!xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK))
+		ask_mode(c, fd);
 	return xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
 }

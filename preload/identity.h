@@ -27,7 +27,7 @@ void xshim_identity_renamed(void);
 void xshim_identity_show(struct xshim_conn *c, int fd, const struct sockaddr *peer, socklen_t len);
 /* All that an introduction needs to know, once. False: it is not to be known yet, or there is none for it. */
 bool xshim_identity_ask(struct xshim_conn *c, int fd);
-/* O_NONBLOCK of a connection without a channel. */
+/* O_NONBLOCK of a connection without a channel; true also if it only seems so, because the connect did not wait. */
 bool xshim_identity_nonblock(struct xshim_conn *c, int fd);
 
 #endif

@@ -114,7 +114,7 @@ XSHIM_EXPORT int connect(int fd, const struct sockaddr *sa, socklen_t len)
 	if ((rc < 0 && errno != EINPROGRESS && errno != EINTR) || !is_inet(sa, len))
 		return rc;
 	saved = errno;
-	track(fd, fd, XSHIM_ROLE_CONNECT, 0, sa, len);
+	track(fd, fd, XSHIM_ROLE_CONNECT, rc < 0 && saved == EINPROGRESS ? XSHIM_SLOT_NONBLOCK : 0, sa, len);
 	if (xshim_stdio_has(fd))
 		xshim_exclude_fd(fd, XSHIM_R_STDIO);
 	errno = saved;
