@@ -10,7 +10,7 @@
  *   maps the other's half, empties `offer`  <----
  *
  * An offer is used once: after that it is empty until the next one, so nobody comes into the middle of a stream. Not
- * libxenvchan: it maps where there is room, and a PV guest that is saved then loses its neighbours, too (backend_xen.c).
+ * libxenvchan: it maps where there is room, and a PV guest that is saved then loses its neighbours, too (src/xen_map.h).
  *
  * When our own guest was saved or moved under it, reading the other's region gives ones, or a SIGBUS, which is caught: -EPIPE. What may
  * not be closed then goes to xen_keeper.h.
