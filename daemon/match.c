@@ -32,17 +32,15 @@ static void hand_over(struct xshimd *d, struct xshimd_wait *offer, struct xshimd
 	/* The claiming end first: it is the one that must be attached before anything moves. */
 	to_claim = introduce(claim, offer);
 	to_offer = to_claim == 0 ? introduce(offer, claim) : -EPIPE;
-	if (to_claim < 0 || to_offer < 0) {
-		/* A failed send has dropped that client; the other one is left alone. */
-		if (to_claim < 0)
-			xshimd_conn_decline(offer->conn, offer->id, XSHIM_R_DAEMON_LOST);
-		else
-			xshimd_conn_decline(claim->conn, claim->id, XSHIM_R_DAEMON_LOST);
-	} else {
+	if (to_claim == 0 && to_offer == 0) {
 		d->stats.matched++;
+		xshimd_wait_free(d, offer);
+		xshimd_wait_free(d, claim);
+		return;
 	}
-	xshimd_wait_free(d, offer);
-	xshimd_wait_free(d, claim);
+	/* A failed send has dropped that client; the other one is left alone. */
+	xshimd_wait_free(d, to_claim < 0 ? claim : offer);
+	xshimd_wait_decline(d, to_claim < 0 ? offer : claim, XSHIM_R_DAEMON_LOST);
 }
 
 static bool is_live(const struct xshimd_wait *w)

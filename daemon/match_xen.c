@@ -226,12 +226,6 @@ void xshimd_xen_wait_gone(struct xshimd *d, struct xshimd_wait *w)
 		(void)xshimd_peer_withdraw(&p->link, w->number);
 }
 
-static void settle_offer(struct xshimd_guest *g, struct xshimd_wait *w)
-{
-	w->settled = true;
-	xshimd_wait_free(g->d, w);
-}
-
 void xshimd_guest_answer(struct xshimd_peer *link, uint32_t number, const struct xshimd_peer_half *half, uint32_t reason)
 {
 	struct xshimd_guest_peer *p = link->owner;
@@ -246,15 +240,15 @@ void xshimd_guest_answer(struct xshimd_peer *link, uint32_t number, const struct
 			(void)xshimd_peer_gone(link, number, true);
 		return;
 	}
+	w->settled = true;
 	if (!half) {
-		xshimd_conn_decline(w->conn, w->id, reason);
-		settle_offer(g, w);
+		xshimd_wait_decline(g->d, w, reason);
 		return;
 	}
 	bell = w->bell;
 	w->bell = -1;
 	(void)introduce(w->conn, w->id, w->domid, half, number, true, bell);
-	settle_offer(g, w);
+	xshimd_wait_free(g->d, w);
 }
 
 void xshimd_guest_keep_offers(struct xshimd_guest *g)

@@ -234,19 +234,19 @@ static int start(struct xshimd_probe *p)
 /* Take the socket that w has supplied. False: it was no good; w has been declined and is gone, the probe too. */
 static bool take(struct xshimd_probe *p, struct xshimd_wait *w, int *fd, struct xshim_endpoint *bound)
 {
+	struct xshimd_conn *c = w->conn;
 	struct xshimd *d = p->d;
 	struct xshimd_verdict v;
 
-	if (xshimd_verify_probe(w->probe, w->conn->cred.uid, w->is_claim, w->tcp.netns, &w->tcp.tuple.local, bound,
-				&v) != XSHIMD_OK) {
-		xshimd_conn_note(w->conn, XSHIM_LOG_WARN, v.cause, "%s; declined (netns)", v.text);
-		xshimd_conn_decline(w->conn, w->id, XSHIM_R_NETNS);
+	if (xshimd_verify_probe(w->probe, c->cred.uid, w->is_claim, w->tcp.netns, &w->tcp.tuple.local, bound, &v) !=
+	    XSHIMD_OK) {
+		xshimd_conn_note(c, XSHIM_LOG_WARN, v.cause, "%s; declined (netns)", v.text);
+		/* Nothing is remembered: it says nothing about honest ends of the same namespaces. */
+		xshimd_wait_decline(d, w, XSHIM_R_NETNS);
 		if (v.answer == XSHIMD_BAD) {
 			d->stats.bad_messages++;
-			xshimd_conn_drop(w->conn);
+			xshimd_conn_drop(c);
 		}
-		/* Nothing is remembered: it says nothing about honest ends of the same namespaces. */
-		xshimd_wait_free(d, w);
 		return false;
 	}
 	if (xshimd_verify_owner(w->probe) == 0)

@@ -67,11 +67,14 @@ struct xshimd_registry {
  * then it is the caller's still. Its quota has been taken.
  */
 int xshimd_wait_add(struct xshimd *d, struct xshimd_wait *w);
-/* Take it out, close what it holds, give the quota back. The caller has told the client what is to be told. */
+/*
+ * Take it out, close what it holds, give the quota back. The client is told nothing by this: it has been introduced, has withdrawn
+ * it or is gone itself. Who declines it calls the next one.
+ */
 void xshimd_wait_free(struct xshimd *d, struct xshimd_wait *w);
 /*
- * Decline it: taken out first, so that who hears of it finds it gone from the map and its descriptors closed. Its client may be dropped
- * by this, and is there until the loop comes round.
+ * Free it, then tell the client: so who hears of it finds it gone from the map and its descriptors closed, and may offer anew. Its
+ * client may be dropped by this, and is there until the loop comes round.
  */
 void xshimd_wait_decline(struct xshimd *d, struct xshimd_wait *w, uint32_t reason);
 struct xshimd_wait *xshimd_wait_find(const struct xshimd_conn *c, uint32_t id);

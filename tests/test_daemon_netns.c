@@ -277,6 +277,7 @@ START_TEST(bad_probe_socket_declines_its_sender_alone)
 	};
 	int before, fds[XSHIM_PROTO_MAX_FDS], k = -1, l;
 	struct client a, b, other;
+	struct xshim_tuple tuple;
 	unsigned int nfds;
 	union xshim_msg m;
 	struct daemon d;
@@ -289,6 +290,7 @@ START_TEST(bad_probe_socket_declines_its_sender_alone)
 	client_open(&a, &d, NULL, 0);
 	client_open(&b, &d, NULL, 0);
 	pair_across(&p, ns_a, ADDR_A, 0, ns_b, ADDR_B, 0);
+	ck_assert_int_eq(xshim_tuple_from_socket(&tuple, p.accepted), 0);
 	l = probe_socket(ns_b, ADDR_B, true);
 	switch (_i) {
 	case WRONG_LISTENER:
@@ -322,6 +324,8 @@ START_TEST(bad_probe_socket_declines_its_sender_alone)
 		client_ping(&a);
 	} else {
 		client_expect_declined(&a, 1, XSHIM_R_NETNS);
+		/* Who hears of it may offer anew: it is not there any more. */
+		ck_assert(!xshim_map_has_offer(other.map, xshim_tuple_hash(&tuple)));
 		if (_i == WRONG_UDP)
 			ck_assert_uint_eq(client_recv(a.fd, &m, fds, &nfds), 0);
 		client_expect_declined(&b, 2, XSHIM_R_PEER_SILENT);
