@@ -217,17 +217,26 @@ void xen_map_drop(struct xshim_remote *r)
 	r->region = NULL;
 }
 
-/* how: MAP_FIXED, MAP_FIXED_NOREPLACE, or 0 for anywhere. */
-static int zeros_at(struct xshim_remote *r, int how)
+/* how: MAP_FIXED, or MAP_FIXED_NOREPLACE. */
+static int zeros_at(const struct xshim_remote *r, int how)
 {
-	void *at = how ? (void *)(uintptr_t)r->region : NULL;
+	void *at = (void *)(uintptr_t)r->region;
+
+	return xen_map_at(&at, at, xshim_region_bytes(r->order), PROT_READ,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | how, -1, 0);
+}
+
+/* As much address space as the drop will give back. */
+static int zeros_elsewhere(struct xshim_remote *r)
+{
+	void *at;
 	int rc;
 
-	rc = xen_map_at(&at, at, xshim_region_bytes(r->order), PROT_READ,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | how, -1, 0);
-	if (rc == 0)
-		r->region = at;
-	return rc;
+	rc = reserve(&at, r->order);
+	if (rc < 0)
+		return rc;
+	r->region = at;
+	return zeros_at(r, MAP_FIXED);
 }
 
 void xen_map_forsake(struct xshim_remote *r)
@@ -259,7 +268,7 @@ int xen_map_forked(struct xshim_remote *r)
 	if (rc == 0)
 		return 0;
 	/* Not to be mistaken for memory: the address may be somebody else's soon. */
-	if (zeros_at(r, MAP_FIXED_NOREPLACE) < 0 && zeros_at(r, 0) < 0)
+	if (zeros_at(r, MAP_FIXED_NOREPLACE) < 0 && zeros_elsewhere(r) < 0)
 		r->region = NULL;
 	return rc;
 }

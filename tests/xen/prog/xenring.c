@@ -8,6 +8,7 @@
  *   stream  bytes both ways, sleeping on the bell whenever there is nothing to do
  *   death   the claiming process is killed: -EPIPE, and what it had sent is still there
  *   fork    a child reads, rings and ends, and nobody takes that for the end of the process
+ *   taken   a child in which something else has come to lie where the mapping was (PV alone loses it there)
  *   forsake letting go under a reader, who sees right bytes or none
  *   refuse  tickets that are wrong; nothing is left of them
  *   late    the other's half is taken back before it is mapped, and another one may have its place
@@ -30,6 +31,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -374,6 +376,71 @@ static void case_fork(void)
 	printf("the child read on, its end was not ours\n");
 }
 
+/* Mappings that have a byte outside of these. */
+static int mappings_beside(const void *from, size_t bytes)
+{
+	uintptr_t low = (uintptr_t)from, a, b;
+	FILE *f = fopen("/proc/self/maps", "r");
+	char line[512];
+	int n = 0;
+
+	CHECK(f);
+	while (fgets(line, sizeof(line), f)) {
+		CHECK(sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &a, &b) == 2);
+		n += a < low || b > low + bytes;
+	}
+	fclose(f);
+	return n;
+}
+
+static void child_finds_it_taken(void)
+{
+	const uint8_t *old = (const uint8_t *)remote.region, *now;
+	const size_t bytes = xshim_region_bytes(ORDER), piece = 2 << 20;
+	void *intruder;
+	int rc, n;
+
+	intruder = mmap((void *)(uintptr_t)(old + 4096), 4096, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	if (intruder == MAP_FAILED) {
+		CHECK(errno == EEXIST && be->forked(&local, &remote) == 0 && xshim_region_is_whole(remote.region));
+		_exit(2);
+	}
+	memset(intruder, 42, 4096);
+	rc = be->forked(&local, &remote);
+	CHECK(rc == -EEXIST);
+	now = (const uint8_t *)remote.region;
+	CHECK(now && (now + bytes <= old || old + piece <= now));
+	for (size_t i = 0; i < bytes; i++)
+		CHECK(now[i] == 0);
+	CHECK(!xshim_region_is_whole(remote.region));
+	n = mappings_beside(now, bytes);
+	be->detach(&remote);
+	/* but for what is left of the piece; nothing of anybody else's has gone with it */
+	rc = mappings_beside(now, bytes);
+	CHECK(rc == n || rc == n - 1);
+	for (size_t i = 0; i < 4096; i++)
+		CHECK(((uint8_t *)intruder)[i] == 42);
+	_exit(0);
+}
+
+static void case_taken(void)
+{
+	int status;
+	pid_t pid;
+
+	join("1");
+	meet(0, 1);
+	pid = fork();
+	if (pid == 0)
+		child_finds_it_taken();
+	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) != 1);
+	CHECK(xshim_region_is_whole(remote.region));
+	meet(0, 2);
+	give_back();
+	printf("a child had %s; nothing of its other memory has gone\n", WEXITSTATUS(status) ? "the mapping" : "something else there");
+}
+
 static _Atomic unsigned long copies, voids;
 static _Atomic bool let_go;
 
@@ -648,6 +715,7 @@ int main(int argc, char **argv)
 		void (*run)(void);
 	} cases[] = {
 		{ "stream", case_stream }, { "death", case_death },   { "fork", case_fork },
+		{ "taken", case_taken },
 		{ "forsake", case_forsake }, { "refuse", case_refuse }, { "late", case_late },
 		{ "limit", case_limit }, { "sleeps", case_sleeps },
 		{ "saved", case_saved },
