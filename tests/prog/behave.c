@@ -215,6 +215,24 @@ void await_state(pid_t id, char state)
 	}
 }
 
+void about_to_sleep(struct scene *s)
+{
+	pid_t pid = getpid();
+
+	if (write(s->step, &pid, sizeof(pid)) != sizeof(pid))
+		die("the step socket");
+}
+
+pid_t other_sleeps(struct scene *s)
+{
+	pid_t pid;
+
+	if (recv(s->step, &pid, sizeof(pid), MSG_WAITALL) != sizeof(pid))
+		die("the other's pid");
+	await_state(pid, 'S');
+	return pid;
+}
+
 /* state: "ring", or "attached": introduced, whatever path the bytes are on. */
 static void ask_to_wait(unsigned int ends, const char *state)
 {

@@ -38,6 +38,9 @@ void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Wait until the other process is here too. False: it is gone. */
 bool barrier(struct scene *s);
+/* One end says that its next call will sleep; the other goes on when that can be seen of it, to send it a signal or to die. */
+void about_to_sleep(struct scene *s);
+pid_t other_sleeps(struct scene *s);
 /* Another connection between the two, fresh or warmed up. */
 int young_connection(struct scene *s);
 int another_connection(struct scene *s);

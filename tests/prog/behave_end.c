@@ -179,14 +179,12 @@ static void killed_while_other_sends(struct scene *s)
 	ssize_t n;
 
 	if (s->is_server) {
-		struct pollfd p = { .fd = s->step, .events = POLLIN };
-
 		recv_exactly(s->fd, 1000);
-		/* the other is writing and nobody reads: nothing to wait for but time */
-		poll(&p, 1, 300);
+		other_sleeps(s);
 		raise(SIGKILL);
 	}
 	send_exactly(s->fd, 1000);
+	about_to_sleep(s);
 	do {
 		n = send(s->fd, buf, sizeof(buf), MSG_NOSIGNAL);
 	} while (n > 0);

@@ -315,16 +315,12 @@ static void jump(int sig)
 	siglongjmp(back, sig);
 }
 
-static void call_soon(int sig, void (*handler)(int), int flags)
+static void handle(int sig, void (*handler)(int), int flags)
 {
 	struct sigaction sa = { .sa_handler = handler, .sa_flags = flags };
-	struct sigevent ev = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = sig };
-	struct itimerspec at = { .it_value.tv_nsec = 30000000 };
-	timer_t timer;
 
-	if (sigaction(sig, &sa, NULL) < 0 || timer_create(CLOCK_MONOTONIC, &ev, &timer) < 0 ||
-	    timer_settime(timer, 0, &at, NULL) < 0)
-		die("timer");
+	if (sigaction(sig, &sa, NULL) < 0)
+		die("sigaction");
 }
 
 /* Out of a call that sleeps: the next one finds everything free. */
@@ -341,11 +337,12 @@ static void jumps_out_of_calls(struct scene *s)
 		sigaltstack(&st, NULL);
 		epoll_ctl(set, EPOLL_CTL_ADD, s->fd, &ev);
 		for (volatile int i = 0; i < 5; i++) {
-			call_soon(SIGUSR1, jump, i % 2 ? SA_ONSTACK : SA_RESTART);
 			if (sigsetjmp(back, 1)) {
 				say("out of call %d", i);
 				continue;
 			}
+			handle(SIGUSR1, jump, i % 2 ? SA_ONSTACK : SA_RESTART);
+			about_to_sleep(s);
 			if (i == 0)
 				told("recv", recv(s->fd, &c, 1, 0));
 			if (i == 1)
@@ -358,6 +355,8 @@ static void jumps_out_of_calls(struct scene *s)
 				told("read", read(s->fd, &c, 1));
 		}
 	}
+	for (int i = 0; s->is_server && i < 5; i++)
+		kill(other_sleeps(s), SIGUSR1);
 	barrier(s);
 	for (int i = 0; i < 20; i++)
 		echo(s, s->fd, 10000);
@@ -385,17 +384,19 @@ static void handler_makes_calls(struct scene *s)
 	connection = s->fd;
 	for (int i = 0; i < 3; i++) {
 		if (s->is_server) {
+			kill(other_sleeps(s), SIGUSR1);
 			if (recv(s->fd, &c, 1, 0) != 1 || send(s->fd, &c, 1, 0) != 1)
 				die("answering");
 			continue;
 		}
-		call_soon(SIGUSR1, talks, SA_RESTART);
+		handle(SIGUSR1, talks, SA_RESTART);
+		about_to_sleep(s);
 		if (i == 0)
 			told("recv", recv(s->fd, &c, 1, 0));
 		if (i == 1)
 			told("read", read(s->fd, &c, 1));
 		if (i == 2) {
-			told("poll", poll(&p, 1, 3000));	/* it is interrupted in spite of SA_RESTART */
+			told("poll", poll(&p, 1, 20000));	/* it is interrupted in spite of SA_RESTART */
 			told("recv", recv(s->fd, &c, 1, 0));
 		}
 	}

@@ -30,19 +30,16 @@ static void on_signal(int sig)
 	errno = saved;
 }
 
-/* One SIGUSR1 in `ms`, when the call that follows is asleep. */
-static void signal_in(struct scene *s, int flags, long ms)
+/* For the one SIGUSR1 that the other end sends once the call that follows is asleep (signal_other). */
+static void expect_signal(struct scene *s, int flags)
 {
-	struct sigevent ev = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
-	struct itimerspec when = { .it_value = { .tv_nsec = ms * 1000000 } };
 	struct sigaction sa = { .sa_handler = on_signal, .sa_flags = flags };
-	timer_t timer;
 
 	step_fd = s->step;
 	signals = 0;
-	if (sigaction(SIGUSR1, &sa, NULL) < 0 || timer_create(CLOCK_MONOTONIC, &ev, &timer) < 0 ||
-	    timer_settime(timer, 0, &when, NULL) < 0)
-		die("timer");
+	if (sigaction(SIGUSR1, &sa, NULL) < 0)
+		die("sigaction");
+	about_to_sleep(s);
 }
 
 static void await_handler(struct scene *s)
@@ -51,6 +48,14 @@ static void await_handler(struct scene *s)
 
 	if (recv(s->step, &c, 1, 0) != 1)
 		die("the other's handler");
+}
+
+/* What expect_signal() waits for; returns when the handler has run. */
+static void signal_other(struct scene *s)
+{
+	if (kill(other_sleeps(s), SIGUSR1) < 0)
+		die("kill");
+	await_handler(s);
 }
 
 static void say_result(const char *what, ssize_t n)
@@ -68,13 +73,13 @@ static void interrupted_receive(struct scene *s, int sa_flags, int flags, size_t
 		if (flags & MSG_WAITALL)
 			send_exactly(s->fd, 5);
 		barrier(s);
-		await_handler(s);
+		signal_other(s);
 		send_exactly(s->fd, 10);
 	} else {
 		if (timeout_ms && setsockopt(s->fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)) < 0)
 			die("setsockopt(SO_RCVTIMEO)");
 		barrier(s);
-		signal_in(s, sa_flags, 100);
+		expect_signal(s, sa_flags);
 		say_result("recv", recv(s->fd, buf, len, flags));
 		say_result("recv again", recv(s->fd, buf, len, 0));
 	}
@@ -108,18 +113,15 @@ static void receive_is_interrupted_among_others(struct scene *s)
 static void two_at_once(struct scene *s, int usr1, int usr2)
 {
 	struct sigaction one = { .sa_handler = on_signal, .sa_flags = usr1 }, two = { .sa_handler = on_signal, .sa_flags = usr2 };
-	pid_t pid = getpid();
 	char buf[8];
+	pid_t pid;
 
 	step_fd = s->step;
-	if (!s->is_server && (sigaction(SIGUSR1, &one, NULL) < 0 || sigaction(SIGUSR2, &two, NULL) < 0 ||
-			      write(s->step, &pid, sizeof(pid)) != sizeof(pid)))
+	if (!s->is_server && (sigaction(SIGUSR1, &one, NULL) < 0 || sigaction(SIGUSR2, &two, NULL) < 0))
 		die("sigaction");
-	if (s->is_server && recv(s->step, &pid, sizeof(pid), MSG_WAITALL) != sizeof(pid))
-		die("the other's pid");
 	barrier(s);
 	if (s->is_server) {
-		await_state(pid, 'S');
+		pid = other_sleeps(s);
 		kill(pid, SIGSTOP);
 		await_state(pid, 'T');
 		kill(pid, SIGUSR2);
@@ -129,6 +131,7 @@ static void two_at_once(struct scene *s, int usr1, int usr2)
 		await_handler(s);
 		send_exactly(s->fd, 10);
 	} else {
+		about_to_sleep(s);
 		say_result("recv", recv(s->fd, buf, 3, 0));
 		say_result("recv again", recv(s->fd, buf, 3, 0));
 	}
@@ -152,13 +155,13 @@ static void interrupted_send(struct scene *s, int sa_flags)
 
 	if (s->is_server) {
 		barrier(s);
-		await_handler(s);
+		signal_other(s);
 		while ((n = recv(s->fd, big, sizeof(big), 0)) > 0)
 			;
 		say_result("in the end", n);
 	} else {
 		barrier(s);
-		signal_in(s, sa_flags, 500);
+		expect_signal(s, sa_flags);
 		n = send(s->fd, big, sizeof(big), MSG_NOSIGNAL);
 		say("send took %s, signals %d", n > 0 && n < (ssize_t)sizeof(big) ? "a part" : "something else",
 		    (int)signals);
@@ -181,7 +184,7 @@ static void interrupted_before_send(struct scene *s, int sa_flags)
 
 	if (s->is_server) {
 		barrier(s);
-		await_handler(s);
+		signal_other(s);
 		while ((n = recv(s->fd, big, sizeof(big), 0)) > 0)
 			;
 		say_result("in the end", n);
@@ -194,7 +197,7 @@ static void interrupted_before_send(struct scene *s, int sa_flags)
 				die("poll");
 		}
 		barrier(s);
-		signal_in(s, sa_flags, 100);
+		expect_signal(s, sa_flags);
 		say_result("send", send(s->fd, big, 1000, MSG_NOSIGNAL));
 		if (shutdown(s->fd, SHUT_WR) < 0)
 			die("shutdown");
@@ -281,9 +284,9 @@ static void poll_is_interrupted(struct scene *s)
 
 	barrier(s);
 	if (s->is_server) {
-		await_handler(s);
+		signal_other(s);
 	} else {
-		signal_in(s, SA_RESTART, 100);
+		expect_signal(s, SA_RESTART);
 		say_result("poll", poll(&p, 1, 10000));
 	}
 	barrier(s);
