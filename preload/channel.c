@@ -237,9 +237,9 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 		goto out;
 	atomic_store_explicit(&c->attach_due, 0, memory_order_relaxed);
 	c->pending = NULL;
-	if (rc < 0) {
+	if (rc < 0 || !xshim_epoll_can_follow(c)) {
 		c->intro = XSHIM_INTRO_NEVER;
-		xshim_conn_reason(c, XSHIM_R_PEER_DIED);
+		xshim_conn_reason(c, rc < 0 ? XSHIM_R_PEER_DIED : XSHIM_R_INHERITED);
 		xshim_chan_drop(ch);
 		goto out;
 	}

@@ -62,27 +62,27 @@ static uint32_t evaluate(struct wait *w, struct xshim_reg *r, bool *hot, bool *g
 	struct xshim_ready rdy;
 	struct pollfd p;
 	uint32_t mask;
-	int stall;
+	int stall, fd = xshim_conn_fd(c, r->fd);	/* the number of the entry may be closed */
 
 	*hot = *goes = false;
 	if (!ch)
 		return 0;
-	if (xshim_ready_look(c, ch, r->fd, 0, &rdy) < 0)
+	if (xshim_ready_look(c, ch, fd, 0, &rdy) < 0)
 		r->tcp_dirty = true;
 	*hot = may_be_hot(w, r, &rdy, dir) && xshim_eset_heat(w->set, r, rdy.reach);
 	if (!*hot) {
 		xshim_eset_cool(w->set, r);
-		if (xshim_ready_look(c, ch, r->fd, dir ? dir | XSHIM_LOOK_EPOLL : 0, &rdy) < 0)
+		if (xshim_ready_look(c, ch, fd, dir ? dir | XSHIM_LOOK_EPOLL : 0, &rdy) < 0)
 			r->tcp_dirty = true;
 	}
 	if (r->tcp_dirty || ((dir & POLLIN) && rdy.in_from_tcp) || ((dir & POLLOUT) && rdy.out_from_tcp)) {
-		p = (struct pollfd){ .fd = r->fd,
+		p = (struct pollfd){ .fd = fd,
 				     .events = (short)(rdy.tcp_events | POLLRDHUP | POLLPRI) };
 		r->tcp_dirty = false;
 		if (libc.poll(&p, 1, 0) < 0)
 			p.revents = 0;
 		r->kmask = (unsigned short)p.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLPRI);
-		mask = xshim_ready_result(c, ch, r->fd, &rdy, (unsigned short)p.revents);
+		mask = xshim_ready_result(c, ch, fd, &rdy, (unsigned short)p.revents);
 	} else {
 		mask = rdy.mask | r->kmask;
 	}
@@ -261,6 +261,11 @@ static bool take_hint(struct wait *w, struct epoll_event *ev)
 		return false;
 	}
 	if (!r->attached) {
+		if (r->stuck && !(r->events & EPOLLONESHOT)) {
+			ev->events &= r->events | EPOLLERR | EPOLLHUP;
+			ev->data.u64 = r->data;
+			return ev->events;
+		}
 		/* ONESHOT over plain TCP; else it has left, and the kernel's entry speaks for itself */
 		if (r->disabled || !(r->events & EPOLLONESHOT))
 			return false;
@@ -272,7 +277,7 @@ static bool take_hint(struct wait *w, struct epoll_event *ev)
 		w->heard = true;
 		atomic_store_explicit(&xshim_conn_chan(r->conn)->bell_maybe, 1, memory_order_release);
 	} else if (low & XSHIM_TAG_PEER) {
-		xshim_ready_peer_hup(r->conn, xshim_conn_chan(r->conn), r->fd);
+		xshim_ready_peer_hup(r->conn, xshim_conn_chan(r->conn), xshim_conn_fd(r->conn, r->fd));
 	} else {
 		r->tcp_dirty = true;
 	}

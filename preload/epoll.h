@@ -43,6 +43,7 @@ struct xshim_reg {			/* a connection in a set */
 	bool disabled;			/* ONESHOT has fired */
 	bool inherited;			/* made before a fork that we are the child of: the kernel's entries are the parent's, too */
 	bool inside;			/* the socket's entry is in the inner set */
+	bool stuck;			/* the kernel's entry has kept our tag, as its number means something else (eset.c) */
 	bool parked;			/* the program took it out; the kernel's entries stay for when it puts it back */
 	bool listed;
 	bool quiet;			/* listed to be armed: report only POLLOUT news */
@@ -93,6 +94,8 @@ struct xshim_nest {			/* a set in a set */
 	uint64_t data;
 };
 
+/* channel.c: all entries of c can be reached in their sets, so that a ring can be seen there. */
+bool xshim_epoll_can_follow(struct xshim_conn *c);
 /* channel.c: a channel was put in place (nobody is inside c) / is about to be taken away. */
 void xshim_epoll_attached(struct xshim_conn *c);
 void xshim_epoll_detached(struct xshim_conn *c);

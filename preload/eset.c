@@ -7,6 +7,7 @@
 #include "ready.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdint.h>
 #include <string.h>
@@ -174,18 +175,64 @@ static int tagged_in(const struct xshim_eset *set)
 	return set->inner ? set->inner : set->epfd;
 }
 
-/* The socket's entry is changed, and moved if it is elsewhere. An exclusive one cannot be modified. Set lock held. */
-static void place(struct xshim_reg *r, bool inside, struct epoll_event *ev)
+/*
+ * The kernel knows the socket's entry by the number it was added by, also when that is closed and the socket is open under another one.
+ * Then the number is made to mean the socket for a moment, if it is free: *lent, to be closed. False: the entry cannot be reached.
+ */
+static bool number_is_good(const struct xshim_reg *r, int *lent)
+{
+	int other;
+
+	*lent = -1;
+	if (xshim_fd_peek(r->fd) == &r->conn->obj)
+		return true;
+	other = xshim_conn_other_fd(r->conn, r->fd);
+	if (other == r->fd || !xshim_active)
+		return false;
+	*lent = libc.fcntl(other, F_DUPFD_CLOEXEC, r->fd);
+	if (*lent == r->fd)
+		return true;
+	if (*lent >= 0)
+		libc.close(*lent);
+	*lent = -1;
+	return false;
+}
+
+/* The socket's entry is changed, and moved if it is elsewhere. An exclusive one cannot be modified. Set lock held. False: it stays as it is. */
+static bool place(struct xshim_reg *r, bool inside, struct epoll_event *ev)
 {
 	struct xshim_eset *set = r->set;
-	int from = r->inside ? set->inner : set->epfd, to = inside ? set->inner : set->epfd;
+	int from = r->inside ? set->inner : set->epfd, to = inside ? set->inner : set->epfd, lent;
 
+	if (!number_is_good(r, &lent))
+		return false;
 	r->inside = inside;
+	if (from == to && !(r->events & EPOLLEXCLUSIVE) &&
+	    (libc.epoll_ctl(to, EPOLL_CTL_MOD, r->fd, ev) == 0 || errno != ENOENT))
+		goto out;
 	if (from != to || (r->events & EPOLLEXCLUSIVE))
 		libc.epoll_ctl(from, EPOLL_CTL_DEL, r->fd, NULL);
-	else if (libc.epoll_ctl(to, EPOLL_CTL_MOD, r->fd, ev) == 0 || errno != ENOENT)
-		return;
 	libc.epoll_ctl(to, EPOLL_CTL_ADD, r->fd, ev);
+out:
+	if (lent >= 0)
+		libc.close(lent);
+	return true;
+}
+
+bool xshim_epoll_can_follow(struct xshim_conn *c)
+{
+	bool good = true;
+	int lent;
+
+	if (!c->regs || !xshim_eset_lock(&structure))
+		return true;
+	for (struct xshim_reg *r = c->regs; r && good; r = r->next_of_conn) {
+		good = number_is_good(r, &lent);
+		if (lent >= 0)
+			libc.close(lent);
+	}
+	xshim_eset_unlock(&structure);
+	return good;
 }
 
 /* The kernel's entry becomes ours, and the bell joins it. Set lock held. */
@@ -263,11 +310,12 @@ static void restore(struct xshim_reg *r)
 		ev.data.u64 = xshim_eset_datum(r, 0);	/* stays tagged */
 		if (r->disabled)
 			ev.events &= EPOLLONESHOT | EPOLLET;
-	} else if (r->tagged) {
+	}
+	r->stuck = !place(r, false, &ev);
+	if (!r->stuck && r->tagged && !(r->events & EPOLLONESHOT)) {
 		r->tagged = false;
 		atomic_fetch_sub_explicit(&set->tagged, 1, memory_order_release);
 	}
-	place(r, false, &ev);
 }
 
 void xshim_epoll_attached(struct xshim_conn *c)
