@@ -239,11 +239,12 @@ static void ask_to_wait(unsigned int ends, const char *state)
 	char name[256];
 	FILE *f;
 
+	/* first: the answer to the wish may come at once */
+	unlink(go_file);
 	snprintf(name, sizeof(name), "%s.want", go_file);
 	f = fopen(name, "w");
 	if (!f || fprintf(f, "%u %s\n", ends, state) < 0 || fclose(f))
 		die(name);
-	unlink(go_file);
 }
 
 /* Byte by byte, because a ring is only offered to connections that live. */
