@@ -146,6 +146,8 @@ void xshim_conn_track(int fd, enum xshim_role role, int proto, uint32_t flags, c
 			s->role = role;
 			xshim_identity_comm(s->comm);
 			atomic_store_explicit(&s->pid, (uint32_t)xshim_pid(), memory_order_relaxed);
+			if (xshim_opt.force_leave | xshim_opt.force_spill)
+				flags |= XSHIM_SLOT_FORCED;
 			atomic_store_explicit(&s->flags, flags, memory_order_relaxed);
 			atomic_store_explicit(&s->reason, XSHIM_R_NEW, memory_order_relaxed);
 			xshim_slot_sharer_add(s, xshim_pid());

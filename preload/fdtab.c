@@ -8,7 +8,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-_Atomic(xshim_fdtab_entry *) xshim_fdtab[XSHIM_FDTAB_CHUNKS];
+xshim_fdtab_entry xshim_fdtab_first[XSHIM_FDTAB_CHUNK];
+_Atomic(xshim_fdtab_entry *) xshim_fdtab[XSHIM_FDTAB_CHUNKS] = { xshim_fdtab_first };
 
 /* ---- pools: chunks of 256 objects, mapped when needed, never unmapped ---- */
 

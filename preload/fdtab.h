@@ -42,6 +42,7 @@ struct xshim_obj {
 
 typedef _Atomic(struct xshim_obj *) xshim_fdtab_entry;
 extern _Atomic(xshim_fdtab_entry *) xshim_fdtab[XSHIM_FDTAB_CHUNKS];
+extern xshim_fdtab_entry xshim_fdtab_first[XSHIM_FDTAB_CHUNK];	/* xshim_fdtab[0] */
 
 struct xshim_obj *xshim_fd_get_slow(int fd, xshim_fdtab_entry *e);
 void xshim_obj_recycle(struct xshim_obj *o);

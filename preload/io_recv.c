@@ -7,6 +7,7 @@
  */
 #include "channel.h"
 #include "conn.h"
+#include "fast.h"
 #include "identity.h"
 #include "io.h"
 #include "kick.h"
@@ -109,7 +110,7 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 	return XSHIM_PLAIN;
 }
 
-XSHIM_EXPORT ssize_t read(int fd, void *buf, size_t n)
+__attribute__((noinline)) static ssize_t long_read(int fd, void *buf, size_t n)
 {
 	struct iovec v = { buf, n };
 
@@ -117,6 +118,13 @@ XSHIM_EXPORT ssize_t read(int fd, void *buf, size_t n)
 	if (!n || xshim_user_is_outside(buf, n))
 		return libc.read(fd, buf, n);
 	RECEIVE(fd, &v, 1, 0, libc.read(fd, buf, n));
+}
+
+XSHIM_EXPORT ssize_t read(int fd, void *buf, size_t n)
+{
+	ssize_t done = xshim_fast_recv(fd, buf, n);
+
+	return XSHIM_LIKELY(done) ? done : long_read(fd, buf, n);
 }
 XSHIM_ALIAS(ssize_t, __read, read, (int, void *, size_t))
 
@@ -153,11 +161,18 @@ XSHIM_EXPORT ssize_t preadv64v2(int fd, const struct iovec *v, int n, off64_t of
 	return preadv2(fd, v, n, offset, flags);
 }
 
-XSHIM_EXPORT ssize_t recv(int fd, void *buf, size_t n, int flags)
+__attribute__((noinline)) static ssize_t long_recv(int fd, void *buf, size_t n, int flags)
 {
 	struct iovec v = { buf, n };
 
 	RECEIVE(fd, &v, 1, flags, libc.recv(fd, buf, n, flags));
+}
+
+XSHIM_EXPORT ssize_t recv(int fd, void *buf, size_t n, int flags)
+{
+	ssize_t done = flags & ~XSHIM_FAST_FLAGS ? 0 : xshim_fast_recv(fd, buf, n);
+
+	return XSHIM_LIKELY(done) ? done : long_recv(fd, buf, n, flags);
 }
 
 /* A stream socket leaves the address alone, but says so in *len; the data is gone also when that fails. */
@@ -177,7 +192,10 @@ XSHIM_EXPORT ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct soc
 			      socklen_t *len)
 {
 	struct iovec v = { buf, n };
+	ssize_t done = from || (flags & ~XSHIM_FAST_FLAGS) ? 0 : xshim_fast_recv(fd, buf, n);
 
+	if (done)
+		return done;
 	RECEIVE_AND(fd, &v, 1, flags, false, libc.recvfrom(fd, buf, n, flags, from, len),
 		    if (rc_ >= 0 && from) rc_ = without_address(len, rc_));
 }

@@ -3,6 +3,7 @@
 #include "channel.h"
 #include "conn.h"
 #include "exclude.h"
+#include "fast.h"
 #include "fault.h"
 #include "identity.h"
 #include "io.h"
@@ -88,7 +89,7 @@ static ssize_t send_pieces(struct xshim_conn *c, int fd, const char *buf, size_t
 	return (ssize_t)done;
 }
 
-XSHIM_EXPORT ssize_t write(int fd, const void *buf, size_t n)
+__attribute__((noinline)) static ssize_t long_write(int fd, const void *buf, size_t n)
 {
 	struct iovec v = { (void *)(uintptr_t)buf, n };
 	struct xshim_conn *c;
@@ -102,6 +103,13 @@ XSHIM_EXPORT ssize_t write(int fd, const void *buf, size_t n)
 		return rc;
 	}
 	SEND(fd, &v, 1, 0, false, libc.write(fd, buf, n));
+}
+
+XSHIM_EXPORT ssize_t write(int fd, const void *buf, size_t n)
+{
+	ssize_t done = xshim_fast_send(fd, buf, n);
+
+	return XSHIM_LIKELY(done) ? done : long_write(fd, buf, n);
 }
 XSHIM_ALIAS(ssize_t, __write, write, (int, const void *, size_t))
 
@@ -124,7 +132,7 @@ XSHIM_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *v, int n, off64_t o
 	return pwritev2(fd, v, n, offset, flags);
 }
 
-XSHIM_EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
+__attribute__((noinline)) static ssize_t long_send(int fd, const void *buf, size_t n, int flags)
 {
 	struct iovec v = { (void *)(uintptr_t)buf, n };
 	struct xshim_conn *c;
@@ -137,13 +145,23 @@ XSHIM_EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
 	}
 	SEND(fd, &v, 1, flags, false, libc.send(fd, buf, n, flags));
 }
+
+XSHIM_EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
+{
+	ssize_t done = flags & ~XSHIM_FAST_FLAGS ? 0 : xshim_fast_send(fd, buf, n);
+
+	return XSHIM_LIKELY(done) ? done : long_send(fd, buf, n, flags);
+}
 XSHIM_ALIAS(ssize_t, __send, send, (int, const void *, size_t, int))
 
 XSHIM_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *to,
 			    socklen_t len)
 {
 	struct iovec v = { (void *)(uintptr_t)buf, n };
+	ssize_t done = to || (flags & ~XSHIM_FAST_FLAGS) ? 0 : xshim_fast_send(fd, buf, n);
 
+	if (done)
+		return done;
 	SEND(fd, &v, 1, flags, to && (len > sizeof(struct sockaddr_storage) || !xshim_user_can_read(to, len)),
 	     libc.sendto(fd, buf, n, flags, to, len));
 }

@@ -305,8 +305,9 @@ int xshim_chan_owed(struct xshim_conn *c, bool take)
 	int err = 0;
 
 	if (ch)
-		err = take ? atomic_exchange_explicit(&ch->tcp_err, 0, memory_order_relaxed) :
-			     atomic_load_explicit(&ch->tcp_err, memory_order_relaxed);
+		err = atomic_load_explicit(&ch->tcp_err, memory_order_relaxed);
+	if (err && take)
+		err = atomic_exchange_explicit(&ch->tcp_err, 0, memory_order_relaxed);
 	if (!err && xshim_conn_flag(c, XSHIM_SLOT_RESET)) {
 		err = ECONNRESET;
 		if (take)

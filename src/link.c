@@ -119,18 +119,6 @@ int64_t xshim_tx_space(struct xshim_link *l, const struct xshim_region_hdr *peer
 	return (int64_t)(size - (l->tx.pos - l->tx.tail));
 }
 
-bool xshim_tx_commit(struct xshim_link *l, struct xshim_region_hdr *own,
-		     const struct xshim_region_hdr *peer, uint64_t n)
-{
-	uint64_t old = l->tx.pos, want;
-
-	l->tx.pos = old + n;
-	/* Publish /then/ read the wish; pairs with xshim_rx_want() and the re-read after it. */
-	atomic_store_explicit(&own->head, l->tx.pos, memory_order_seq_cst);
-	want = atomic_load_explicit(&peer->want_data, memory_order_seq_cst);
-	return want >= old && want < l->tx.pos;
-}
-
 void xshim_tx_want(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t free_wanted)
 {
 	uint64_t size = 1ull << l->order_own;
@@ -173,14 +161,7 @@ static int boundary(struct xshim_link *l, const struct xshim_region_hdr *peer, u
 
 static int ring_limit(struct xshim_link *l, const struct xshim_region_hdr *peer, uint64_t *limit)
 {
-	uint64_t size = 1ull << l->order_peer;
-	uint64_t head = atomic_load_explicit(&peer->head, memory_order_seq_cst);
-
-	if (head < l->rx.head || head - l->rx.pos > size)
-		return broken(l);
-	l->rx.head = head;
-	*limit = head - l->rx.pos;
-	return 0;
+	return xshim_rx_take_head(l, peer, limit) ? 0 : broken(l);
 }
 
 static void cross(struct xshim_link *l, struct xshim_region_hdr *own)
@@ -289,18 +270,6 @@ int xshim_rx_took_tcp(struct xshim_link *l, uint64_t n)
 	if (l->rx.state == XSHIM_RX_RAW && l->rx.pos >= l->rx.end)
 		l->rx.state = XSHIM_RX_OUT;
 	return 0;
-}
-
-bool xshim_rx_took_ring(struct xshim_link *l, struct xshim_region_hdr *own,
-			const struct xshim_region_hdr *peer, uint64_t n)
-{
-	uint64_t old = l->rx.pos, want;
-
-	l->rx.pos = old + n;
-	/* Publish /then/ read the wish; pairs with xshim_tx_want(). */
-	atomic_store_explicit(&own->tail, l->rx.pos, memory_order_seq_cst);
-	want = atomic_load_explicit(&peer->want_space, memory_order_seq_cst);
-	return want >= old && want < l->rx.pos;
 }
 
 void xshim_rx_want(struct xshim_link *l, struct xshim_region_hdr *own, bool want)

@@ -21,7 +21,7 @@
 #include <cpuid.h>
 #include <stdatomic.h>
 
-#define AVX_MIN 129	/* xshim_ucopy_avx wants that many */
+#define AVX_MIN (XSHIM_UCOPY_FEW + 1)	/* xshim_ucopy_avx wants that many */
 #define MOVSB_MIN 4096
 
 int xshim_ucopy_sse(void *to, const void *from, size_t n) __attribute__((visibility("hidden")));
@@ -249,16 +249,7 @@ bool xshim_ucopy_resume(uintptr_t pc, uintptr_t *resume)
 
 #endif
 
-/* ThreadSanitizer does not look into the instructions above. */
-#ifdef __has_feature
-#if __has_feature(thread_sanitizer)
-#define WATCHED 1
-#endif
-#endif
-#ifdef __SANITIZE_THREAD__
-#define WATCHED 1
-#endif
-#if defined(WATCHED) && XSHIM_UCOPY_RESUMES
+#if XSHIM_UCOPY_WATCHED && XSHIM_UCOPY_RESUMES
 void __tsan_read_range(void *at, long size);
 void __tsan_write_range(void *at, long size);
 #define watch(to, from, n)                                                                         \

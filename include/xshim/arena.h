@@ -131,6 +131,7 @@ struct xshim_slot {
 #define XSHIM_SLOT_TIMEO	(1u << 7)	/* since the first channel: SO_RCVTIMEO or SO_SNDTIMEO may be set */
 #define XSHIM_SLOT_URGENT	(1u << 8)	/* urgent data was sent while a channel was attached: what we send stays on TCP */
 #define XSHIM_SLOT_INQ		(1u << 9)	/* TCP_INQ is set */
+#define XSHIM_SLOT_FORCED	(1u << 10)	/* an option for tests counts what is sent by ring */
 
 #define XSHIM_SLOT_BYTES 1024
 _Static_assert(sizeof(struct xshim_slot) <= XSHIM_SLOT_BYTES, "arena ABI");

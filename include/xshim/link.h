@@ -125,9 +125,23 @@ void xshim_tx_up(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t at
 void xshim_tx_down(struct xshim_link *l, struct xshim_region_hdr *own);
 /* RING: bytes that can be written now, 0 to ring size; -EPROTO. */
 int64_t xshim_tx_space(struct xshim_link *l, const struct xshim_region_hdr *peer);
+/* RING: of these, what is known without a look at the peer's words; there may be more. */
+static inline uint64_t xshim_tx_known_space(const struct xshim_link *l)
+{
+	return (1ull << l->order_own) - (l->tx.pos - l->tx.tail);
+}
 /* RING: n bytes from pos have been copied into the ring: publish. Returns true if the peer wants the bell. */
-bool xshim_tx_commit(struct xshim_link *l, struct xshim_region_hdr *own,
-		     const struct xshim_region_hdr *peer, uint64_t n);
+static inline bool xshim_tx_commit(struct xshim_link *l, struct xshim_region_hdr *own,
+				   const struct xshim_region_hdr *peer, uint64_t n)
+{
+	uint64_t old = l->tx.pos, want;
+
+	l->tx.pos = old + n;
+	/* Publish /then/ read the wish, old <= want < old + n; pairs with xshim_rx_want() and the re-read after it. */
+	atomic_store_explicit(&own->head, l->tx.pos, memory_order_seq_cst);
+	want = atomic_load_explicit(&peer->want_data, memory_order_seq_cst);
+	return want - old < n;
+}
 /* RING, before a sleep for space: store the wish. Re-read xshim_tx_space() afterwards, then sleep. */
 void xshim_tx_want(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t free_wanted);
 /* RESEND: n octets of the own ring from pos went out. */
@@ -149,6 +163,26 @@ enum xshim_rx_step {
  */
 int xshim_rx_next(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer,
 		  enum xshim_rx_step *step, uint64_t *limit, bool *crossed);
+/* RING: the peer's head as it is now, and how many bytes lie below it. False: it cannot be true. */
+static inline bool xshim_rx_take_head(struct xshim_link *l, const struct xshim_region_hdr *peer, uint64_t *there)
+{
+	uint64_t head = atomic_load_explicit(&peer->head, memory_order_seq_cst);
+
+	if (head < l->rx.head || head - l->rx.pos > 1ull << l->order_peer)
+		return false;
+	l->rx.head = head;
+	*there = head - l->rx.pos;
+	return true;
+}
+/*
+ * RING: bytes that lie in the ring. False: a boundary is ahead, or the peer broke the protocol; xshim_rx_next() knows. What lies
+ * below rx.head may be taken without a look at the peer's words: no boundary that is not crossed lies before it.
+ */
+static inline bool xshim_rx_look(struct xshim_link *l, const struct xshim_region_hdr *peer, uint64_t *there)
+{
+	/* Boundary /then/ head, as in xshim_rx_next(). */
+	return atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) == l->rx.seq && xshim_rx_take_head(l, peer, there);
+}
 /*
  * After init, before the peer may switch: the kernel's count of octets consumed from the socket so far, plus base.
  * From here on xshim_rx_took_*() count, because once both ends have sent FIN the kernel's count cannot be
@@ -166,8 +200,17 @@ void xshim_rx_read_end(struct xshim_region_hdr *own);
 /* n bytes were taken from TCP (STEP_TCP). */
 int xshim_rx_took_tcp(struct xshim_link *l, uint64_t n);
 /* n bytes were taken from the ring: publish. Returns true if the peer wants the bell. */
-bool xshim_rx_took_ring(struct xshim_link *l, struct xshim_region_hdr *own,
-			const struct xshim_region_hdr *peer, uint64_t n);
+static inline bool xshim_rx_took_ring(struct xshim_link *l, struct xshim_region_hdr *own,
+				      const struct xshim_region_hdr *peer, uint64_t n)
+{
+	uint64_t old = l->rx.pos, want;
+
+	l->rx.pos = old + n;
+	/* Publish /then/ read the wish, old <= want < old + n; pairs with xshim_tx_want(). */
+	atomic_store_explicit(&own->tail, l->rx.pos, memory_order_seq_cst);
+	want = atomic_load_explicit(&peer->want_space, memory_order_seq_cst);
+	return want - old < n;
+}
 /* Before a sleep for data: store the wish. Ask xshim_rx_next() again afterwards, then sleep. */
 void xshim_rx_want(struct xshim_link *l, struct xshim_region_hdr *own, bool want);
 

@@ -19,8 +19,33 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* 0, or -EFAULT: then any part of it may have been copied. The two do not overlap. */
+/* ThreadSanitizer does not look into the instructions that copy. */
+#ifdef __has_feature
+#if __has_feature(thread_sanitizer)
+#define XSHIM_UCOPY_WATCHED 1
+#endif
+#endif
+#ifdef __SANITIZE_THREAD__
+#define XSHIM_UCOPY_WATCHED 1
+#endif
+#ifndef XSHIM_UCOPY_WATCHED
+#define XSHIM_UCOPY_WATCHED 0
+#endif
+
+/* 0, or not (-EFAULT but for xshim_ucopy_inline()): then any part of it may have been copied. The two do not overlap. */
 int xshim_ucopy(void *to, const void *from, size_t n);
+/* The same where a call less is worth it. */
+#define XSHIM_UCOPY_FEW 128
+static inline int xshim_ucopy_inline(void *to, const void *from, size_t n)
+{
+#if defined(__x86_64__) && !XSHIM_UCOPY_WATCHED
+	int xshim_ucopy_sse(void *to, const void *from, size_t n) __attribute__((visibility("hidden")));
+
+	if (n <= XSHIM_UCOPY_FEW)
+		return xshim_ucopy_sse(to, from, n);
+#endif
+	return xshim_ucopy(to, from, n);
+}
 /* pc is in here: *resume is where to go on, with all other registers as they are. */
 bool xshim_ucopy_resume(uintptr_t pc, uintptr_t *resume);
 

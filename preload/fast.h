@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fast.h - a send or a receive on a ring when nothing is special: the short way of stream_send.c and stream_recv.c.
+ *
+ * What it does is what they would do, and it does it only if there is nothing to decide: the connection is on the ring in this
+ * direction, nobody leaves, has shut down or has an error to tell, nobody else is at it, all that is to be sent fits at one place of
+ * the ring, or what is to be had of what is wanted lies at one. In all other cases it has done nothing, and the caller goes the
+ * long way, which looks at everything anew.
+ *
+ * The peer's positions are those of the last look as long as they will do: for a send that fits there, for a receive that
+ * is served in full. So two ends that both have something to do touch each other's cache lines now and then, not at each call. Where
+ * they will not do, the peer's words are loaded: a receive sees all that is there, and no send fails or sleeps for want of a look.
+ *
+ * It is all inline, because half of what it takes would be calls.
+ *
+ * Threads: any. Signals: a handler that interrupts a holder of the lock goes the long way. errno is kept.
+ */
+#ifndef XSHIM_FAST_H
+#define XSHIM_FAST_H
+#include "channel.h"
+#include "depart.h"
+#include "options.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <xshim/link.h>
+#include <xshim/ucopy.h>
+
+/* A call with other flags is not for us. MSG_DONTWAIT: we never wait. */
+#define XSHIM_FAST_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
+#define XSHIM_FAST_MANY ((size_t)65536)	/* from there on it does not matter which way is gone */
+
+#define XSHIM_FAST_NOT (XSHIM_SLOT_SHUT_WR | XSHIM_SLOT_RESET | XSHIM_SLOT_FORCED)	/* for a send */
+#define XSHIM_FAST static inline __attribute__((always_inline))
+#define XSHIM_LIKELY(x) __builtin_expect(!!(x), 1)
+
+/* [buf, buf + n) may be the program's; below the end of the smallest address space there is nothing to ask (user.h). */
+XSHIM_FAST bool xshim_fast_fits(const void *buf, size_t n)
+{
+	return n - 1 < XSHIM_FAST_MANY && (uintptr_t)buf < 0x7ffffffff000u - XSHIM_FAST_MANY;
+}
+
+/* The connection that fd names if it has a channel, referenced, as by xshim_conn_get(). NULL: nothing is held. */
+XSHIM_FAST struct xshim_conn *xshim_fast_enter(int fd, struct xshim_chan **ch)
+{
+	xshim_fdtab_entry *chunk, *e;
+	struct xshim_obj *o;
+
+	if ((unsigned int)fd < XSHIM_FDTAB_CHUNK) {
+		e = &xshim_fdtab_first[(unsigned int)fd];
+	} else {
+		if ((unsigned int)fd >= XSHIM_FDTAB_CHUNK * XSHIM_FDTAB_CHUNKS)
+			return NULL;
+		chunk = atomic_load_explicit(&xshim_fdtab[(unsigned int)fd / XSHIM_FDTAB_CHUNK], memory_order_acquire);
+		if (!chunk)
+			return NULL;
+		e = &chunk[(unsigned int)fd % XSHIM_FDTAB_CHUNK];
+	}
+	o = atomic_load_explicit(e, memory_order_acquire);
+	/* An object's kind stays with its place, the rest is believed once the reference is ours. */
+	if (!o || o->kind != XSHIM_OBJ_CONN || !xshim_conn_chan((struct xshim_conn *)o))
+		return NULL;
+	if (XSHIM_LIKELY(!(atomic_fetch_add_explicit(&o->refs, 1, memory_order_acquire) & XSHIM_REF_EXCL)) &&
+	    XSHIM_LIKELY(atomic_load_explicit(e, memory_order_acquire) == o)) {
+		*ch = xshim_conn_chan((struct xshim_conn *)o);
+		if (XSHIM_LIKELY(*ch))
+			return (struct xshim_conn *)o;
+	}
+	xshim_obj_put(o);
+	return NULL;
+}
+
+XSHIM_FAST void xshim_fast_ring(struct xshim_conn *c, struct xshim_chan *ch)
+{
+	int saved = errno;
+
+	xshim_chan_ring(c, ch);
+	errno = saved;
+}
+
+/*
+ * The ring can take n bytes in one piece, and nothing is special: where. Else NULL. Who is on the ring is not to be detached.
+ * tx_lock.
+ */
+XSHIM_FAST uint8_t *xshim_fast_room(struct xshim_slot *s, struct xshim_chan *ch, size_t n)
+{
+	const struct xshim_region_hdr *peer = ch->remote.region;
+	struct xshim_link *l = &s->link;
+	size_t size = (size_t)1 << l->order_own, at = (size_t)l->tx.pos & (size - 1);
+
+	if (atomic_load_explicit(&l->tx.state, memory_order_relaxed) != XSHIM_TX_RING ||
+	    (atomic_load_explicit(&s->flags, memory_order_relaxed) & XSHIM_FAST_NOT) ||
+	    (atomic_load_explicit(&l->error, memory_order_relaxed) |
+	     atomic_load_explicit(&ch->gone, memory_order_relaxed) |
+	     (uint32_t)atomic_load_explicit(&ch->tcp_err, memory_order_relaxed) |
+	     atomic_load_explicit(&peer->deaf, memory_order_relaxed) |
+	     atomic_load_explicit(&peer->leave, memory_order_relaxed)) ||
+	    at + n > size)
+		return NULL;
+	if (!XSHIM_LIKELY(n <= xshim_tx_known_space(l)) && (int64_t)n > xshim_tx_space(l, peer))
+		return NULL;
+	return xshim_region_data(ch->local.region) + at;
+}
+
+/* Bytes moved; 0: go the long way. */
+XSHIM_FAST ssize_t xshim_fast_send(int fd, const void *buf, size_t n)
+{
+	struct xshim_chan *ch;
+	struct xshim_conn *c;
+	struct xshim_slot *s;
+	bool bell = false;
+	ssize_t done = 0;
+	uint8_t *to;
+
+	if (!XSHIM_LIKELY(xshim_fast_fits(buf, n)))
+		return 0;
+	c = xshim_fast_enter(fd, &ch);
+	if (!c)
+		return 0;
+	s = c->slot;
+	if (XSHIM_LIKELY(xshim_lock_try(&s->tx_lock, xshim_tid()))) {
+		to = xshim_fast_room(s, ch, n);
+		if (XSHIM_LIKELY(to) && XSHIM_LIKELY(xshim_ucopy_inline(to, buf, n) == 0)) {
+			bell = xshim_tx_commit(&s->link, ch->local.region, ch->remote.region, n);
+			s->base_tx += (int64_t)n;
+			xshim_count(&s->n.ring_tx, n);
+			if (atomic_load_explicit(&ch->stall_ns, memory_order_relaxed))
+				atomic_store_explicit(&ch->stall_ns, 0, memory_order_relaxed);
+			done = (ssize_t)n;
+		}
+		xshim_lock_drop(&s->tx_lock);
+	}
+	if (bell)
+		xshim_fast_ring(c, ch);
+	xshim_conn_put(c);
+	return done;
+}
+
+/* As much of n bytes as there is lies in one piece, *n bytes at what is returned. NULL: there is none, or something is special. rx_lock. */
+XSHIM_FAST const uint8_t *xshim_fast_there(struct xshim_slot *s, struct xshim_chan *ch, size_t *n)
+{
+	const struct xshim_region_hdr *peer = ch->remote.region;
+	struct xshim_link *l = &s->link;
+	size_t size = (size_t)1 << l->order_peer, at = (size_t)l->rx.pos & (size - 1);
+	uint64_t there = l->rx.head - l->rx.pos;
+
+	if (atomic_load_explicit(&l->rx.state, memory_order_relaxed) != XSHIM_RX_RING ||
+	    (atomic_load_explicit(&l->error, memory_order_relaxed) |
+	     /* a receive under these is counted otherwise (rxopts.h) */
+	     atomic_load_explicit(&s->peek_at, memory_order_relaxed) |
+	     atomic_load_explicit(&s->lowat, memory_order_relaxed)))
+		return NULL;
+	if (there < *n) {
+		if (!xshim_rx_look(l, peer, &there) || !there)
+			return NULL;
+		if (there < *n)
+			*n = (size_t)there;
+	}
+	return at + *n <= size ? xshim_region_cdata(peer) + at : NULL;
+}
+
+XSHIM_FAST ssize_t xshim_fast_recv(int fd, void *buf, size_t n)
+{
+	struct xshim_chan *ch;
+	struct xshim_conn *c;
+	struct xshim_slot *s;
+	const uint8_t *from;
+	bool bell = false;
+	ssize_t done = 0;
+
+	if (!XSHIM_LIKELY(xshim_fast_fits(buf, n)))
+		return 0;
+	c = xshim_fast_enter(fd, &ch);
+	if (!c)
+		return 0;
+	s = c->slot;
+	if (XSHIM_LIKELY(xshim_lock_try(&s->rx_lock, xshim_tid()))) {
+		from = xshim_fast_there(s, ch, &n);
+		if (from && XSHIM_LIKELY(xshim_ucopy_inline(buf, from, n) == 0) && XSHIM_LIKELY(!xshim_chan_is_cut(ch))) {
+			bell = xshim_rx_took_ring(&s->link, ch->local.region, ch->remote.region, n);
+			s->base_rx += (int64_t)n;
+			xshim_count(&s->n.ring_rx, n);
+			done = (ssize_t)n;
+		}
+		xshim_lock_drop(&s->rx_lock);
+	}
+	if (bell)
+		xshim_fast_ring(c, ch);
+	xshim_conn_put(c);
+	return done;
+}
+
+#endif
