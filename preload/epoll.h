@@ -10,8 +10,9 @@
  * finds it is not. ONESHOT entries are tagged from the start, because the kernel would not tell later that one has fired.
  *
  * An entry that was busy just now and is not ready any more becomes hot: it is not armed yet, its peer need not ring, and
- * the next epoll_wait looks at its position by itself. Before anybody sleeps in the set, all hot entries are armed; and
- * none stays hot while another thread sleeps there.
+ * the next epoll_waits look at its position by themselves, at one after the other until they have enough to tell. One that was looked at
+ * in vain for some time is armed. Before anybody sleeps in the set, all hot entries are armed, unless one that was looked at for
+ * that has something to tell; and none stays hot while another thread sleeps there.
  *
  * A program may also ask whether the set itself is readable, by poll, select or as a member of another set. The kernel would say yes for
  * each hint, so such a set has an inner one: tagged entries are moved there, the inner set is a member of the program's, and
@@ -52,14 +53,14 @@ struct xshim_reg {			/* a connection in a set */
 	bool rx_wait, tx_wait, edge_wait; /* counted in the channel's waiters */
 	uint32_t kmask;			/* lasting bits the kernel gave last: RDHUP HUP ERR PRI */
 	int bell, peer_bell;		/* the numbers that were added */
-	int hot_at;			/* place in set->hot plus one; 0: not hot */
+	struct xshim_reg *hot_next, *hot_prev; /* NULL: not hot */
+	uint32_t hot_idle;		/* looks at it since it became hot that found nothing */
+	bool cold;			/* has been hot for nothing: arm it */
 	uint64_t seen_head;		/* what the last look saw */
 	uint64_t told_by;		/* the wait that reported it last, and where in its answer */
 	int told_at;
 	struct xshim_reg *next_listed;
 };
-
-#define XSHIM_HOT 64
 
 struct xshim_eset {
 	struct xshim_obj obj;
@@ -68,7 +69,7 @@ struct xshim_eset {
 	_Atomic uint32_t tagged;	/* entries with a tag: results must be looked at */
 	struct xshim_reg *regs;		/* structure lock */
 	struct xshim_reg *list_head, *list_tail; /* ready list, the set's lock */
-	struct xshim_reg *hot[XSHIM_HOT]; /* the set's lock */
+	struct xshim_reg *hot;		/* a circle: the one to be looked at first; the set's lock */
 	int hots;
 	uint32_t spin_good, spin_skip;	/* as in ready.c */
 	uint64_t waits;			/* the set's lock: numbers the waits */

@@ -89,6 +89,7 @@ void xshim_eset_unlist(struct xshim_eset *set, struct xshim_reg *r)
 	struct xshim_reg **at = &set->list_head, *prev = NULL;
 
 	xshim_eset_cool(set, r);
+	r->cold = false;
 	if (!r->listed)
 		return;
 	for (; *at && *at != r; at = &(*at)->next_listed)
@@ -100,28 +101,35 @@ void xshim_eset_unlist(struct xshim_eset *set, struct xshim_reg *r)
 	r->listed = false;
 }
 
-bool xshim_eset_heat(struct xshim_eset *set, struct xshim_reg *r, uint64_t seen_head)
+void xshim_eset_heat(struct xshim_eset *set, struct xshim_reg *r, uint64_t seen_head)
 {
+	struct xshim_reg *first = set->hot;
+
 	r->seen_head = seen_head;
-	if (r->hot_at)
-		return true;
-	if (set->hots == XSHIM_HOT)
-		return false;
-	set->hot[set->hots++] = r;
-	r->hot_at = set->hots;
-	return true;
+	if (r->hot_next)
+		return;
+	r->hot_idle = 0;
+	if (first) {			/* it is the last to be looked at */
+		r->hot_next = first;
+		r->hot_prev = first->hot_prev;
+		first->hot_prev->hot_next = r;
+		first->hot_prev = r;
+	} else {
+		set->hot = r->hot_next = r->hot_prev = r;
+	}
+	set->hots++;
 }
 
 void xshim_eset_cool(struct xshim_eset *set, struct xshim_reg *r)
 {
-	struct xshim_reg *last;
-
-	if (!r->hot_at)
+	if (!r->hot_next)
 		return;
-	last = set->hot[--set->hots];
-	set->hot[r->hot_at - 1] = last;
-	last->hot_at = r->hot_at;
-	r->hot_at = 0;
+	if (set->hot == r)
+		set->hot = r->hot_next == r ? NULL : r->hot_next;
+	r->hot_next->hot_prev = r->hot_prev;
+	r->hot_prev->hot_next = r->hot_next;
+	r->hot_next = r->hot_prev = NULL;
+	set->hots--;
 }
 
 void xshim_eset_kick(struct xshim_eset *set, bool even_if_none)
