@@ -17,7 +17,6 @@
 #include <elf.h>
 #include <link.h>
 #include <stdatomic.h>
-#include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -29,16 +28,6 @@
 #else
 #error "relocations of this architecture are not known here"
 #endif
-
-/* Calls by name: where the C library's is, and where everybody else's lead. */
-static const struct {
-	const char *name;
-	size_t offset;
-} calls[] = {
-#define CALL(ret, name, args) { #name, offsetof(struct xshim_libc, name) },
-#include "calls.def"
-#undef CALL
-};
 
 struct object {
 	uintptr_t base, low, high;		/* where it is loaded */
@@ -55,7 +44,7 @@ static bool holds(const struct object *o, const void *p)
 }
 
 /* Looked up beforehand: dlsym waits for a lock that who loads something holds while he waits for the one of dl_iterate_phdr. */
-static void *_Atomic everybodys[sizeof(calls) / sizeof(calls[0])];
+static void *_Atomic everybodys[XSHIM_CALLS];
 
 /* The call that the symbol names, if the object only uses it: its value in the C library; and what replaces that. */
 static const void *real_of(const struct object *o, size_t symbol, void **ours)
@@ -65,11 +54,11 @@ static const void *real_of(const struct object *o, size_t symbol, void **ours)
 
 	if (!symbol || s->st_shndx != SHN_UNDEF)
 		return NULL;
-	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
-		if (strcmp(calls[i].name, name))
+	for (size_t i = 0; i < XSHIM_CALLS; i++) {
+		if (strcmp(xshim_call_names[i], name))
 			continue;
 		*ours = atomic_load_explicit(&everybodys[i], memory_order_relaxed);
-		return *(void **)((char *)&xshim_libc + calls[i].offset);
+		return *xshim_call_place(i);
 	}
 	return NULL;
 }
@@ -157,7 +146,7 @@ static int each(struct dl_phdr_info *info, size_t size, void *library)
 	(void)size;
 	/* neither the C library itself, nor us, nor the program, which cannot be opened so */
 	if (info->dlpi_name && info->dlpi_name[0] && describe(&o, info) && !holds(&o, (const void *)libc.read) &&
-	    !holds(&o, (const void *)&calls))
+	    !holds(&o, (const void *)&xshim_libc))
 		mend(&o, library);
 	return 0;
 }
@@ -172,8 +161,8 @@ static void *open_deep(const char *file, int mode)
 		handle = libc.dlopen(file, mode);
 	if (!handle)
 		return NULL;
-	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
-		atomic_store_explicit(&everybodys[i], dlsym(RTLD_DEFAULT, calls[i].name), memory_order_relaxed);
+	for (size_t i = 0; i < XSHIM_CALLS; i++)
+		atomic_store_explicit(&everybodys[i], dlsym(RTLD_DEFAULT, xshim_call_names[i]), memory_order_relaxed);
 	if (dl_iterate_phdr(find_library, &library))
 		(void)dl_iterate_phdr(each, &library);
 	return handle;

@@ -96,11 +96,8 @@ struct xshim_libc xshim_libc = {
 };
 _Bool xshim_libc_ready;
 
-static const struct {
-	const char *name;
-	size_t offset;
-} calls[] = {
-#define CALL(ret, name, args) { #name, offsetof(struct xshim_libc, name) },
+const char *const xshim_call_names[XSHIM_CALLS] = {
+#define CALL(ret, name, args) [offsetof(struct xshim_libc, name) / sizeof(void *)] = #name,
 #include "calls.def"
 #undef CALL
 };
@@ -112,11 +109,11 @@ void xshim_libc_init(void)
 	if (inside)
 		return;
 	inside = 1;
-	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
-		void *p = dlsym(RTLD_NEXT, calls[i].name);
+	for (size_t i = 0; i < XSHIM_CALLS; i++) {
+		void *p = dlsym(RTLD_NEXT, xshim_call_names[i]);
 
 		if (p)
-			*(void **)((char *)&xshim_libc + calls[i].offset) = p;
+			*xshim_call_place(i) = p;
 	}
 	__atomic_store_n(&xshim_libc_ready, 1, __ATOMIC_RELEASE);
 	inside = 0;

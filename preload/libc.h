@@ -48,6 +48,14 @@ struct xshim_libc {
 extern struct xshim_libc xshim_libc;
 extern _Bool xshim_libc_ready;
 
+/* The same by number: its name, and its place in xshim_libc. */
+#define XSHIM_CALLS (sizeof(struct xshim_libc) / sizeof(void *))
+extern const char *const xshim_call_names[XSHIM_CALLS];
+static inline void **xshim_call_place(size_t i)
+{
+	return (void **)((char *)&xshim_libc + i * sizeof(void *));
+}
+
 void xshim_libc_init(void);
 
 static inline const struct xshim_libc *xshim_real(void)
