@@ -272,15 +272,10 @@ out:
 /* The other guest's memory goes at once, whoever may still be inside: under the locks, so that nobody takes it for a loss. */
 static void let_go(struct xshim_conn *c, struct xshim_chan *ch)
 {
-	struct xshim_slot *s = c->slot;
-
-	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
+	if (!xshim_chan_lock(c->slot))
 		return;			/* when the channel is freed, then */
-	if (xshim_lock_take(&s->tx_lock, xshim_tid()) == 0) {
-		xshim_depart_let_go(c, ch);
-		xshim_lock_drop(&s->tx_lock);
-	}
-	xshim_lock_drop(&s->rx_lock);
+	xshim_depart_let_go(c, ch);
+	xshim_chan_unlock(c->slot);
 }
 
 void xshim_chan_detach(struct xshim_conn *c)

@@ -17,6 +17,23 @@
 struct xshim_chan *xshim_chan_new(const struct xshim_party *guest, enum xshim_reason *why);
 /* The reason that an error of the backend stands for. */
 enum xshim_reason xshim_chan_why(const struct xshim_chan *ch, int rc);
+/* Both locks of the slot, in their order. False: this thread, which is in a handler, has one of them already; none is held then. */
+static inline bool xshim_chan_lock(struct xshim_slot *s)
+{
+	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
+		return false;
+	if (xshim_lock_take(&s->tx_lock, xshim_tid()) == 0)
+		return true;
+	xshim_lock_drop(&s->rx_lock);
+	return false;
+}
+
+static inline void xshim_chan_unlock(struct xshim_slot *s)
+{
+	xshim_lock_drop(&s->tx_lock);
+	xshim_lock_drop(&s->rx_lock);
+}
+
 /* Drop one that was never attached. NULL is fine. */
 void xshim_chan_drop(struct xshim_chan *ch);
 

@@ -55,14 +55,11 @@ static void act(struct xshim_conn *c, struct xshim_chan *ch, int fd, uint32_t wh
 	struct xshim_slot *s = c->slot;
 
 	atomic_fetch_or_explicit(&ch->told, what, memory_order_relaxed);
-	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
-		return;
-	if (xshim_lock_take(&s->tx_lock, xshim_tid()) == 0) {
+	if (xshim_chan_lock(s)) {
 		if (xshim_conn_chan(c) == ch)
 			(void)xshim_depart_obey(c, ch, fd);
-		xshim_lock_drop(&s->tx_lock);
+		xshim_chan_unlock(s);
 	}
-	xshim_lock_drop(&s->rx_lock);
 	/* Whoever of ours sleeps on it, in this process or in one that shares it. */
 	(void)ch->be->ring_self(&ch->local);
 }

@@ -337,18 +337,12 @@ void xshim_chan_wake_own(struct xshim_chan *ch)
 
 int xshim_chan_pump(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int kmask)
 {
-	struct xshim_slot *s = c->slot;
 	int rc;
 
-	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
+	if (!xshim_chan_lock(c->slot))
 		return 0;
-	if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0) {
-		xshim_lock_drop(&s->rx_lock);
-		return 0;
-	}
 	rc = xshim_chan_pump_locked(c, ch, fd, kmask);
-	xshim_lock_drop(&s->tx_lock);
-	xshim_lock_drop(&s->rx_lock);
+	xshim_chan_unlock(c->slot);
 	return rc;
 }
 
@@ -412,12 +406,8 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 		uint64_t now;
 		bool crossed, stuck;
 
-		if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
+		if (!xshim_chan_lock(s))
 			return -EAGAIN;
-		if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0) {
-			xshim_lock_drop(&s->rx_lock);
-			return -EAGAIN;
-		}
 		/* Empty the bell /then/ look: a ring after this is seen by the poll below. */
 		if (ch->be->hush(&ch->local, &ch->remote) == -EPIPE)
 			atomic_store_explicit(&ch->bell_dead, 1, memory_order_relaxed);
@@ -437,8 +427,7 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 			xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) || s->link.error ||
 			(xshim_conn_flag(c, XSHIM_SLOT_URGENT) && s->link.tx.state == XSHIM_TX_TCP);
 		xshim_rxopts_any(c, fd);	/* before the poll below */
-		xshim_lock_drop(&s->tx_lock);
-		xshim_lock_drop(&s->rx_lock);
+		xshim_chan_unlock(s);
 		if (crossed)
 			xshim_epoll_crossed(c);
 		if (atomic_load_explicit(&c->detach_due, memory_order_acquire)) {

@@ -22,23 +22,6 @@ uint64_t xshim_clock_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
 }
 
-static bool both_locks(struct xshim_slot *s)
-{
-	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
-		return false;
-	if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0) {
-		xshim_lock_drop(&s->rx_lock);
-		return false;
-	}
-	return true;
-}
-
-static void drop_both(struct xshim_slot *s)
-{
-	xshim_lock_drop(&s->tx_lock);
-	xshim_lock_drop(&s->rx_lock);
-}
-
 /*
  * How far what the peer has sent by ring reaches, also behind what is still on TCP. A lie of the peer's costs its own stream an event
  * too many or too few. rx_lock.
@@ -204,7 +187,7 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 	bool edges = false;
 	int rc;
 
-	if (!both_locks(s)) {
+	if (!xshim_chan_lock(s)) {
 		/* a handler that interrupted us: nothing is known, the caller must not sleep */
 		*r = (struct xshim_ready){ .mask = POLLIN | POLLOUT };
 		return 0;
@@ -232,7 +215,7 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 		if (rc > 0)	/* somebody else's wish may have been for the old path */
 			rc = arm_and_look(c, ch, fd, r);
 	}
-	drop_both(s);
+	xshim_chan_unlock(s);
 	if (edges)
 		xshim_epoll_edge(c);
 	if (rc < 0) {
@@ -309,7 +292,7 @@ int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch)
 	uint64_t tail, now, since, limit = xshim_opt.stall_ms * (may_wait_for_us(s, ch) ? 1000000 : 10000000);
 	int left = -1;
 
-	if (!both_locks(s))
+	if (!xshim_chan_lock(s))
 		return -1;
 	if (s->link.tx.state == XSHIM_TX_RING &&
 	    xshim_tx_space(&s->link, ch->remote.region) < (int64_t)xshim_ready_threshold(ch)) {
@@ -339,7 +322,7 @@ int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch)
 	} else {
 		atomic_store_explicit(&ch->stall_ns, 0, memory_order_relaxed);
 	}
-	drop_both(s);
+	xshim_chan_unlock(s);
 	return left;
 }
 

@@ -44,28 +44,12 @@ int xshim_urgent_at_mark(struct xshim_conn *c, int fd, int *yes)
 	return libc.ioctl(fd, SIOCATMARK, yes) < 0 ? -errno : 0;
 }
 
-static bool take_both(struct xshim_slot *s)
-{
-	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
-		return false;
-	if (xshim_lock_take(&s->tx_lock, xshim_tid()) == 0)
-		return true;
-	xshim_lock_drop(&s->rx_lock);
-	return false;
-}
-
-static void drop_both(struct xshim_slot *s)
-{
-	xshim_lock_drop(&s->tx_lock);
-	xshim_lock_drop(&s->rx_lock);
-}
-
 void xshim_urgent_down(struct xshim_conn *c, struct xshim_chan *ch)
 {
 	struct xshim_link *l = &c->slot->link;
 	bool down;
 
-	if (!take_both(c->slot))
+	if (!xshim_chan_lock(c->slot))
 		return;
 	down = xshim_tx_may_come_down(l, ch->remote.region);
 	if (down) {
@@ -75,7 +59,7 @@ void xshim_urgent_down(struct xshim_conn *c, struct xshim_chan *ch)
 		xshim_chan_ring(c, ch);
 		xshim_chan_wake_own(ch);
 	}
-	drop_both(c->slot);
+	xshim_chan_unlock(c->slot);
 }
 
 /* The direction is on the ring, and not to be brought down now. */
@@ -85,10 +69,10 @@ static bool is_held_up(struct xshim_conn *c, struct xshim_chan *ch)
 	bool yes;
 
 	if (xshim_conn_chan(c) != ch || atomic_load_explicit(&c->detach_due, memory_order_acquire) ||
-	    atomic_load_explicit(&ch->gone, memory_order_relaxed) || !take_both(c->slot))
+	    atomic_load_explicit(&ch->gone, memory_order_relaxed) || !xshim_chan_lock(c->slot))
 		return false;
 	yes = l->tx.state == XSHIM_TX_RING && !l->error && !xshim_tx_may_come_down(l, ch->remote.region);
-	drop_both(c->slot);
+	xshim_chan_unlock(c->slot);
 	return yes;
 }
 
