@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -123,6 +124,17 @@ void recv_part(int fd, size_t from, size_t len)
 
 void send_exactly(int fd, size_t len) { send_part(fd, 0, len); }
 void recv_exactly(int fd, size_t len) { recv_part(fd, 0, len); }
+
+void echo(struct scene *s, int fd, size_t len)
+{
+	if (s->is_server) {
+		recv_exactly(fd, len);
+		send_exactly(fd, len);
+	} else {
+		send_exactly(fd, len);
+		recv_exactly(fd, len);
+	}
+}
 
 static void poll_words(short bits, char *out, size_t room)
 {
@@ -231,6 +243,17 @@ pid_t other_sleeps(struct scene *s)
 		die("the other's pid");
 	await_state(pid, 'S');
 	return pid;
+}
+
+void reap(pid_t pid)
+{
+	int status;
+
+	if (pid < 0)
+		die("no child");
+	if (waitpid(pid, &status, 0) != pid)
+		die("waitpid");
+	say("child: status 0x%x", status);
 }
 
 /* state: "ring", or "attached": introduced, whatever path the bytes are on. */

@@ -57,6 +57,8 @@ void recv_exactly(int fd, size_t len);
 /* The part of a longer pattern that begins at `from`. */
 void send_part(int fd, size_t from, size_t len);
 void recv_part(int fd, size_t from, size_t len);
+/* The client sends, the server gives it back. */
+void echo(struct scene *s, int fd, size_t len);
 uint8_t pattern(size_t offset);
 
 /* Print poll's answer as words once one of `until` has come, or after 10 s whatever there is then. */
@@ -67,6 +69,8 @@ void say_send(const char *when, int fd, size_t len);
 void say_so_error(const char *when, int fd);
 const char *errno_name(int err);
 int64_t now_ms(void);
+/* A child's end, printed. */
+void reap(pid_t pid);
 /* Until /proc says of the process, or thread, twice, some time apart: S, asleep; T, stopped. */
 void await_state(pid_t id, char state);
 

@@ -23,28 +23,6 @@
 
 #include "behave.h"
 
-static void echo(struct scene *s, int fd, size_t len)
-{
-	if (s->is_server) {
-		recv_exactly(fd, len);
-		send_exactly(fd, len);
-	} else {
-		send_exactly(fd, len);
-		recv_exactly(fd, len);
-	}
-}
-
-static void reap(pid_t pid)
-{
-	int status;
-
-	if (pid < 0)
-		die("no child");
-	if (waitpid(pid, &status, 0) != pid)
-		die("waitpid");
-	say("child: status 0x%x", status);
-}
-
 /* ---- by number ---- */
 
 /* The server sends lines of 10; the client takes each by another call. */

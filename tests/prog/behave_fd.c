@@ -54,17 +54,6 @@ static void fd_numbers(struct scene *s)
 	barrier(s);
 }
 
-static void echo(struct scene *s, int fd, size_t len)
-{
-	if (s->is_server) {
-		recv_exactly(fd, len);
-		send_exactly(fd, len);
-	} else {
-		send_exactly(fd, len);
-		recv_exactly(fd, len);
-	}
-}
-
 static void duplicates(struct scene *s)
 {
 	int copy = dup(s->fd), third, rc;

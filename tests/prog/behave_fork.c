@@ -26,33 +26,13 @@ static pid_t fork_or_die(void)
 	return pid;
 }
 
-static void reap(pid_t pid)
-{
-	int status;
-
-	if (waitpid(pid, &status, 0) != pid)
-		die("waitpid");
-	say("child: status 0x%x", status);
-}
-
-static void echo(struct scene *s, size_t len)
-{
-	if (s->is_server) {
-		recv_exactly(s->fd, len);
-		send_exactly(s->fd, len);
-	} else {
-		send_exactly(s->fd, len);
-		recv_exactly(s->fd, len);
-	}
-}
-
 /* As a forking server does it. */
 static void child_serves(struct scene *s)
 {
 	pid_t pid;
 
 	if (!s->is_server) {
-		echo(s, 2000000);
+		echo(s, s->fd, 2000000);
 		shutdown(s->fd, SHUT_WR);
 		say_recv_all("after the echo", s->fd);
 		barrier(s);
@@ -60,7 +40,7 @@ static void child_serves(struct scene *s)
 	}
 	pid = fork_or_die();
 	if (pid == 0) {
-		echo(s, 2000000);
+		echo(s, s->fd, 2000000);
 		say_recv_all("child", s->fd);
 		_exit(0);
 	}
@@ -83,7 +63,7 @@ static void child_ends(struct scene *s, bool by_kill)
 		}
 		reap(pid);
 	}
-	echo(s, 500000);
+	echo(s, s->fd, 500000);
 	barrier(s);
 }
 
@@ -193,7 +173,7 @@ static void parent_exits(struct scene *s)
 		/* the step socket and output are the child's as well */
 		_exit(0);
 	}
-	echo(s, 1000000);
+	echo(s, s->fd, 1000000);
 	barrier(s);
 }
 
@@ -216,10 +196,10 @@ static void epoll_child_closes(struct scene *s)
 	pid_t pid;
 
 	if (!s->is_server) {
-		echo(s, 1000);
+		echo(s, s->fd, 1000);
 		barrier(s);
 		for (int i = 0; i < ROUNDS; i++)
-			echo(s, 1);
+			echo(s, s->fd, 1);
 		shutdown(s->fd, SHUT_WR);
 		say_recv_all("the end", s->fd);
 		return;
@@ -228,7 +208,7 @@ static void epoll_child_closes(struct scene *s)
 	if (ep < 0 || epoll_ctl(ep, EPOLL_CTL_ADD, s->fd, &ev) < 0)
 		die("epoll");
 	wait_in(ep, "before");
-	echo(s, 1000);
+	echo(s, s->fd, 1000);
 	pid = fork_or_die();
 	if (pid == 0) {
 		close(s->fd);
@@ -238,7 +218,7 @@ static void epoll_child_closes(struct scene *s)
 	barrier(s);
 	for (int i = 0; i < ROUNDS; i++) {	/* in some of them it sleeps before the byte comes */
 		wait_in(ep, "after");
-		echo(s, 1);
+		echo(s, s->fd, 1);
 	}
 	wait_in(ep, "the end");
 	say_recv_all("the end", s->fd);

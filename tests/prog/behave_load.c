@@ -17,17 +17,6 @@
 
 #include "behave.h"
 
-static void echo(struct scene *s, int fd, size_t len)
-{
-	if (s->is_server) {
-		recv_exactly(fd, len);
-		send_exactly(fd, len);
-	} else {
-		send_exactly(fd, len);
-		recv_exactly(fd, len);
-	}
-}
-
 /* What was loaded, for the script. */
 static void leave_maps(void)
 {

@@ -20,17 +20,6 @@
 
 #include "behave.h"
 
-static void echo(struct scene *s, int fd, size_t len)
-{
-	if (s->is_server) {
-		recv_exactly(fd, len);
-		send_exactly(fd, len);
-	} else {
-		send_exactly(fd, len);
-		recv_exactly(fd, len);
-	}
-}
-
 static void told(const char *what, ssize_t n)
 {
 	say("%s: %zd %s", what, n, n < 0 ? errno_name(errno) : "");
