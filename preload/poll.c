@@ -36,8 +36,7 @@ struct watched {
 
 struct work {
 	struct watched *w;
-	struct pollfd *p;		/* n of the program, then bell and peer's bell of each ring */
-	size_t bytes;			/* mapped, 0: on the stack */
+	struct pollfd *p;		/* n of the program, then bell and peer's bell of each ring; then room for n more */
 };
 
 static void let_go(struct watched *w, nfds_t n)
@@ -291,39 +290,26 @@ static int sets_recounted(struct pollfd *fds, nfds_t n)
 	return count;
 }
 
-int xshim_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+/* With room for n in k. */
+static int poll_in(struct pollfd *fds, nfds_t n, struct work *k, const struct timespec *timeout, const sigset_t *mask)
 {
-	struct watched few[ON_STACK];
-	struct pollfd few_p[3 * ON_STACK];
-	struct work k = { .w = few, .p = few_p };
-	bool conns = false, rings, able, again, sets;
+	bool rings, able, again, sets;
 	struct timespec left;
 	uint64_t deadline = 0;
 	int rc;
 
-	for (nfds_t i = 0; i < n && !conns; i++)
-		conns = xshim_fd_peek(fds[i].fd) != NULL;
-	if (!conns)
-		goto plain;
 	if (xshim_client_has_mail() && xshim_client_try()) {
 		xshim_client_service();
 		xshim_client_drop();
-	}
-	if (n > ON_STACK) {
-		k.bytes = n * (sizeof(struct watched) + 3 * sizeof(struct pollfd));
-		k.w = mmap(NULL, k.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (k.w == MAP_FAILED)
-			return -ENOMEM;
-		k.p = (struct pollfd *)(k.w + n);
 	}
 	if (timeout)
 		deadline = xshim_clock_ns() + ns_of(timeout);
 look:
 	again = rings = able = sets = false;
-	memset(k.w, 0, n * sizeof(*k.w));
+	memset(k->w, 0, n * sizeof(*k->w));
 	for (nfds_t i = 0; i < n; i++) {
-		k.w[i].conn = fds[i].fd < 0 ? NULL : xshim_conn_get(fds[i].fd);
-		if (!k.w[i].conn) {
+		k->w[i].conn = fds[i].fd < 0 ? NULL : xshim_conn_get(fds[i].fd);
+		if (!k->w[i].conn) {
 			struct xshim_obj *o = fds[i].fd < 0 ? NULL : xshim_fd_get(fds[i].fd);
 
 			if (o) {
@@ -333,18 +319,18 @@ look:
 			}
 			continue;
 		}
-		if (atomic_load_explicit(&k.w[i].conn->detach_due, memory_order_acquire))
-			xshim_chan_detach(k.w[i].conn);
-		k.w[i].ch = xshim_conn_chan(k.w[i].conn);
-		rings = rings || k.w[i].ch;
-		able = able || xshim_kick_able(k.w[i].conn);
+		if (atomic_load_explicit(&k->w[i].conn->detach_due, memory_order_acquire))
+			xshim_chan_detach(k->w[i].conn);
+		k->w[i].ch = xshim_conn_chan(k->w[i].conn);
+		rings = rings || k->w[i].ch;
+		able = able || xshim_kick_able(k->w[i].conn);
 	}
 	if (timeout)
 		left = left_of(deadline);
 	if (rings) {
-		rc = poll_rings(fds, n, &k, timeout ? &left : NULL, mask);
+		rc = poll_rings(fds, n, k, timeout ? &left : NULL, mask);
 	} else if (able) {
-		rc = poll_outside(fds, n, &k, timeout ? &left : NULL, mask, &again);
+		rc = poll_outside(fds, n, k, timeout ? &left : NULL, mask, &again);
 		if (again)
 			goto look;
 	} else {
@@ -352,16 +338,68 @@ look:
 		if (rc < 0)
 			rc = -errno;
 	}
-	let_go(k.w, n);
+	let_go(k->w, n);
 	if (rc > 0 && sets) {
 		rc = sets_recounted(fds, n);
 		if (!rc && (!timeout || xshim_clock_ns() < deadline))
 			goto look;
 	}
-	if (k.bytes)
-		munmap(k.w, k.bytes);
 	return rc;
-plain:
+}
+
+/* On a copy: of an array that can be read and not be written the kernel says EFAULT when it has done all. */
+static int poll_copy(struct pollfd *fds, nfds_t n, struct work *k, const struct timespec *timeout, const sigset_t *mask)
+{
+	struct pollfd *p = k->p + 3 * n;
+	int rc = xshim_user_get(p, fds, n * sizeof(*p));
+
+	if (!rc)
+		rc = poll_in(p, n, k, timeout, mask);
+	for (nfds_t i = 0; rc >= 0 && i < n; i++)
+		if (xshim_user_put(&fds[i].revents, &p[i].revents, sizeof(p[i].revents)) < 0)
+			rc = -EFAULT;
+	return rc;
+}
+
+/* All the memory that it takes, at once. how: poll_in, or poll_copy for an array of the program's. */
+static int poll_by(int (*how)(struct pollfd *, nfds_t, struct work *, const struct timespec *, const sigset_t *),
+		   struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+{
+	struct watched few[ON_STACK];
+	struct pollfd few_p[4 * ON_STACK];
+	struct work k = { .w = few, .p = few_p };
+	size_t bytes = n * (sizeof(struct watched) + 4 * sizeof(struct pollfd));
+	int rc;
+
+	if (n > ON_STACK) {
+		k.w = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (k.w == MAP_FAILED)
+			return -ENOMEM;
+		k.p = (struct pollfd *)(k.w + n);
+	}
+	rc = how(fds, n, &k, timeout, mask);
+	if (k.w != few)
+		munmap(k.w, bytes);
+	return rc;
+}
+
+/* An address as a number: the compiler takes poll's argument for one that is only written. */
+static bool has_ours(uintptr_t at, nfds_t n)
+{
+	const struct pollfd *fds = (const struct pollfd *)at;
+
+	for (nfds_t i = 0; i < n; i++)
+		if (xshim_fd_peek(fds[i].fd))
+			return true;
+	return false;
+}
+
+int xshim_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+{
+	int rc;
+
+	if (has_ours((uintptr_t)fds, n))
+		return poll_by(poll_in, fds, n, timeout, mask);
 	rc = libc.ppoll(fds, n, timeout, mask);
 	return rc < 0 ? -errno : rc;
 }
@@ -377,40 +415,6 @@ static bool plain_only(uintptr_t fds, nfds_t n)
 	return n > INT_MAX / 2 / sizeof(struct pollfd) || !xshim_user_can_read_at(fds, n * sizeof(struct pollfd));
 }
 
-/* On a copy: of an array that can be read and not be written the kernel says EFAULT when it has done all. */
-static int poll_copy(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
-{
-	struct pollfd few[ON_STACK], *p = few;
-	size_t bytes = n * sizeof(*p);
-	int rc;
-
-	if (n > ON_STACK) {
-		p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (p == MAP_FAILED)
-			return -ENOMEM;
-	}
-	rc = xshim_user_get(p, fds, bytes);
-	if (!rc)
-		rc = xshim_poll(p, n, timeout, mask);
-	for (nfds_t i = 0; rc >= 0 && i < n; i++)
-		if (xshim_user_put(&fds[i].revents, &p[i].revents, sizeof(p[i].revents)) < 0)
-			rc = -EFAULT;
-	if (p != few)
-		munmap(p, bytes);
-	return rc;
-}
-
-/* An address as a number: the compiler takes poll's argument for one that is only written. */
-static bool has_ours(uintptr_t at, nfds_t n)
-{
-	const struct pollfd *fds = (const struct pollfd *)at;
-
-	for (nfds_t i = 0; i < n; i++)
-		if (xshim_fd_peek(fds[i].fd))
-			return true;
-	return false;
-}
-
 XSHIM_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
 	struct timespec ts = { .tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000l };
@@ -419,7 +423,7 @@ XSHIM_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 	if (plain_only((uintptr_t)fds, n) || !has_ours((uintptr_t)fds, n))
 		return libc.poll(fds, n, timeout);
 	saved = errno;
-	return (int)xshim_ret_kept(poll_copy(fds, n, timeout < 0 ? NULL : &ts, NULL), saved);
+	return (int)xshim_ret_kept(poll_by(poll_copy, fds, n, timeout < 0 ? NULL : &ts, NULL), saved);
 }
 XSHIM_ALIAS(int, __poll, poll, (struct pollfd *, nfds_t, int))
 
@@ -433,7 +437,7 @@ XSHIM_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *time
 			 timeout->tv_nsec > 999999999)))
 		return libc.ppoll(fds, n, timeout, mask);
 	saved = errno;
-	return (int)xshim_ret_kept(poll_copy(fds, n, timeout, mask), saved);
+	return (int)xshim_ret_kept(poll_by(poll_copy, fds, n, timeout, mask), saved);
 }
 
 XSHIM_EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t room)

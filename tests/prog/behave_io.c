@@ -492,7 +492,42 @@ static void more_than_the_ring(struct scene *s)
 	close(fd);
 }
 
+#define MANY 150
+
+/* More than fit on the stack; the connection is among them often, the rest is closed or none. */
+static void poll_many(struct scene *s)
+{
+	struct pollfd p[MANY];
+	int marked = 0, n;
+
+	for (int i = 0; i < MANY; i++)
+		p[i] = (struct pollfd){ .fd = i % 3 ? s->fd : i % 2 ? -1 : 1000, .events = i % 4 ? POLLIN : POLLIN | POLLOUT };
+	if (s->is_server) {
+		barrier(s);
+		send_exactly(s->fd, 10);
+		barrier(s);
+		return;
+	}
+	for (int round = 0; round < 3; round++) {
+		if (round == 1) {	/* asleep until it comes: nothing else is ready in this half */
+			barrier(s);
+			for (int i = 0; i < MANY; i++)
+				p[i].events = POLLIN;
+		}
+		n = poll(round == 1 ? p + 1 : p, round == 1 ? 2 : MANY, 10000);
+		for (int i = marked = 0; i < MANY; i++)
+			marked = marked * 31 % 65521 + p[i].revents;
+		say("poll %d: %d, %d", round, n, marked);
+	}
+	for (int i = 0; i < MANY; i++)
+		p[i].fd = i % 3 ? s->fd : -1;
+	recv_exactly(s->fd, 10);
+	say("poll: %d", poll(p, MANY, 50));
+	barrier(s);
+}
+
 const struct scene_case scenes_io[] = {
+	{ "poll_many", poll_many },
 	{ "receive_timeout", receive_timeout },
 	{ "waitall", waitall },
 	{ "flags", flags },
