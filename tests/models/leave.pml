@@ -120,7 +120,8 @@ bool fin[2 * G], leave[2 * G], attached[2 * G], made[2 * G];
 #ifdef DOWN_AFTER_ASK
 #define MAY_DOWN 1
 #else
-#define MAY_DOWN (!asked && !leave[PEER])
+/* xshim_tx_may_come_down(): who still reads TCP may, whoever asks; the other does not begin LEAVE before we have crossed. */
+#define MAY_DOWN (rxs == RX_TCP || !asked && !leave[PEER])
 #endif
 /* Where switch k of an end's region r takes effect; the next one of the peer is ahead, and where. */
 #define AT(r, k) sw_at[(r) * 2 + (k) % 2]

@@ -12,16 +12,22 @@
  *
  * Checked: bytes in order and complete; positions never go back (what -EPROTO would be); both ends finish.
  * Bounds: N ring size, T TCP's buffer, M bytes, U times up.
+ * Variants: (none); STOPS: the reader may read no more from some time on, and rings no more, but is not in a read then. TCP takes all
+ * the bytes, so a writer that does not finish is one that did not come down. When a read ends nothing rings: a writer with a full
+ * ring that was held up by it looks again by itself, after a while.
  *
  * RUN:
  * RUN: -DN=1 -DT=2
+ * RUN: -DSTOPS -DN=1 -DM=5 -DT=5
  * LONG: -DM=9 -DU=3
  * LONG: -DM=11 -DU=4 -DN=3
+ * LONG: -DSTOPS -DN=2 -DM=8 -DT=8 -DU=3
  *
  * MUTANT: UP_WITHOUT_ACK DOWN_IN_READ READ_UNSAID LOOK_BEFORE_SAID NOFENCE_READING ONE_PLACE
  * MUTANT: ACK_WHEN_ANNOUNCED CROSS_WHEN_ANNOUNCED SEQ_BEFORE_AT LOAD_AT_FIRST
  * MUTANT: SWITCH_BEFORE_HEAD UP_UNATTACHED UP_SILENT DOWN_SILENT RING_THEN_SWITCH NOFENCE_SWITCH
  * MUTANT: NO_CONSULT_BEFORE_SLEEP SLEEP_AFTER_CROSSING
+ * MUTANT -DSTOPS -DN=1 -DM=5 -DT=5: NO_LOOK_AGAIN DOWN_ONLY_WHEN_ACKED DOWN_IN_READ
  */
 #ifndef N
 #define N 2
@@ -106,6 +112,8 @@ inline announce(silent)
 #endif
 #ifdef DOWN_IN_READ
 #define MAY_DOWN 1
+#elif defined(DOWN_ONLY_WHEN_ACKED)
+#define MAY_DOWN (ack == seq)
 #else
 #define MAY_DOWN (ack == seq || !reading)
 #endif
@@ -165,6 +173,9 @@ active proctype Writer()
 			if
 			:: bell_w
 			:: !on_ring && nfull(tcp)
+#if defined(STOPS) && !defined(NO_LOOK_AGAIN)
+			:: on_ring && MAY_DOWN	/* xshim_tx_peer_reads() */
+#endif
 			fi
 		fi
 	od
@@ -193,7 +204,10 @@ active proctype Reader()
 
 again:	if
 	:: pos == M -> goto done
-	:: else
+#ifdef STOPS
+	:: pos < M -> goto done
+#endif
+	:: pos < M
 	fi;
 	bell_r = 0;
 	want_data = (on_ring -> pos : NONE);
