@@ -110,7 +110,8 @@ int xshim_stream_shutdown(struct xshim_conn *c, int fd, int how)
 			/* what is to be sent again comes before FIN */
 			xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_DUE, true);
 			later = true;
-		} else if (s->link.tx.state != XSHIM_TX_OUT) {
+		} else if (s->link.tx.state != XSHIM_TX_OUT || !s->link.left) {
+			/* also of a stream that only went to TCP because the peer reads no more: it still asks what our FIN means */
 			xshim_link_fin(&s->link, ch->local.region);
 			xshim_chan_ring(c, ch);
 		}
