@@ -292,6 +292,7 @@ void xshim_chan_detach(struct xshim_conn *c)
 	xshim_epoll_detached(c);
 	atomic_store_explicit(&c->ch, NULL, memory_order_release);
 	atomic_store_explicit(&s->transport, XSHIM_TRANSPORT_TCP, memory_order_relaxed);
+	xshim_conn_set_flag(c, XSHIM_SLOT_LEAVE, false);
 	xshim_count(&s->n.leaves, 1);
 	if (ch->be->forsake)
 		let_go(c, ch);

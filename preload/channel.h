@@ -12,6 +12,8 @@
 
 /* An honest peer makes two switches at most ahead of what we cross; one that makes more is not followed for ever. */
 #define XSHIM_CROSSINGS 8
+/* For a return to TCP a peer that is not asleep in a call has so long. */
+#define XSHIM_LEAVE_MS 1000
 
 /* Our half, descriptors moved to private numbers; NULL and *why when it cannot be had. guest: to whom, over xen; NULL: over shm. */
 struct xshim_chan *xshim_chan_new(const struct xshim_party *guest, enum xshim_reason *why);
@@ -74,9 +76,14 @@ int xshim_chan_owed(struct xshim_conn *c, bool take);
 void xshim_chan_told_error(struct xshim_conn *c, int fd);
 
 /*
- * Return to TCP and wait until it is done, at most wait_ms. 0; -EAGAIN when it could not be had in time.
+ * Return to TCP and wait until it is done, at most wait_ms. 0; -EAGAIN when it could not be had in time: it is not asked for any more
+ * then, and all goes on as before.
  */
 int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, int wait_ms);
+/* The same, and if it cannot be had now, it is asked for again in later calls. */
+void xshim_chan_leave_soon(struct xshim_conn *c, int fd, enum xshim_reason why);
+/* One of these: XSHIM_SLOT_LEAVE is set. Waits for little, and seldom. */
+void xshim_chan_leave_again(struct xshim_conn *c, int fd);
 
 /* One step of it, without waiting. Both locks. True if a boundary was crossed (xshim_epoll_crossed). */
 bool xshim_chan_leave_step(struct xshim_conn *c, struct xshim_chan *ch, int fd, enum xshim_reason why);

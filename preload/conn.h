@@ -61,6 +61,9 @@ struct xshim_chan {
 	_Atomic uint64_t stall_ns;	/* since when the ring has been full without progress, 0: it is not */
 	uint64_t stall_tail;
 	bool opts_back;			/* the socket has the program's SO_RCVLOWAT and SO_PEEK_OFF again (rxopts.h); rx_lock */
+	/* XSHIM_SLOT_LEAVE: when to ask again, how long not to after that, in ns, and why */
+	_Atomic uint64_t leave_next, leave_pause;
+	_Atomic uint32_t leave_why;
 	/* xen (depart.h) */
 	_Atomic uint32_t told;		/* XSHIM_TOLD_*: what is to be done */
 	_Atomic uint32_t session;	/* of the xshimd that is to hear LEFT; 0: none */

@@ -6,14 +6,11 @@
 
 #include <errno.h>
 
-#define LEAVE_MS 1000
-
 static void leave(struct xshim_conn *c, int fd, enum xshim_reason why)
 {
 	int saved = errno;
 
-	if (xshim_conn_chan(c))
-		(void)xshim_chan_leave_wait(c, fd, why, LEAVE_MS);
+	xshim_chan_leave_soon(c, fd, why);
 	errno = saved;
 }
 

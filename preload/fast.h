@@ -30,7 +30,7 @@
 #define XSHIM_FAST_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
 #define XSHIM_FAST_MANY ((size_t)65536)	/* from there on it does not matter which way is gone */
 
-#define XSHIM_FAST_NOT (XSHIM_SLOT_SHUT_WR | XSHIM_SLOT_RESET | XSHIM_SLOT_FORCED)	/* for a send */
+#define XSHIM_FAST_NOT (XSHIM_SLOT_SHUT_WR | XSHIM_SLOT_RESET | XSHIM_SLOT_FORCED | XSHIM_SLOT_LEAVE)	/* for a send */
 #define XSHIM_FAST static inline __attribute__((always_inline))
 #define XSHIM_LIKELY(x) __builtin_expect(!!(x), 1)
 
@@ -145,6 +145,7 @@ XSHIM_FAST const uint8_t *xshim_fast_there(struct xshim_slot *s, struct xshim_ch
 	uint64_t there = l->rx.head - l->rx.pos;
 
 	if (atomic_load_explicit(&l->rx.state, memory_order_relaxed) != XSHIM_RX_RING ||
+	    (atomic_load_explicit(&s->flags, memory_order_relaxed) & XSHIM_SLOT_LEAVE) ||
 	    (atomic_load_explicit(&l->error, memory_order_relaxed) |
 	     /* a receive under these is counted otherwise (rxopts.h) */
 	     atomic_load_explicit(&s->peek_at, memory_order_relaxed) |

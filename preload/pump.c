@@ -106,7 +106,7 @@ void xshim_chan_peer_gone_locked(struct xshim_conn *c, struct xshim_chan *ch, in
 	if (atomic_load_explicit(&ch->remote.region->fin, memory_order_acquire) &&
 	    atomic_load_explicit(&ch->remote.region->deaf, memory_order_relaxed) != XSHIM_REGION_CLOSED &&
 	    !atomic_load_explicit(&ch->tcp_dead, memory_order_relaxed)) {
-		xshim_link_leave_undo(l);
+		xshim_link_leave_undo(l, ch->local.region);
 		return;		/* it only closed its own direction and goes on reading */
 	}
 	peer_dead(c, ch, fd);
@@ -267,7 +267,7 @@ int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 		return xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
 	if (xshim_link_leave_due(l, peer) &&
 	    !atomic_load_explicit(&ch->fin_seen, memory_order_relaxed))
-		xshim_link_leave_begin(l);
+		(void)xshim_link_leave_begin(l, ch->local.region, peer);
 	rc = send_pending(c, ch, fd);
 	if (rc < 0) {
 		if (rc != -EPIPE)
@@ -394,24 +394,48 @@ bool xshim_chan_leave_step(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 	return crossed;
 }
 
+/* A peer whose LEAVE is on its way has a second more; it is in the middle of its call. */
+#define ANSWER_NS 1000000000ull
+/* One that did not come in time is tried again: first after so long, then seldomer; it may be asleep in a call by then. */
+#define AGAIN_NS 100000000ull
+#define AGAIN_MOST_NS 10000000000ull
+#define AGAIN_MS 10
+
+/* We do not wait for it any more, so the peer is not to begin it. Both locks. False: it has. */
+static bool unask(struct xshim_conn *c, struct xshim_chan *ch)
+{
+	bool yes = xshim_link_leave_unask(&c->slot->link, ch->local.region, ch->remote.region);
+
+	if (yes) {
+		xshim_conn_reason(c, XSHIM_R_SWITCHING);
+		xshim_chan_note(c, ch);
+	}
+	xshim_chan_ring(c, ch);
+	return yes;
+}
+
 int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, int wait_ms)
 {
 	uint64_t deadline = xshim_now_ns() + (uint64_t)wait_ms * 1000000;
 	struct xshim_slot *s = c->slot;
 	struct xshim_chan *ch;
+	bool ours = false;	/* it is this call that asks */
 
 	while ((ch = xshim_conn_chan(c))) {
 		struct pollfd p[2] = { { .fd = fd, .events = POLLIN | POLLRDHUP },
 				       { .fd = xshim_ready_bell_fd(ch), .events = POLLIN } };
 		uint64_t now;
-		bool crossed, stuck;
+		bool crossed, stuck, over = false;
+		uint32_t asked;
 
 		if (!xshim_chan_lock(s))
 			return -EAGAIN;
 		/* Empty the bell /then/ look: a ring after this is seen by the poll below. */
 		if (ch->be->hush(&ch->local, &ch->remote) == -EPIPE)
 			atomic_store_explicit(&ch->bell_dead, 1, memory_order_relaxed);
+		asked = s->link.want_leave;
 		crossed = xshim_chan_leave_step(c, ch, fd, why);
+		ours = ours || (!asked && s->link.want_leave);
 		(void)xshim_chan_pump_locked(c, ch, fd, POLLIN);
 		if (s->link.rx.state != XSHIM_RX_RING && s->link.rx.state != XSHIM_RX_FRAME)
 			p[0].events = 0;	/* what is there is the program's */
@@ -426,6 +450,9 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 		stuck = atomic_load_explicit(&ch->fin_seen, memory_order_relaxed) ||
 			xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) || s->link.error ||
 			(xshim_conn_flag(c, XSHIM_SLOT_URGENT) && s->link.tx.state == XSHIM_TX_TCP);
+		now = xshim_now_ns();
+		if (stuck || now >= deadline)
+			over = !ours || unask(c, ch) || stuck || now >= deadline + ANSWER_NS;
 		xshim_rxopts_any(c, fd);	/* before the poll below */
 		xshim_chan_unlock(s);
 		if (crossed)
@@ -434,14 +461,43 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 			xshim_chan_detach(c);
 			return 0;
 		}
-		now = xshim_now_ns();
-		if (stuck || now >= deadline)
+		if (over)
 			return -EAGAIN;
 		/* Each step of the peer's rings or comes on TCP. */
-		if (libc.poll(p, 2, (int)((deadline - now) / 1000000) + 1) < 0 && errno == EINVAL)
+		if (libc.poll(p, 2, now < deadline ? (int)((deadline - now) / 1000000) + 1 : 1) < 0 && errno == EINVAL)
 			(void)libc.poll(NULL, 0, 1);	/* RLIMIT_NOFILE allows poll no two descriptors */
 		if (p[1].revents)
 			xshim_client_mail();
 	}
 	return 0;
+}
+
+void xshim_chan_leave_soon(struct xshim_conn *c, int fd, enum xshim_reason why)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+
+	if (!ch || xshim_chan_leave_wait(c, fd, why, XSHIM_LEAVE_MS) == 0)
+		return;
+	atomic_store_explicit(&ch->leave_why, why, memory_order_relaxed);
+	atomic_store_explicit(&ch->leave_pause, AGAIN_NS, memory_order_relaxed);
+	atomic_store_explicit(&ch->leave_next, xshim_now_ns() + AGAIN_NS, memory_order_relaxed);
+	xshim_conn_set_flag(c, XSHIM_SLOT_LEAVE, true);
+}
+
+void xshim_chan_leave_again(struct xshim_conn *c, int fd)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	uint64_t now = xshim_now_ns(), next, pause;
+	int saved = errno;
+
+	if (!ch)
+		return;
+	next = atomic_load_explicit(&ch->leave_next, memory_order_relaxed);
+	pause = atomic_load_explicit(&ch->leave_pause, memory_order_relaxed);
+	if (now < next || !atomic_compare_exchange_strong_explicit(&ch->leave_next, &next, now + pause, memory_order_relaxed,
+								   memory_order_relaxed))
+		return;
+	atomic_store_explicit(&ch->leave_pause, pause < AGAIN_MOST_NS ? 2 * pause : pause, memory_order_relaxed);
+	(void)xshim_chan_leave_wait(c, fd, atomic_load_explicit(&ch->leave_why, memory_order_relaxed), AGAIN_MS);
+	errno = saved;
 }

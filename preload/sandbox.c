@@ -44,7 +44,8 @@ void xshim_sandbox_fork_child(void)
  */
 static bool clear(struct xshim_conn *c, int fd)
 {
-	xshim_exclude_for_now(fd, XSHIM_R_SECCOMP);
+	if (xshim_conn_chan(c))
+		(void)xshim_chan_leave_wait(c, fd, XSHIM_R_SECCOMP, XSHIM_LEAVE_MS);
 	if (c->slot && xshim_slot_is_sole(c->slot, getpid()))
 		xshim_conn_never(c, XSHIM_R_SECCOMP);
 	if (c->pending && xshim_client_insist()) {

@@ -555,6 +555,8 @@ ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, s
 	int saved = errno;
 	ssize_t rc;
 
+	if (__builtin_expect(xshim_conn_flag(c, XSHIM_SLOT_LEAVE), 0))
+		xshim_chan_leave_again(c, fd);
 	if (__builtin_expect(atomic_load_explicit(&c->slot->peek_at, memory_order_relaxed) != 0, 0))
 		rc = recv_with_offset(c, fd, v, n, flags);
 	else

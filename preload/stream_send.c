@@ -287,7 +287,11 @@ static ssize_t stream_send(struct xshim_conn *c, int fd, const struct iovec *v, 
 ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
 {
 	int saved = errno;
-	ssize_t rc = stream_send(c, fd, v, n, flags);
+	ssize_t rc;
+
+	if (__builtin_expect(xshim_conn_flag(c, XSHIM_SLOT_LEAVE), 0))
+		xshim_chan_leave_again(c, fd);
+	rc = stream_send(c, fd, v, n, flags);
 
 	errno = saved;
 	return rc;

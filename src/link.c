@@ -53,8 +53,8 @@ bool xshim_tx_may_switch(const struct xshim_link *l, const struct xshim_region_h
 		return !l->withdrawn &&
 		       atomic_load_explicit(&peer->attached, memory_order_seq_cst) == 1 && acked(l, peer);
 	case XSHIM_TX_RING:
-		/* down: not when somebody is leaving, LEAVE itself brings us back */
-		return !l->want_leave && is_seen(l, peer) &&
+		/* down: not when somebody is leaving, LEAVE itself brings us back; and no bytes behind one that was undone */
+		return !l->want_leave && !l->tx.frame_len && is_seen(l, peer) &&
 		       !atomic_load_explicit(&peer->leave, memory_order_acquire);
 	default:
 		return false;
@@ -63,7 +63,8 @@ bool xshim_tx_may_switch(const struct xshim_link *l, const struct xshim_region_h
 
 bool xshim_tx_may_come_down(const struct xshim_link *l, const struct xshim_region_hdr *peer)
 {
-	if (l->error || atomic_load_explicit(&l->tx.state, memory_order_relaxed) != XSHIM_TX_RING || !is_seen(l, peer))
+	if (l->error || atomic_load_explicit(&l->tx.state, memory_order_relaxed) != XSHIM_TX_RING || l->tx.frame_len ||
+	    !is_seen(l, peer))
 		return false;
 	return l->rx.state == XSHIM_RX_TCP ||
 	       (!l->want_leave && !atomic_load_explicit(&peer->leave, memory_order_acquire));
@@ -300,14 +301,14 @@ bool xshim_link_leave_due(const struct xshim_link *l, const struct xshim_region_
 	if (atomic_load_explicit(&peer->fin, memory_order_acquire))
 		return false;
 	/* leave /then/ sw_seq: the peer makes no switch after it has stored leave. */
-	if (!atomic_load_explicit(&peer->leave, memory_order_acquire))
+	if (!atomic_load_explicit(&peer->leave, memory_order_seq_cst))
 		return false;
 	/* Our up is crossed, and the peer, who makes no switch after `leave`, has none ahead of us. */
 	return acked(l, peer) &&
 	       atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) == l->rx.seq;
 }
 
-void xshim_link_leave_begin(struct xshim_link *l)
+static void begin(struct xshim_link *l)
 {
 	struct xshim_frame f = {
 		.type = XSHIM_FRAME_LEAVE,
@@ -324,6 +325,33 @@ void xshim_link_leave_begin(struct xshim_link *l)
 	l->rx.state = XSHIM_RX_FRAME;
 }
 
+bool xshim_link_leave_begin(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer)
+{
+	/* answering /then/ leave, in here; pairs with xshim_link_leave_unask(). */
+	atomic_store_explicit(&own->answering, 1, memory_order_seq_cst);
+	if (!xshim_link_leave_due(l, peer)) {
+		atomic_store_explicit(&own->answering, 0, memory_order_seq_cst);
+		return false;
+	}
+	begin(l);
+	return true;
+}
+
+bool xshim_link_leave_unask(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer)
+{
+	if (!l->want_leave)
+		return true;
+	if (l->error || l->tx.frame_len || l->left)
+		return false;
+	atomic_store_explicit(&own->leave, 0, memory_order_seq_cst);
+	if (atomic_load_explicit(&peer->answering, memory_order_seq_cst)) {
+		atomic_store_explicit(&own->leave, 1, memory_order_seq_cst);
+		return false;
+	}
+	l->want_leave = 0;
+	return true;
+}
+
 int xshim_link_leave_got(struct xshim_link *l)
 {
 	struct xshim_frame f;
@@ -336,7 +364,7 @@ int xshim_link_leave_got(struct xshim_link *l)
 		return 0;
 	}
 	if (l->rx.state == XSHIM_RX_RING && l->tx.state == XSHIM_TX_RING)
-		xshim_link_leave_begin(l);
+		begin(l);
 	if (l->rx.state != XSHIM_RX_FRAME || l->tx.state != XSHIM_TX_HELD)
 		return broken(l);
 	/* upto lies in what we have on the ring; head is where the peer's ring really ends. */
@@ -362,12 +390,13 @@ void xshim_link_deaf(struct xshim_region_hdr *own, uint32_t how)
 	atomic_store_explicit(&own->deaf, how, memory_order_seq_cst);
 }
 
-void xshim_link_leave_undo(struct xshim_link *l)
+void xshim_link_leave_undo(struct xshim_link *l, struct xshim_region_hdr *own)
 {
 	if (l->rx.state == XSHIM_RX_FRAME)
 		l->rx.state = XSHIM_RX_RING;
 	if (l->tx.state == XSHIM_TX_HELD)
 		l->tx.state = XSHIM_TX_RING;
+	atomic_store_explicit(&own->answering, 0, memory_order_seq_cst);
 }
 
 /*

@@ -2,15 +2,18 @@
 # SPDX-License-Identifier: MIT
 #
 # A connection that is kept from the ring by what its process does says why: io_uring made by number, asynchronous input and
-# output, a stream, signal-driven input and output, a seccomp filter. Without that the same connection goes by ring.
+# output, a stream, signal-driven input and output, a seccomp filter. Without that the same connection goes by ring. One that is to
+# return to TCP while the other end is busy elsewhere does so when both come together again.
 
 . "${srcdir:-$(dirname "$0")/..}/tests/lib/netns.sh"
 
 SERVER='
-import socket, sys
+import socket, sys, time
 s = socket.create_server((sys.argv[1], int(sys.argv[2])))
 c, _ = s.accept()
 while (data := c.recv(1000)):
+    if data == b"busy":
+        time.sleep(1.5)
     c.sendall(data)
 '
 # client ADDRESS PORT WHAT: does it, then sends to and fro until its input ends
@@ -41,6 +44,12 @@ if what == "seccomp":
     if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, struct.pack("HxxxxxxP", 1, ctypes.addressof(allow))):
         sys.exit("seccomp: errno %d" % ctypes.get_errno())
 while not select.select([0], [], [], 0)[0]:
+    if what == "busy" and os.path.exists(sys.argv[4]):
+        os.unlink(sys.argv[4])
+        early.sendall(b"busy")
+        early.setsockopt(socket.SOL_SOCKET, 29, 1)
+        print("set", early.recv(100), flush=True)
+        continue
     early.sendall(b"x" * 100)
     got = 0
     while got < 100:
@@ -59,26 +68,44 @@ shown() {
 		jq -e --arg r "$1" '[.connections[] | select(.reason == $r)] | length == 1' >/dev/null
 }
 
-export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1
-for what in ring io-uring stdio sigio aio seccomp; do
+# both_ends WHAT: begin
+both_ends() {
 	rm -f "$WORK/input"
 	mkfifo "$WORK/input"
 	exec 9<>"$WORK/input"
 	ns_start server b shim "$PYTHON" -c "$SERVER" "$IP_B" $PORT
 	wait_listen b $PORT
-	build_cmd a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT $what
+	build_cmd a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$1" "$WORK/now"
 	"${CMD[@]}" <"$WORK/input" >"$WORK/client.out" 2>"$WORK/client.err" 9>&- &
 	JOB_PID[client]=$!
 	snapshot "$WORK/before.json"
+}
+
+ends_finish() {
+	echo end >&9
+	job_wait client 20
+	[ "$STATUS" = 0 ] || { cat "$WORK/client.err" >&2; fail "$1: the client ended with status $STATUS"; }
+	job_wait server 20
+	exec 9>&-
+	note "ok $1"
+	PORT=$((PORT + 1))
+}
+
+export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1
+for what in ring io-uring stdio sigio aio seccomp; do
+	both_ends $what
 	wait_for 20 "the connection to show reason $what" shown $what
 	wait_for 20 "more bytes" eval '[ "$(since "$WORK/before.json" .bytes.tcp_tx .bytes.ring_tx)" -gt 5000 ]'
 	[ $what = ring ] || check_eq "$what: bytes by ring" "$(since "$WORK/before.json" .bytes.ring_tx)" 0
 	shown $what || fail "the reason is not $what any more"
-	echo end >&9
-	job_wait client 20
-	[ "$STATUS" = 0 ] || { cat "$WORK/client.err" >&2; fail "$what: the client ended with status $STATUS"; }
-	job_wait server 20
-	exec 9>&-
-	note "ok $what"
-	PORT=$((PORT + 1))
+	ends_finish $what
 done
+
+both_ends busy
+wait_for 20 "the connection to be on the ring" shown ring
+: >"$WORK/now"
+wait_for 20 "the option to be set" grep -q "^set b'busy'" "$WORK/client.out"
+snapshot "$WORK/before.json"
+wait_for 20 "bytes by TCP" eval '[ "$(since "$WORK/before.json" .bytes.tcp_tx)" -gt 5000 ]'
+shown oob || fail "the reason is not oob"
+ends_finish busy

@@ -91,7 +91,8 @@ static void honest_word(void)
 			peer.tail = l.tx.tail + below(l.tx.pos - l.tx.tail + 1);
 		break;
 	case 4:
-		peer.leave = 1;
+		peer.leave = below(4) > 0;
+		peer.answering = below(4) == 0;
 		break;
 	default:
 		peer.want_data = l.tx.pos;
@@ -103,7 +104,7 @@ static void hostile_word(void)
 {
 	_Atomic uint64_t *at;
 
-	switch (below(12)) {
+	switch (below(13)) {
 	case 0:
 		peer.head = odd_value(peer.head, 64);
 		break;
@@ -137,6 +138,9 @@ static void hostile_word(void)
 		break;
 	case 10:
 		peer.reading = (uint32_t)odd_value(peer.reading, 32);
+		break;
+	case 11:
+		peer.answering = (uint32_t)odd_value(peer.answering, 32);
 		break;
 	default:
 		peer.consult = (uint32_t)odd_value(peer.consult, 32);
@@ -235,8 +239,10 @@ static void leave(bool lying)
 
 	if (below(4) == 0)
 		xshim_link_leave_ask(&l, &own);
+	else if (below(4) == 0)
+		(void)xshim_link_leave_unask(&l, &own, &peer);
 	if (xshim_link_leave_due(&l, &peer))
-		xshim_link_leave_begin(&l);
+		(void)xshim_link_leave_begin(&l, &own, &peer);
 	/* Only in these states does the caller read a frame. */
 	if (below(4) || (l.rx.state != XSHIM_RX_FRAME && l.rx.state != XSHIM_RX_RING))
 		return;

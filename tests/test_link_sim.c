@@ -58,7 +58,7 @@ static uint64_t rnd, seed_now, chunk;
 static unsigned int ask_one_in, down_one_in;
 static struct {
 	uint64_t bytes_ring, bytes_tcp, resent;
-	uint64_t ups, downs, joins, leaves, undone, discarded, half_frames, sleeps, withdrawn, agreed;
+	uint64_t ups, downs, joins, leaves, undone, discarded, half_frames, sleeps, withdrawn, agreed, unasked, answered;
 } seen;
 
 #define must(cond, ...)									\
@@ -182,7 +182,7 @@ static void take_frame(struct end *e)
 		if (l->rx.state == XSHIM_RX_FRAME)
 			seen.undone++;
 		must(l->rx.frame_got == 0, "end %u: FIN inside a frame", e->id);
-		xshim_link_leave_undo(l);
+		xshim_link_leave_undo(l, e->own);
 		ring_bell(e);
 		return;
 	}
@@ -266,8 +266,16 @@ static void pump(struct end *e)
 	if (!e->own || e->tx.mid || e->rx.mid || withdraw(e))
 		return;
 	take_frame(e);
-	if (!e->fin_seen && xshim_link_leave_due(l, e->peer)) {
-		xshim_link_leave_begin(l);
+	if (l->want_leave && chance(4 * ask_one_in)) {
+		/* it has waited for long enough; or the peer is about to answer */
+		if (xshim_link_leave_unask(l, e->own, e->peer))
+			seen.unasked++;
+		else
+			seen.answered++;
+		ring_bell(e->other);
+	}
+	if (!e->fin_seen && xshim_link_leave_due(l, e->peer) && xshim_link_leave_begin(l, e->own, e->peer)) {
+		must(e->other->link.want_leave, "end %u leaves, and nobody asks", e->id);
 		ring_bell(e);
 	}
 	send_pending(e);
@@ -625,20 +633,21 @@ START_TEST(every_byte_arrives_once_and_in_order_for_all_seeds)
 	for (uint64_t s = 1; s <= seeds; s++)
 		run(s);
 	printf("sim: %llu seeds: bytes by ring %llu by TCP %llu resent %llu; ups %llu downs %llu joins %llu "
-	       "leaves %llu undone %llu discarded %llu half frames %llu withdrawn %llu agreed %llu sleeps %llu\n",
+	       "leaves %llu undone %llu discarded %llu half frames %llu withdrawn %llu agreed %llu unasked %llu "
+	       "answered %llu sleeps %llu\n",
 	       (unsigned long long)seeds, (unsigned long long)seen.bytes_ring, (unsigned long long)seen.bytes_tcp,
 	       (unsigned long long)seen.resent, (unsigned long long)seen.ups, (unsigned long long)seen.downs,
 	       (unsigned long long)seen.joins, (unsigned long long)seen.leaves, (unsigned long long)seen.undone,
 	       (unsigned long long)seen.discarded, (unsigned long long)seen.half_frames,
 	       (unsigned long long)seen.withdrawn, (unsigned long long)seen.agreed,
-	       (unsigned long long)seen.sleeps);
+	       (unsigned long long)seen.unasked, (unsigned long long)seen.answered, (unsigned long long)seen.sleeps);
 	fflush(stdout);
 	if (seeds < 1000)
 		return;
 	/* A simulation in which the interesting things do not happen shows nothing. */
 	ck_assert(seen.bytes_ring && seen.bytes_tcp && seen.resent && seen.ups && seen.downs && seen.leaves);
 	ck_assert(seen.undone && seen.discarded && seen.half_frames && seen.joins > 2 * seeds);
-	ck_assert(seen.withdrawn && seen.agreed);
+	ck_assert(seen.withdrawn && seen.agreed && seen.unasked && seen.answered);
 }
 END_TEST
 

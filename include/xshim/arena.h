@@ -132,6 +132,7 @@ struct xshim_slot {
 #define XSHIM_SLOT_URGENT	(1u << 8)	/* urgent data was sent while a channel was attached: what we send stays on TCP */
 #define XSHIM_SLOT_INQ		(1u << 9)	/* TCP_INQ is set */
 #define XSHIM_SLOT_FORCED	(1u << 10)	/* an option for tests counts what is sent by ring */
+#define XSHIM_SLOT_LEAVE	(1u << 11)	/* a return to TCP could not be had in time: asked for again now and then */
 
 #define XSHIM_SLOT_BYTES 1024
 _Static_assert(sizeof(struct xshim_slot) <= XSHIM_SLOT_BYTES, "arena ABI");

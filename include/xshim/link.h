@@ -24,13 +24,15 @@
  * - leave: who wants to leave sets `leave` in its region and rings. An end that sees the peer's `leave`
  *   (or wants to leave itself and sees that the peer does too) sends LEAVE once its own outgoing stream is on the ring with ack == seq, and it
  *   has itself crossed onto the peer's ring with no boundary ahead. The other answers with its own. From
- *   the moment an end has begun to send LEAVE it neither reads nor writes the rings any more.
+ *   the moment an end has begun to send LEAVE it neither reads nor writes the rings any more, and it makes no down for good.
  * - half-close cancels a leave, because after FIN no LEAVE can follow. Nobody begins with its own fin set or the peer's fin
  *   seen. An end that has set fin and then reads a LEAVE it has not begun to answer throws the frame away and stays on the ring; the
  *   one who sent it reads EOF where it expected the answer and goes back (xshim_link_leave_undo). An end that has begun
  *   LEAVE defers its half-close until it is OUT.
  * - From beginning LEAVE to the peer's answer an end can move nothing on this connection; the peer
- *   answers in its next call, or at once if it sleeps in one.
+ *   answers in its next call, or at once if it sleeps in one. So who asks waits for it, and takes the question back when it gives
+ *   up (region.h, "Asking"): nobody begins LEAVE for one that is busy elsewhere. Who leaves because its memory is to go,
+ *   whatever becomes of the connection, does not take it back.
  * - before the first switch of either end there is a shorter way: `attached` is taken back (xshim_link_withdraw). Who
  *   attaches later, or has not switched yet, sees it, and does so, too. It matters where the peer sleeps over plain TCP and
  *   waits for the very program that wants to leave.
@@ -97,7 +99,7 @@ struct xshim_link {
 	struct xshim_link_rx rx;
 	uint32_t order_own, order_peer;	/* ring sizes, checked at attach */
 	uint64_t nonce_own, nonce_peer;
-	_Atomic uint32_t want_leave;	/* we asked, `leave` is published */
+	_Atomic uint32_t want_leave;	/* we ask, `leave` is published */
 	_Atomic uint32_t left;		/* the peer's LEAVE has been taken in */
 	_Atomic uint32_t error;		/* sticky errno once the protocol was broken */
 	_Atomic uint32_t fin;	/* our own stream is half-closed */
@@ -219,11 +221,14 @@ void xshim_rx_want(struct xshim_link *l, struct xshim_region_hdr *own, bool want
 /* Ask to leave: publishes `leave`. The caller rings. Idempotent. */
 void xshim_link_leave_ask(struct xshim_link *l, struct xshim_region_hdr *own);
 /*
- * True if LEAVE is to be sent now (asked by either side, and our state allows it). Then call
- * xshim_link_leave_begin() and write tx.frame[frame_sent..frame_len) to TCP, adding to frame_sent.
+ * True if LEAVE is to be sent now (asked by the peer, and our state allows it). Then call
+ * xshim_link_leave_begin(), and if that is true, write tx.frame[frame_sent..frame_len) to TCP, adding to frame_sent.
  */
 bool xshim_link_leave_due(const struct xshim_link *l, const struct xshim_region_hdr *peer);
-void xshim_link_leave_begin(struct xshim_link *l);
+/* It is begun, unless the peer takes its question back just now: false. */
+bool xshim_link_leave_begin(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer);
+/* Take the question back. False: it is being answered, or was not asked alone; go on as before. The caller rings in both cases. */
+bool xshim_link_leave_unask(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer);
 /*
  * frame_got octets of the peer's LEAVE are in rx.frame, frame_got == XSHIM_FRAME_BYTES: take it in. If
  * ours has not been begun it is begun (send it, as above). 0 or -EPROTO.
@@ -234,7 +239,7 @@ void xshim_link_fin(struct xshim_link *l, struct xshim_region_hdr *own);
 /* The program reads no more: XSHIM_REGION_SHUT, after the shutdown, or XSHIM_REGION_CLOSED, before the close. */
 void xshim_link_deaf(struct xshim_region_hdr *own, uint32_t how);
 /* EOF came where the peer's LEAVE was expected: go on as if ours had not been begun. */
-void xshim_link_leave_undo(struct xshim_link *l);
+void xshim_link_leave_undo(struct xshim_link *l, struct xshim_region_hdr *own);
 /*
  * To leave before anything was switched: take `attached` back. True: the peer has not switched and will not, the channel
  * can be thrown away. False: it may be about to; the caller rings, and asks again when it has been rung, until this

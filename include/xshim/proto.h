@@ -75,7 +75,7 @@
 #include <xshim/reason.h>
 
 #define XSHIM_PROTO_MAGIC 0x58534843u	/* "XSHC" */
-#define XSHIM_PROTO_VERSION 4
+#define XSHIM_PROTO_VERSION 5
 #define XSHIM_PROTO_MAX 128		/* no message is longer */
 #define XSHIM_PROTO_MAX_FDS 4
 #define XSHIM_DEFAULT_SOCKET "/run/xshim/xshimd.sock"

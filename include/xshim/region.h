@@ -29,9 +29,10 @@
  *   attached      seq_cst                     seq_cst             1: the owner consults this channel before and
  *                                                                  after each read of the TCP socket; 2: it does not any
  *                                                                  more, and has never switched (link.h, "withdraw")
- *   leave         release, once               acquire             1: the owner asks to return to TCP, and will
- *                                                                  make no switch from here on that the peer could take for
- *                                                                  none (link.h, xshim_tx_may_come_down())
+ *   leave         seq_cst                     seq_cst             1: the owner asks to return to TCP, and will, while it does,
+ *                                                                  make no switch that the peer could take for
+ *                                                                  none (link.h, xshim_tx_may_come_down()); see "Asking"
+ *   answering     seq_cst                     seq_cst             1: the owner is about to send LEAVE, or has; see "Asking"
  *   deaf          seq_cst                     relaxed             XSHIM_REGION_SHUT: the owner has shut its socket both ways,
  *                                                                  so that its kernel answers bytes on TCP by RST;
  *                                                                  XSHIM_REGION_CLOSED: it is closing it. Who is about to
@@ -60,11 +61,16 @@
  *         what precedes the ring's bytes: the reader stores `reading` /then/ looks at sw_seq /then/ reads; the
  *         writer stores sw_seq /then/ looks at `reading`. A read that is limited by a boundary needs no such care.
  *
+ * Asking. Who has begun LEAVE can move nothing until the other answers. So who has asked and does not wait for it any more takes
+ * `leave` back, unless LEAVE is on its way: it stores leave /then/ looks at the other's `answering`, and if that is 1, asks on, because
+ * the answer comes at once. The other stores answering /then/ looks at leave /then/ at sw_seq, and takes answering back if it does
+ * not begin.
+ *
  * Sleeping. A doorbell is rung by who publishes, if the other asked. want_data = n: "ring when your head
  * passes n", that is when old_head <= n < new_head; want_space = n: "ring when your tail passes n".
  * XSHIM_WANT_NOTHING: do not ring. The sleeper stores its wish /then/ re-reads the position /then/
  * sleeps; the waker publishes /then/ reads the wish. All four are seq_cst: with less, both may miss the
- * other. Switches, fin, leave and attached always ring.
+ * other. Switches, fin, leave, its being taken back, and attached always ring.
  *
  * If the other end lies: a position that goes back or runs beyond what was sent, a switch number that
  * skips, an sw_at below what was consumed: -EPROTO, the connection is reset with reason "corrupt". `reading` cannot be
@@ -85,7 +91,7 @@
 #include <stdint.h>
 
 #define XSHIM_REGION_MAGIC 0x58534852u	/* "XSHR" */
-#define XSHIM_REGION_VERSION 2
+#define XSHIM_REGION_VERSION 3
 #define XSHIM_REGION_HDR 4096		/* the ring starts here */
 #define XSHIM_RING_ORDER_MIN 12		/* 4 KiB */
 #define XSHIM_RING_ORDER_MAX 24		/* 16 MiB */
@@ -124,7 +130,8 @@ struct xshim_region_hdr {
 	_Atomic uint32_t alive;
 	_Atomic uint32_t deaf;
 	_Atomic uint32_t reading;
-	uint8_t pad4[40];
+	_Atomic uint32_t answering;
+	uint8_t pad4[36];
 	/* 320: constant once shared, up to the ring; xen only: the grants of the ring's pages */
 	uint32_t grefs[XSHIM_REGION_GREFS];
 };

@@ -4,19 +4,21 @@
  *
  * Two ends, both directions, TCP as two FIFOs that carry raw bytes, LEAVE and FIN. Either end, or both at
  * once, may ask to leave at any time at which it has not closed, also while its own stream is on TCP (it then
- * goes up for it), and while the other spills or half-closes. A byte's value is its offset. Accesses that
- * one decision rests on are separate steps, so the other end can move in between; what switch.pml has
- * shown to be one announcement (sw_at, sw_seq) is one step here. An end that can do nothing sleeps, and wakes
- * whenever that changes (ring_sleep.pml).
+ * goes up for it), and while the other spills or half-closes. Who has asked may take it back at any time at which it has not
+ * begun. A byte's value is its offset. Accesses that one decision rests on are separate steps, so the other end can move in
+ * between; what switch.pml has shown to be one announcement (sw_at, sw_seq) is one step here. An end that can do nothing
+ * sleeps, and wakes whenever that changes (ring_sleep.pml).
  *
  * Checked: each stream exact; a frame met only where one is expected, raw bytes only where they are;
- * nothing sent after FIN; what is sent again is still in the ring; no state in which an end waits for ever.
+ * nothing sent after FIN; what is sent again is still in the ring; nobody begins to leave when no one asks for it, because it would
+ * wait for an answer; no state in which an end waits for ever.
  * Bounds: N ring size, T TCP's buffer, MA and MB bytes from A and B, U times up and D times down a
- * channel (one up more for a peer that asks to leave), ASKS asks of an end, G channels.
+ * channel (one up more for a peer that asks to leave), ASKS asks of an end, of which it takes UNASKS back, G channels.
  * Variants: (none); MUST_LEAVE: who asked sends nothing more until it is out, as before an exec, and an end closes
  * only when it has read everything: so a leave that does not come about is a deadlock.
  *
  * RUN: -DN=1 -DMA=2 -DMB=1
+ * RUN: -DN=1 -DMA=2 -DMB=1 -DG=1 -DASKS=2 -DUNASKS=1
  * RUN: -DN=2 -DMA=2 -DMB=1 -DD=0
  * RUN: -DN=1 -DMA=2 -DMB=1 -DMUST_LEAVE
  * LONG: -DN=1 -DMA=2 -DMB=2
@@ -24,11 +26,14 @@
  * LONG: -DN=2 -DMA=2 -DMB=1
  * LONG: -DN=1 -DMA=2 -DMB=1 -DASKS=2 -DG=3 -DD=0
  * LONG: -DN=2 -DMA=3 -DMB=1
+ * LONG: -DN=1 -DMA=2 -DMB=1 -DUNASKS=1
+ * LONG: -DN=1 -DMA=2 -DMB=1 -DG=1 -DASKS=2 -DUNASKS=2
  *
  * MUTANT: ASKER_BEGINS LEAVE_WITHOUT_ACK LEAVE_WITH_BOUNDARY_AHEAD LEAVE_WORD_LAST DOWN_AFTER_ASK
  * MUTANT: CONSULT_BEFORE_LOOK NOTHING_RESENT RESEND_FROM_TAIL_SEEN RESEND_FROM_START NEW_BEFORE_RESENT
  * MUTANT: READ_AFTER_BEGIN
  * MUTANT: WRITE_AFTER_BEGIN FIN_NOT_DEFERRED NO_UNDO ANSWER_AFTER_FIN HOLD_AFTER_FIN UP_UNATTACHED
+ * MUTANT -DG=1 -DUNASKS=1: UNASK_BLIND ANSWERING_LAST DOWN_AFTER_UNDO
  * MUTANT -DMUST_LEAVE: NO_UP_FOR_LEAVE
  */
 #ifndef N
@@ -52,6 +57,9 @@
 #ifndef ASKS
 #define ASKS 1
 #endif
+#ifndef UNASKS
+#define UNASKS 0
+#endif
 #ifndef G
 #define G 2
 #endif
@@ -65,7 +73,8 @@ chan tcp[2] = [T] of { mtype, byte, byte, byte };	/* by sender */
 /* Regions, by owner and channel: e * G + g. */
 byte ring[2 * G * N];
 byte head[2 * G], sw_at[4 * G], sw_seq[2 * G], tail[2 * G], ack[2 * G];
-bool fin[2 * G], leave[2 * G], attached[2 * G], made[2 * G];
+bool fin[2 * G], leave[2 * G], answering[2 * G], attached[2 * G], made[2 * G];
+bool asked[2];	/* by end, private: it asks */
 
 #define OWN (e * G + g)
 #define PEER ((1 - e) * G + g)
@@ -87,7 +96,7 @@ bool fin[2 * G], leave[2 * G], attached[2 * G], made[2 * G];
 #define LEAVE_CROSSED (sw_seq[PEER] == rxseq)
 #endif
 #ifdef ASKER_BEGINS
-#define LEAVE_WANTED (leave[PEER] || asked)
+#define LEAVE_WANTED (leave[PEER] || asked[e])
 #else
 #define LEAVE_WANTED leave[PEER]
 #endif
@@ -98,6 +107,19 @@ bool fin[2 * G], leave[2 * G], attached[2 * G], made[2 * G];
 #else
 #define LEAVE_FIRST LEAVE_WANTED
 #define LEAVE_SECOND LEAVE_CROSSED
+#endif
+/* Who takes its question back stores leave /then/ looks at answering; who answers stores answering /then/ looks at leave. */
+#ifdef UNASK_BLIND
+#define UNASK_REFUSED 0
+#else
+#define UNASK_REFUSED answering[PEER]
+#endif
+#ifdef ANSWERING_LAST
+#define ANSWERING_FIRST skip
+#define ANSWERING_THEN answering[OWN] = 1
+#else
+#define ANSWERING_FIRST answering[OWN] = 1
+#define ANSWERING_THEN skip
 #endif
 /* See that TCP has something /then/ that no switch was announced: then it is a frame. */
 #ifdef CONSULT_BEFORE_LOOK
@@ -117,11 +139,16 @@ bool fin[2 * G], leave[2 * G], attached[2 * G], made[2 * G];
 #else
 #define PEER_THERE attached[PEER]
 #endif
+#ifdef DOWN_AFTER_UNDO
+#define BEGUN 0
+#else
+#define BEGUN begun
+#endif
 #ifdef DOWN_AFTER_ASK
 #define MAY_DOWN 1
 #else
 /* xshim_tx_may_come_down(): who still reads TCP may, whoever asks; the other does not begin LEAVE before we have crossed. */
-#define MAY_DOWN (rxs == RX_TCP || !asked && !leave[PEER])
+#define MAY_DOWN (!BEGUN && (rxs == RX_TCP || !asked[e] && !leave[PEER]))
 #endif
 /* Where switch k of an end's region r takes effect; the next one of the peer is ahead, and where. */
 #define AT(r, k) sw_at[(r) * 2 + (k) % 2]
@@ -130,7 +157,7 @@ bool fin[2 * G], leave[2 * G], attached[2 * G], made[2 * G];
 #ifdef NO_UP_FOR_LEAVE
 #define MAY_UP (PEER_THERE && ack[PEER] == txseq && ups < U && !leave[PEER])
 #else
-#define MAY_UP (PEER_THERE && ack[PEER] == txseq && (ups < U || leave[PEER] || asked))
+#define MAY_UP (PEER_THERE && ack[PEER] == txseq && (ups < U || leave[PEER] || asked[e]))
 #endif
 #ifdef FIN_NOT_DEFERRED
 #define MAY_FIN (txs != TX_RESEND)
@@ -138,7 +165,7 @@ bool fin[2 * G], leave[2 * G], attached[2 * G], made[2 * G];
 #define MAY_FIN (LAST && (txs == TX_TCP || txs == TX_RING || txs == TX_OUT))
 #endif
 #ifdef MUST_LEAVE
-#define FREE (!asked || finseen || txs == TX_OUT && rxs != RX_FRAME)
+#define FREE (!asked[e] || finseen || txs == TX_OUT && rxs != RX_FRAME)
 #define LAST (rxpos == YOURS)
 #else
 #define FREE 1
@@ -163,6 +190,7 @@ inline begin()
 	rxs = RX_FRAME;
 	txend = txpos;
 	upto = rxpos;
+	begun = 1;
 	assert(!finsent);
 	assert(ROOM);
 	OUT!LEAVE(upto, txend, g)
@@ -245,9 +273,9 @@ inline take()
 proctype End(byte e)
 {
 	mtype txs = TX_TCP, rxs = RX_TCP, what;
-	byte g, txseq, txpos, txstart, txend, tailseen, ups, downs, asks, accepted;
+	byte g, txseq, txpos, txstart, txend, tailseen, ups, downs, asks, unasks, accepted;
 	byte rxseq, rxpos, rxend, upto, a, b, c;
-	bool asked, shut, finsent, finseen;
+	bool shut, finsent, finseen, begun;
 
 	do
 	/* ---- sending ---- */
@@ -313,11 +341,35 @@ proctype End(byte e)
 
 	/* ---- leaving ---- */
 	:: atomic {
-		!asked && asks < ASKS && (txs == TX_RING || txs == TX_TCP) && !shut && !finseen ->
-		asked = 1;
+		!asked[e] && asks < ASKS && (txs == TX_RING || txs == TX_TCP) && !shut && !finseen ->
+		asked[e] = 1;
 		asks++;
 		leave[OWN] = 1
 	   }
+#if UNASKS > 0
+	:: asked[e] && unasks < UNASKS && (txs == TX_RING || txs == TX_TCP) && rxs != RX_FRAME ->
+		/* leave /then/ the other's answering */
+		leave[OWN] = 0;
+		atomic {
+			if
+			:: UNASK_REFUSED -> leave[OWN] = 1
+			:: else -> asked[e] = 0; unasks++
+			fi
+		}
+	:: txs == TX_RING && rxs == RX_RING && LEAVE_OPEN && LEAVE_ACK && LEAVE_CROSSED && leave[PEER] ->
+		ANSWERING_FIRST;
+		if
+		:: LEAVE_FIRST ->
+			ANSWERING_THEN;
+			atomic {
+				if
+				:: LEAVE_SECOND -> assert(asked[1 - e]); begin()
+				:: else -> answering[OWN] = 0
+				fi
+			}
+		:: else -> answering[OWN] = 0
+		fi
+#else
 	:: txs == TX_RING && rxs == RX_RING && LEAVE_OPEN && LEAVE_ACK && LEAVE_CROSSED && LEAVE_FIRST ->
 		atomic {
 			if
@@ -325,6 +377,7 @@ proctype End(byte e)
 			:: else
 			fi
 		}
+#endif
 	:: atomic {
 		txs == TX_OUT && rxs == RX_OUT && g + 1 < G && !shut && !finseen ->
 		g++;
@@ -334,7 +387,8 @@ proctype End(byte e)
 		rxseq = 0;
 		ups = 0;
 		downs = 0;
-		asked = 0;
+		asked[e] = 0;
+		begun = 0;
 		txend = 0;
 		rxend = 0;
 		upto = 0;
