@@ -14,6 +14,8 @@
 #include "rxopts.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/uio.h>
 #include <xshim/ring.h>
@@ -141,6 +143,7 @@ static int take_frame(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsig
 {
 	const struct xshim_region_hdr *peer = ch->remote.region;
 	struct xshim_link *l = &c->slot->link;
+	const int now_only = 2;		/* even: what was set stays */
 	uint8_t byte;
 	ssize_t n;
 
@@ -181,13 +184,32 @@ static int take_frame(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsig
 	l->rx.frame_got += (uint32_t)n;
 	if (l->rx.frame_got < XSHIM_FRAME_BYTES)
 		return 0;
+	/* The kernel of who sent it holds small pieces back until it has an acknowledgement, for which ours would wait 40 ms. */
+	(void)libc.setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &now_only, sizeof(now_only));
 	return xshim_link_leave_got(l) < 0 ? -EPROTO : 1;
+}
+
+/*
+ * What is in the socket goes out now. The kernel may hold a small piece back until what went before is acknowledged, which the
+ * other end does after 40 ms unless it has something to send, and TCP_CORK holds it longer.
+ */
+static void push(int fd)
+{
+	int on = 1, was = 1;
+	socklen_t len = sizeof(was);
+
+	if (libc.getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &was, &len) < 0)
+		return;
+	(void)libc.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (!was)
+		(void)libc.setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &was, sizeof(was));
 }
 
 /* Write our LEAVE, then what the peer's LEAVE says is missing. 0 or -errno. */
 static int send_pending(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
 	struct xshim_link *l = &c->slot->link;
+	bool some = false;
 
 	while (l->tx.frame_sent < l->tx.frame_len) {
 		ssize_t n = libc.send(fd, l->tx.frame + l->tx.frame_sent,
@@ -198,6 +220,7 @@ static int send_pending(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 		c->slot->base_tx -= n;
 		l->tx.frame_sent += (uint32_t)n;
+		some = true;
 	}
 	while (l->tx.state == XSHIM_TX_RESEND) {
 		struct iovec v[2];
@@ -211,7 +234,10 @@ static int send_pending(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 		c->slot->base_tx -= n;
 		xshim_tx_resent(l, (uint64_t)n);
+		some = true;
 	}
+	if (some)
+		push(fd);
 	return 0;
 }
 

@@ -1,0 +1,57 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# What a return to TCP takes. Two ends send small pieces to and fro, and leave the ring again and again: no return waits for the
+# kernel's delayed acknowledgement, which comes after 40 ms, though TCP_NODELAY is not set.
+
+. "${srcdir:-$(dirname "$0")/..}/tests/lib/netns.sh"
+
+SERVER='
+import socket, sys
+s = socket.create_server((sys.argv[1], int(sys.argv[2])))
+c, _ = s.accept()
+while (data := c.recv(1000)):
+    c.sendall(data)
+'
+# client ADDRESS PORT: round trips until its input ends, then how many there were of 35 ms or more
+CLIENT='
+import select, socket, sys, time
+s = socket.socket()
+s.connect((sys.argv[1], int(sys.argv[2])))
+slow = 0
+while not select.select([0], [], [], 0)[0]:
+    began = time.monotonic()
+    s.sendall(b"x" * 100)
+    got = 0
+    while got < 100:
+        got += len(s.recv(100 - got))
+    slow += time.monotonic() - began >= 0.035
+print(slow)
+'
+
+need python3
+ns_up
+daemon_start
+PORT=7850
+export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1 XSHIM_FORCE_LEAVE=500
+
+mkfifo "$WORK/input"
+exec 9<>"$WORK/input"
+ns_start server b shim "$PYTHON" -c "$SERVER" "$IP_B" $PORT
+wait_listen b $PORT
+build_cmd a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT
+"${CMD[@]}" <"$WORK/input" >"$WORK/client.out" 2>"$WORK/client.err" 9>&- &
+JOB_PID[client]=$!
+snapshot "$WORK/before.json"
+# both ends count
+wait_for 60 "100 returns to TCP" eval '[ "$(since "$WORK/before.json" .counters.leaves)" -ge 200 ]'
+echo end >&9
+job_wait client 20
+[ "$STATUS" = 0 ] || { cat "$WORK/client.err" >&2; fail "the client ended with status $STATUS"; }
+job_wait server 20
+exec 9>&-
+leaves=$(($(since "$WORK/before.json" .counters.leaves) / 2))
+slow=$(<"$WORK/client.out")
+# a busy machine has such round trips, too; each return had one
+[ "$slow" -lt $((leaves / 3)) ] || fail "$slow round trips of 35 ms or more among $leaves returns to TCP"
+note "ok $leaves returns to TCP, $slow round trips of 35 ms or more"
