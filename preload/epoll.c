@@ -24,7 +24,6 @@ enum call { WAIT, PWAIT, PWAIT2 };
 struct wait {
 	struct xshim_eset *set;
 	enum call call;			/* the program's */
-	int epfd;			/* as the program calls it */
 	struct epoll_event *events;
 	int max, n;
 	uint64_t number;		/* 0: not yet given */
@@ -406,7 +405,7 @@ static void take_in(struct wait *w, int k)
 		/* of one that went the kernel may now speak, too: not in the same answer */
 		if (went || w->plain || k < room || w->n == w->max || round == HINTS)
 			return;
-		k = kernel_wait(w->call, w->epfd, w->events + w->n, w->max - w->n, 0, NULL);
+		k = kernel_wait(w->call, w->set->epfd, w->events + w->n, w->max - w->n, 0, NULL);
 	}
 }
 
@@ -419,7 +418,7 @@ static int wait_in(struct wait *w, int64_t timeout_ns, const sigset_t *mask)
 	int k;
 
 	if (atomic_load_explicit(&set->kernel_first, memory_order_relaxed)) {
-		k = kernel_wait(w->call, w->epfd, w->events, w->max, 0, NULL);
+		k = kernel_wait(w->call, w->set->epfd, w->events, w->max, 0, NULL);
 		if (k > 0)
 			take_in(w, k);
 		atomic_store_explicit(&set->kernel_first, false, memory_order_relaxed);
@@ -430,7 +429,7 @@ static int wait_in(struct wait *w, int64_t timeout_ns, const sigset_t *mask)
 		if (set->members)
 			xshim_nest_show_members(set);
 		if (!xshim_eset_lock(&set->lock))
-			return kernel_wait(w->call, w->epfd, w->events, w->max, 0, mask);
+			return kernel_wait(w->call, w->set->epfd, w->events, w->max, 0, mask);
 		w->kernel_next = true;
 		hot_to_ready(set, set->hots, w->max, true);
 		collect(w, w->max);
@@ -459,7 +458,7 @@ static int wait_in(struct wait *w, int64_t timeout_ns, const sigset_t *mask)
 		capped = w->stall_ms >= 0 && (sleep_ns < 0 || sleep_ns > w->stall_ms * 1000000ll);
 		if (capped)
 			sleep_ns = w->stall_ms * 1000000ll;
-		k = kernel_wait(w->call, w->epfd, w->events + w->n, w->max - w->n, sleep_ns, mask);
+		k = kernel_wait(w->call, w->set->epfd, w->events + w->n, w->max - w->n, sleep_ns, mask);
 		if (k < 0)
 			return w->n ? w->n : -errno;
 		if (k > 0)
@@ -487,13 +486,13 @@ static void tell_again(const struct wait *w)
  * timeout_ns < 0: for ever. Returns a count or -errno. Events that cannot be stored are not taken: the kernel says EFAULT, and has
  * them the next time.
  */
-static int wait_tagged(struct xshim_eset *set, enum call call, int epfd, struct epoll_event *events, int max,
-		       int64_t timeout_ns, const sigset_t *mask)
+static int wait_tagged(struct xshim_eset *set, enum call call, struct epoll_event *events, int max, int64_t timeout_ns,
+		       const sigset_t *mask)
 {
 	/* before the first ring only the kernel stores */
 	bool good = !xshim_fault_is_caught() || xshim_user_can_write(events);
 	struct epoll_event none;
-	struct wait w = { .set = set, .call = call, .epfd = epfd, .events = good ? events : &none, .max = good ? max : 1 };
+	struct wait w = { .set = set, .call = call, .events = good ? events : &none, .max = good ? max : 1 };
 	int n = wait_in(&w, timeout_ns, mask);
 
 	if (good || n <= 0)
@@ -511,7 +510,7 @@ static int wait_tagged(struct xshim_eset *set, enum call call, int epfd, struct 
 static void look(struct xshim_eset *set, bool show)
 {
 	struct epoll_event probe[16];
-	struct wait w = { .set = set, .epfd = set->epfd, .events = probe, .max = 16 };
+	struct wait w = { .set = set, .events = probe, .max = 16 };
 	uint64_t count;
 
 	if (!xshim_eset_lock(&set->lock))
@@ -592,16 +591,16 @@ static int do_wait(enum call call, int epfd, struct epoll_event *events, int max
 		n = n < 0 ? -errno : n;
 		/* something may have been attached while we slept, or be so in a process that shares the set */
 		if (n > 0 && (atomic_load_explicit(&set->tagged, memory_order_acquire) || has_ours(events, n))) {
-			struct wait w = { .set = set, .call = call, .epfd = epfd, .events = events, .max = max };
+			struct wait w = { .set = set, .call = call, .events = events, .max = max };
 
 			take_in(&w, n);
 			gone = timeout_ns > 0 ? xshim_clock_ns() - began : 0;
 			if (timeout_ns > 0)
 				timeout_ns = gone < (uint64_t)timeout_ns ? timeout_ns - (int64_t)gone : 0;
-			n = w.n ? w.n : wait_tagged(set, call, epfd, events, max, timeout_ns, mask);
+			n = w.n ? w.n : wait_tagged(set, call, events, max, timeout_ns, mask);
 		}
 	} else {
-		n = wait_tagged(set, call, epfd, events, max, timeout_ns, mask);
+		n = wait_tagged(set, call, events, max, timeout_ns, mask);
 	}
 	leave_set(set);
 out:

@@ -64,7 +64,8 @@ struct xshim_reg {			/* a connection in a set */
 
 struct xshim_eset {
 	struct xshim_obj obj;
-	int epfd;
+	_Atomic int epfd;		/* a number that names it; once the program has closed all, ours (kept) */
+	bool kept;
 	_Atomic uint32_t lock;
 	_Atomic uint32_t tagged;	/* entries with a tag: results must be looked at */
 	struct xshim_reg *regs;		/* structure lock */
@@ -114,6 +115,11 @@ void xshim_epoll_edge(struct xshim_conn *c);
 void xshim_epoll_show_list(struct xshim_eset *set);
 /* poll.c: somebody asks for the set's own descriptor. Afterwards the kernel's answer is right, until something comes. */
 void xshim_epoll_shown(struct xshim_eset *set);
+/*
+ * sock.c: fd is about to be closed. If it is the last number of a set in which threads sleep, the set stays open under a number of ours
+ * until they have left it, as the kernel keeps it for them.
+ */
+void xshim_epoll_keep(int fd);
 /* fdtab.c: fd, which names the set among others, is about to be closed. */
 void xshim_epoll_renumber(struct xshim_obj *o, int fd);
 void xshim_epoll_fork_prepare(void);

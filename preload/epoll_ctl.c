@@ -2,9 +2,11 @@
 /* epoll_ctl.c - what the program says of epoll sets: epoll_create, epoll_ctl (epoll.h). eset.c has the entries. */
 #include "eset.h"
 #include "nest.h"
+#include "privfd.h"
 #include "user.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 
 static struct xshim_reg *find(struct xshim_eset *set, struct xshim_conn *c, int fd)
@@ -189,6 +191,26 @@ void xshim_epoll_renumber(struct xshim_obj *o, int fd)
 	other = xshim_fd_find(o);
 	if (other >= 0)
 		set->epfd = other;
+}
+
+void xshim_epoll_keep(int fd)
+{
+	struct xshim_obj *o = xshim_fd_get(fd);
+	struct xshim_eset *set = (struct xshim_eset *)o;
+	int own;
+
+	if (!o)
+		return;
+	if (o->kind == XSHIM_OBJ_EPOLL && atomic_load_explicit(&o->fds, memory_order_relaxed) == 1 &&
+	    atomic_load_explicit(&set->waiting, memory_order_seq_cst) && !set->kept) {
+		own = libc.fcntl(fd, F_DUPFD_CLOEXEC, 3);
+		own = own < 0 ? own : xshim_privfd_move(own);
+		if (own >= 0) {
+			set->kept = true;
+			set->epfd = own;
+		}
+	}
+	xshim_obj_put(o);
 }
 
 static int track_set(int epfd)

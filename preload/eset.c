@@ -435,11 +435,13 @@ void xshim_epoll_release(struct xshim_obj *o)
 	if (set->inner)
 		xshim_privfd_close(set->inner);
 	xshim_nest_forget(set);
-	if (!set->regs || !xshim_eset_lock(&structure))
-		return;
-	while (set->regs)
-		xshim_eset_drop(set->regs, false);
-	xshim_eset_unlock(&structure);
+	if (set->regs && xshim_eset_lock(&structure)) {
+		while (set->regs)
+			xshim_eset_drop(set->regs, false);
+		xshim_eset_unlock(&structure);
+	}
+	if (set->kept)
+		xshim_privfd_close(set->epfd);
 }
 
 static void look_again(struct xshim_conn *c, uint32_t events, bool quiet)

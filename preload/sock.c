@@ -3,6 +3,7 @@
 #include "channel.h"
 #include "client.h"
 #include "conn.h"
+#include "epoll.h"
 #include "exclude.h"
 #include "privfd.h"
 #include "process.h"
@@ -217,6 +218,8 @@ struct xshim_conn *xshim_sock_forget(int fd)
 	if (!xshim_fd_peek(fd))
 		return NULL;
 	c = xshim_conn_get(fd);
+	if (!c)
+		xshim_epoll_keep(fd);
 	if (c && xshim_conn_chan(c) && atomic_load_explicit(&c->obj.fds, memory_order_relaxed) == 1 &&
 	    !xshim_conn_keep_socket(c, fd))
 		xshim_stream_closing(c, fd);
