@@ -15,9 +15,10 @@
 #include <sys/mman.h>
 #include <sys/single_threaded.h>
 
-#define IN_SET (POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR)
-#define OUT_SET (POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR)
-#define EX_SET POLLPRI
+/* POLLNVAL: closed since the call began */
+#define IN_SET (POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR | POLLNVAL)
+#define OUT_SET (POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR | POLLNVAL)
+#define EX_SET (POLLPRI | POLLNVAL)
 #define ON_STACK 128
 
 static bool has(const fd_set *set, int fd)
@@ -101,27 +102,31 @@ static int select_by_poll(int nfds, fd_set *r, fd_set *w, fd_set *e, const struc
 			  const sigset_t *mask)
 {
 	struct pollfd few[ON_STACK], *p = few;
+	bool few_ours[ON_STACK], *ours = few_ours;	/* open when the call began: of others the poll tells */
 	size_t bytes = 0;
 	nfds_t n = 0;
 	int rc;
 
 	if (nfds > ON_STACK) {
-		bytes = (size_t)nfds * sizeof(*p);
+		bytes = (size_t)nfds * (sizeof(*p) + sizeof(*ours));
 		p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (p == MAP_FAILED)
 			return -ENOMEM;
+		ours = (bool *)(p + nfds);
 	}
 	for (int fd = 0; fd < nfds; fd++) {
 		short events = (short)((has(r, fd) ? POLLIN | POLLRDNORM | POLLRDBAND : 0) |
 				       (has(w, fd) ? POLLOUT | POLLWRNORM | POLLWRBAND : 0) |
 				       (has(e, fd) ? POLLPRI : 0));
 
-		if (events)
-			p[n++] = (struct pollfd){ .fd = fd, .events = events };
+		if (!events)
+			continue;
+		ours[n] = xshim_fd_peek(fd);
+		p[n++] = (struct pollfd){ .fd = fd, .events = events };
 	}
 	rc = xshim_poll(p, n, timeout, mask);
 	for (nfds_t i = 0; i < n && rc >= 0; i++)
-		if (p[i].revents & POLLNVAL)
+		if ((p[i].revents & POLLNVAL) && !ours[i])
 			rc = -EBADF;
 	if (rc >= 0)
 		rc = store(r, nfds, p, n, IN_SET) && store(w, nfds, p, n, OUT_SET) && store(e, nfds, p, n, EX_SET) ?
