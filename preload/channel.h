@@ -77,7 +77,7 @@ void xshim_chan_told_error(struct xshim_conn *c, int fd);
 
 /*
  * Return to TCP and wait until it is done, at most wait_ms. 0; -EAGAIN when it could not be had in time: it is not asked for any more
- * then, and all goes on as before.
+ * then, and all goes on as before (but for SIGIO, where the answer calls the program).
  */
 int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, int wait_ms);
 /* The same, and if it cannot be had now, it is asked for again in later calls. */

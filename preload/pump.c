@@ -440,6 +440,15 @@ static bool unask(struct xshim_conn *c, struct xshim_chan *ch)
 	return yes;
 }
 
+/*
+ * Who is called by a signal when something comes makes no call before that: the question stands, and the peer's LEAVE, which its next
+ * call begins, is what comes.
+ */
+static bool stands(enum xshim_reason why)
+{
+	return why == XSHIM_R_SIGIO;
+}
+
 int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, int wait_ms)
 {
 	uint64_t deadline = xshim_now_ns() + (uint64_t)wait_ms * 1000000;
@@ -478,7 +487,7 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 			(xshim_conn_flag(c, XSHIM_SLOT_URGENT) && s->link.tx.state == XSHIM_TX_TCP);
 		now = xshim_now_ns();
 		if (stuck || now >= deadline)
-			over = !ours || unask(c, ch) || stuck || now >= deadline + ANSWER_NS;
+			over = !ours || stands(why) || unask(c, ch) || stuck || now >= deadline + ANSWER_NS;
 		xshim_rxopts_any(c, fd);	/* before the poll below */
 		xshim_chan_unlock(s);
 		if (crossed)
@@ -502,7 +511,7 @@ void xshim_chan_leave_soon(struct xshim_conn *c, int fd, enum xshim_reason why)
 {
 	struct xshim_chan *ch = xshim_conn_chan(c);
 
-	if (!ch || xshim_chan_leave_wait(c, fd, why, XSHIM_LEAVE_MS) == 0)
+	if (!ch || xshim_chan_leave_wait(c, fd, why, XSHIM_LEAVE_MS) == 0 || stands(why))
 		return;
 	atomic_store_explicit(&ch->leave_why, why, memory_order_relaxed);
 	atomic_store_explicit(&ch->leave_pause, AGAIN_NS, memory_order_relaxed);
