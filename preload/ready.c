@@ -422,7 +422,7 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 		if (!stall)
 			goto out;
 	}
-	p[0] = (struct pollfd){ .fd = fd, .events = (short)r.tcp_events };
+	p[0] = (struct pollfd){ .fd = fd, .events = (short)(r.tcp_events | (what & POLLPRI)) };
 	p[1] = (struct pollfd){ .fd = xshim_ready_bell_fd(ch), .events = POLLIN };
 	/* no events: only POLLHUP, when the peer's process has gone or dropped the channel */
 	p[2] = (struct pollfd){ .fd = xshim_ready_peer_fd(ch) };

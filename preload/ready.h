@@ -87,7 +87,7 @@ static inline int xshim_ready_bell_fd(const struct xshim_chan *ch)
 void xshim_ready_peer_hup(struct xshim_conn *c, struct xshim_chan *ch, int fd);
 
 /*
- * Sleep until the connection may have become ready for `what` (POLLIN or POLLOUT), or something
+ * Sleep until the connection may have become ready for `what` (POLLIN or POLLOUT, and POLLPRI with it), or something
  * happened that the caller should look at. deadline_ns: xshim_clock_ns() time, UINT64_MAX: none.
  * 0; -EAGAIN: the deadline passed; -EINTR.
  */

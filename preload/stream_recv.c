@@ -379,11 +379,11 @@ static ssize_t recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int
 {
 	struct iovec v[XSHIM_STREAM_SLICES];
 	struct msghdr m = { .msg_iov = v };
-	bool nonblock = flags & MSG_DONTWAIT;
+	bool nonblock = flags & MSG_DONTWAIT, marked = false;
 	size_t asked;
 	ssize_t n;
 
-	while (xshim_iov_left(it)) {
+	while (xshim_iov_left(it) && !(total && xshim_urgent_is_next(fd))) {
 		asked = xshim_iov_left(it);
 		m.msg_iovlen = xshim_iov_slice(it, SSIZE_MAX, v, XSHIM_STREAM_SLICES);
 		n = libc.recvmsg(fd, &m, total ? flags | MSG_DONTWAIT : flags);
@@ -392,13 +392,15 @@ static ssize_t recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int
 		if (n < 0 && errno == EAGAIN && !nonblock) {
 			if (!deadline)
 				deadline = xshim_stream_deadline(c, fd, SO_RCVTIMEO);
-			if (!xshim_stream_sleep_plain(fd, POLLIN, deadline))
+			if (!xshim_stream_sleep_plain(fd, marked ? POLLIN : POLLIN | POLLPRI, deadline))
 				break;
 			fd = xshim_conn_fd(c, fd);
+			marked = xshim_urgent_is_there(fd);
 			continue;
 		}
 		if (n <= 0)
 			break;
+		marked = false;
 		xshim_conn_plain_rx(c, n);
 		xshim_iov_skip(it, (size_t)n);
 		/* the kernel has slept for all it was asked for, and was interrupted */
@@ -454,7 +456,7 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 	struct xshim_chan *ch = xshim_conn_chan(c);
 	const int called = fd;
 	uint64_t deadline = 0;
-	bool more, fault;
+	bool more, fault, marked = false;
 	struct xshim_iov it;
 	size_t want, total = 0;
 	ssize_t rc;
@@ -490,6 +492,7 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 		} else if (rc > 0) {
 			/* a boundary is nothing that the program should see */
 			total += (size_t)rc;
+			marked = false;
 			if (total >= want && !(more && xshim_iov_left(&it)))
 				return (ssize_t)total;
 			continue;
@@ -502,12 +505,14 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 			return total ? (ssize_t)total : -EAGAIN;
 		if (!deadline)
 			deadline = xshim_stream_deadline(c, fd, SO_RCVTIMEO);
-		rc = xshim_wait(c, ch, fd, POLLIN, deadline);
+		/* urgent data may end a receive that has too little, and is no POLLIN; once told of it, not again before more has come */
+		rc = xshim_wait(c, ch, fd, total && !marked ? POLLIN | POLLPRI : POLLIN, deadline);
 		if (rc == -EINTR && !total && xshim_restarts(deadline))
 			rc = 0;
 		if (rc == -EAGAIN || rc == -EINTR)
 			return total ? (ssize_t)total : rc;
 		fd = xshim_conn_fd(c, fd);
+		marked = total && xshim_urgent_is_there(fd);
 		ch = xshim_stream_still_there(c);
 	}
 }
