@@ -49,8 +49,8 @@ int xshim_stream_inq(struct xshim_conn *c, int fd, int *bytes)
 		rc = libc.ioctl(fd, FIONREAD, &tcp) < 0 ? -errno : 0;
 	if (!rc && step == XSHIM_RX_STEP_RING)
 		sum = limit;
-	else if (!rc && step == XSHIM_RX_STEP_TCP)
-		sum = beyond(&s->link, ch, limit);
+	else if (!rc && step == XSHIM_RX_STEP_TCP && (uint64_t)tcp >= limit)
+		sum = beyond(&s->link, ch, limit);	/* not while some of what precedes it is under way */
 	xshim_lock_drop(&s->rx_lock);
 	if (crossings)
 		xshim_epoll_crossed(c);

@@ -526,7 +526,41 @@ static void poll_many(struct scene *s)
 	barrier(s);
 }
 
+/* FIONREAD tells what can be read now; what lies on a ring behind bytes of TCP that the peer's kernel has still cannot. */
+static void queued_behind_what_is_under_way(struct scene *s)
+{
+	int fd = young_connection(s), small = 4096, large = 400000, n = 0;
+	char *buf = calloc(1, 1 << 20), byte;
+	ssize_t got;
+
+	if (!buf || setsockopt(fd, SOL_SOCKET, s->is_server ? SO_SNDBUF : SO_RCVBUF, s->is_server ? &large : &small, sizeof(int)) < 0)
+		die("setsockopt");
+	barrier(s);
+	if (s->is_server)
+		send_part(fd, 0, 150000);
+	introduce(s, fd);
+	for (int i = 0; i < 5; i++) {
+		if (!s->is_server && recv(fd, &byte, 1, MSG_PEEK) != 1)
+			die("recv");
+		barrier(s);
+		if (s->is_server)
+			send_part(fd, 150000 + (size_t)i * 10, 10);
+		barrier(s);
+	}
+	if (!s->is_server) {
+		if (ioctl(fd, FIONREAD, &n) < 0 || n <= 0 || n > 1 << 20)
+			die("FIONREAD");
+		got = recv(fd, buf, (size_t)n, MSG_PEEK | MSG_DONTWAIT);
+		say("queued: %s", got == n ? "all of it can be read" : "more than can be read");
+		recv_part(fd, 0, 150050);
+	}
+	barrier(s);
+	close(fd);
+	free(buf);
+}
+
 const struct scene_case scenes_io[] = {
+	{ "queued_behind_what_is_under_way", queued_behind_what_is_under_way },
 	{ "poll_many", poll_many },
 	{ "receive_timeout", receive_timeout },
 	{ "waitall", waitall },
