@@ -69,6 +69,12 @@ bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	return up(c, ch, fd, false);
 }
 
+/* What we have sent by ring is the peer's: the present stretch, or, after a down, the one before that. */
+static bool sent_by_ring(const struct xshim_link *l)
+{
+	return l->tx.state == XSHIM_TX_RING || (l->tx.state == XSHIM_TX_TCP && l->tx.seq);
+}
+
 /*
  * Nobody will read what we send by ring any more. If something lies there unread, TCP would have answered
  * the peer's end by RST: the error is owed to the program (RESET), and our socket is shut so that the
@@ -78,8 +84,9 @@ static void peer_dead(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
 	struct xshim_link *l = &c->slot->link;
 	uint64_t tail = atomic_load_explicit(&ch->remote.region->tail, memory_order_seq_cst);
+	bool unread;
 
-	/* what went before the present stretch of the ring went by TCP */
+	/* what went before that stretch of the ring went by TCP */
 	if (tail < l->tx.start)
 		tail = l->tx.start;
 	/*
@@ -88,13 +95,13 @@ static void peer_dead(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	 */
 	if (l->rx.state == XSHIM_RX_FRAME)
 		l->rx.state = XSHIM_RX_RING;
-	if (l->tx.state == XSHIM_TX_RING && tail < l->tx.pos &&
-	    !atomic_load_explicit(&ch->tcp_dead, memory_order_relaxed)) {
+	unread = sent_by_ring(l) && tail < l->tx.pos && !atomic_load_explicit(&ch->tcp_dead, memory_order_relaxed);
+	if (unread) {
 		xshim_conn_set_flag(c, XSHIM_SLOT_RESET, true);
 		atomic_store_explicit(&ch->fin_seen, 1, memory_order_relaxed);
 		(void)libc.shutdown(fd, SHUT_RDWR);
 	}
-	if (l->tx.state != XSHIM_TX_OUT && l->tx.state != XSHIM_TX_TCP) {
+	if (l->tx.state != XSHIM_TX_OUT && (l->tx.state != XSHIM_TX_TCP || unread)) {
 		l->tx.state = XSHIM_TX_OUT;	/* the kernel answers sends from now on */
 		xshim_conn_reason(c, XSHIM_R_PEER_DIED);
 	}
@@ -254,7 +261,7 @@ static void peer_hung_up(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	 * A peer that returned to TCP in order has had our LEAVE, and its own is on TCP, perhaps not read
 	 * yet: in HELD only TCP tells whether it died.
 	 */
-	else if (l->tx.state == XSHIM_TX_RING)
+	else if (sent_by_ring(l))
 		peer_dead(c, ch, fd);
 }
 

@@ -204,6 +204,24 @@ static bool error_is_next(int fd)
 }
 
 /*
+ * 0 where TCP carries the stream: the end, unless the peer was killed with something of ours unread on its ring; then it is a reset, as
+ * it would be with that in a socket. 0 or -errno. rx_lock held.
+ */
+static ssize_t end_by_tcp(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	struct xshim_slot *s = c->slot;
+
+	/* after our own shutdown(SHUT_RD) the kernel says 0 without a FIN, too */
+	if (s->link.rx.state == XSHIM_RX_TCP && s->link.tx.seq && !xshim_chan_is_cut(ch) &&
+	    (!xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) || xshim_tcp_peer_closed(fd)) &&
+	    xshim_lock_take(&s->tx_lock, xshim_tid()) == 0) {
+		xshim_chan_peer_gone_locked(c, ch, fd);
+		xshim_lock_drop(&s->tx_lock);
+	}
+	return -xshim_chan_owed(c, true);
+}
+
+/*
  * What can be had now. begun: something was had before, so that a mark or an error ends it (AT_MARK). ask_tcp: also find out
  * about the end of the stream when the ring is empty. *more: and it is worth asking again; *fault: the rest is at a bad address.
  */
@@ -316,7 +334,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			goto out;
 		}
 		if (n == 0)
-			n = -xshim_chan_owed(c, true);
+			n = end_by_tcp(c, ch, fd);
 		if (n > 0) {
 			*more = (uint64_t)n == limit || it->count > XSHIM_STREAM_SLICES ||
 				atomic_load_explicit(&peer->sw_seq, memory_order_relaxed) != l->rx.seq;
