@@ -8,7 +8,9 @@
  * SO_RCVLOWAT: 1, so that a frame and the end are always told of. Only a look that finds that what the socket gives next is the
  * program's sets what is still missing there: then POLLIN of the socket means that both paths together have enough.
  *
- * SO_PEEK_OFF: off. A peek is made from the beginning, with a part in front that is thrown away.
+ * SO_PEEK_OFF: off. A peek is made from the beginning, with a part in front that is thrown away. So it does not go beyond a mark of
+ * urgent data that is not read yet, where the kernel's own, which begins behind it, does: it finds nothing there until the program has
+ * read up to the mark.
  *
  * Connections on which neither was set pay a load for each look and for each receive.
  *
