@@ -36,6 +36,17 @@ static inline void xshim_chan_unlock(struct xshim_slot *s)
 	xshim_lock_drop(&s->rx_lock);
 }
 
+/*
+ * rx_lock has been taken, and what it guards is to be believed: if the holder before was killed between a read of TCP and its
+ * counting, count what the kernel has given away, and say that the read has ended (region.h, `reading`).
+ */
+void xshim_chan_rx_mend_slow(struct xshim_conn *c, struct xshim_chan *ch, int fd);
+static inline void xshim_chan_rx_mend(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	if (__builtin_expect(atomic_load_explicit(&c->slot->rx_taking, memory_order_relaxed) != 0, 0))
+		xshim_chan_rx_mend_slow(c, ch, fd);
+}
+
 /* Drop one that was never attached. NULL is fine. */
 void xshim_chan_drop(struct xshim_chan *ch);
 

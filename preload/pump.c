@@ -20,6 +20,20 @@
 #include <sys/uio.h>
 #include <xshim/ring.h>
 
+void xshim_chan_rx_mend_slow(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	struct xshim_link *l = &c->slot->link;
+	uint64_t pos;
+
+	if ((l->rx.state == XSHIM_RX_TCP || l->rx.state == XSHIM_RX_RAW) && xshim_tcp_consumed(fd, &pos) == 0) {
+		pos += (uint64_t)c->slot->base_rx;
+		if (pos > l->rx.pos)
+			(void)xshim_rx_took_tcp(l, pos - l->rx.pos);
+	}
+	xshim_rx_read_end(ch->local.region);
+	atomic_store_explicit(&c->slot->rx_taking, 0, memory_order_relaxed);
+}
+
 /* A direction that is closed needs no ring. */
 void xshim_chan_note(struct xshim_conn *c, struct xshim_chan *ch)
 {
@@ -472,6 +486,7 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 
 		if (!xshim_chan_lock(s))
 			return -EAGAIN;
+		xshim_chan_rx_mend(c, ch, fd);
 		/* Empty the bell /then/ look: a ring after this is seen by the poll below. */
 		if (ch->be->hush(&ch->local, &ch->remote) == -EPIPE)
 			atomic_store_explicit(&ch->bell_dead, 1, memory_order_relaxed);

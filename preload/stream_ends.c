@@ -39,6 +39,7 @@ int xshim_stream_inq(struct xshim_conn *c, int fd, int *bytes)
 
 	if (!ch || xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
 		return libc.ioctl(fd, FIONREAD, bytes) < 0 ? -errno : 0;
+	xshim_chan_rx_mend(c, ch, fd);
 	do {
 		rc = xshim_rx_next(&s->link, ch->local.region, ch->remote.region, &step, &limit, &crossed);
 		if (!rc && crossed)
@@ -164,6 +165,7 @@ void xshim_stream_closing(struct xshim_conn *c, int fd)
 	xshim_link_deaf(ch->local.region, XSHIM_REGION_CLOSED);
 	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
 		return;
+	xshim_chan_rx_mend(c, ch, fd);
 	/* TCP answers close with unread data by RST; the kernel does not know of ours. */
 	if (is_unread(c, ch))
 		(void)libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));

@@ -66,13 +66,20 @@ static ssize_t tcp_recv(struct xshim_conn *c, int fd, struct xshim_iov *it, uint
 	} else {
 		m.msg_iovlen = xshim_iov_slice(it, (size_t)limit, v, XSHIM_STREAM_SLICES);
 	}
-	n = libc.recvmsg(fd, &m, (flags & (MSG_PEEK | MSG_TRUNC)) | MSG_DONTWAIT);
+	if (flags & MSG_PEEK) {
+		n = libc.recvmsg(fd, &m, (flags & (MSG_PEEK | MSG_TRUNC)) | MSG_DONTWAIT);
+		return n < 0 ? -errno : n;
+	}
+	/* say so /then/ take /then/ count: who is killed on the way leaves the word (arena.h) */
+	atomic_store_explicit(&c->slot->rx_taking, 1, memory_order_relaxed);
+	n = libc.recvmsg(fd, &m, (flags & MSG_TRUNC) | MSG_DONTWAIT);
+	if (n > 0)
+		xshim_rx_took_tcp(&c->slot->link, (uint64_t)n);
+	atomic_store_explicit(&c->slot->rx_taking, 0, memory_order_release);
 	if (n < 0)
 		return -errno;
-	if (!(flags & MSG_PEEK)) {
-		xshim_iov_skip(it, (size_t)n);
-		xshim_count(&c->slot->n.tcp_rx, (uint64_t)n);
-	}
+	xshim_iov_skip(it, (size_t)n);
+	xshim_count(&c->slot->n.tcp_rx, (uint64_t)n);
 	return n;
 }
 
@@ -242,6 +249,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 	*more = *fault = false;
 	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
 		return -EAGAIN;
+	xshim_chan_rx_mend(c, ch, fd);
 	for (;;) {
 		n = xshim_rx_next(l, own, peer, &step, &limit, &crossed);
 		if (n < 0)
@@ -339,12 +347,8 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			*more = (uint64_t)n == limit || it->count > XSHIM_STREAM_SLICES ||
 				atomic_load_explicit(&peer->sw_seq, memory_order_relaxed) != l->rx.seq;
 			atomic_fetch_add_explicit(&own->consult, 1, memory_order_relaxed);
-			if (flags & MSG_PEEK) {
-				if ((uint64_t)n == limit && l->rx.state == XSHIM_RX_TCP)
-					n = peek_beyond(c, ch, fd, *it, (uint64_t)n, flags);
-			} else {
-				xshim_rx_took_tcp(l, (uint64_t)n);
-			}
+			if ((flags & MSG_PEEK) && (uint64_t)n == limit && l->rx.state == XSHIM_RX_TCP)
+				n = peek_beyond(c, ch, fd, *it, (uint64_t)n, flags);
 			goto out;
 		}
 		if (n < 0 && n != -EAGAIN && n != -EFAULT && l->rx.state == XSHIM_RX_RAW) {

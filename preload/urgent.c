@@ -33,6 +33,7 @@ int xshim_urgent_at_mark(struct xshim_conn *c, int fd, int *yes)
 	int crossings = 0, none = 0;
 
 	if (ch && xshim_lock_take(&c->slot->rx_lock, xshim_tid()) == 0) {
+		xshim_chan_rx_mend(c, ch, fd);
 		while (xshim_rx_next(&c->slot->link, ch->local.region, ch->remote.region, &step, &limit, &crossed) == 0 &&
 		       crossed && ++crossings < XSHIM_CROSSINGS)
 			xshim_chan_ring(c, ch);

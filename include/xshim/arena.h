@@ -119,6 +119,11 @@ struct xshim_slot {
 	 *                 receives that have moved it: one that is killed before has not moved it. Read by any.
 	 */
 	_Atomic uint32_t lowat, lowat_socket, peek_at;
+	/*
+	 * 1: the holder of rx_lock takes bytes from TCP and has not counted them yet. Who has the lock and finds it 1 has taken it over
+	 * from one that was killed there: the kernel has to be asked how far the stream is (xshim_chan_rx_mend()).
+	 */
+	_Atomic uint32_t rx_taking;
 };
 
 #define XSHIM_SLOT_NONBLOCK	(1u << 0)	/* O_NONBLOCK is set on the description */

@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -225,7 +227,64 @@ static void epoll_child_closes(struct scene *s)
 	close(ep);
 }
 
+/* The child ends when the kernel has given it 10 bytes, and nobody knows of them. */
+static void kill_in_a_read(pid_t pid)
+{
+	struct __ptrace_syscall_info info;
+	uint64_t call = 0;
+	int status;
+
+	while (waitpid(pid, &status, 0) == pid && WIFSTOPPED(status)) {
+		if (ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof(info), &info) > 0) {
+			if (info.op == PTRACE_SYSCALL_INFO_ENTRY)
+				call = info.entry.nr;
+			if (info.op == PTRACE_SYSCALL_INFO_EXIT && (call == SYS_recvmsg || call == SYS_recvfrom) &&
+			    info.exit.rval == 10)
+				kill(pid, SIGKILL);
+		}
+		(void)ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_TRACESYSGOOD);
+		(void)ptrace(PTRACE_SYSCALL, pid, NULL, NULL);
+	}
+	say("child: status 0x%x", status);
+}
+
+/* A child that shares the connection is killed in a receive of bytes that came by TCP. What follows them is the parent's. */
+static void child_killed_in_a_read(struct scene *s)
+{
+	struct pollfd p = { .fd = young_connection(s), .events = POLLIN };
+	char buf[64];
+	pid_t pid;
+
+	introduce(s, p.fd);
+	barrier(s);
+	if (s->is_server) {
+		send_exactly(p.fd, 10);
+		barrier(s);
+		barrier(s);
+		send_part(p.fd, 10, 30);
+		barrier(s);
+		barrier(s);
+		return;
+	}
+	barrier(s);
+	pid = fork_or_die();
+	if (pid == 0) {
+		if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0)
+			raise(SIGSTOP);
+		(void)recv(p.fd, buf, 10, 0);
+		_exit(0);
+	}
+	kill_in_a_read(pid);
+	say("nothing: %d", poll(&p, 1, 0));
+	barrier(s);
+	barrier(s);
+	say("poll: %d", poll(&p, 1, 3000));
+	say("recv: %zd", recv(p.fd, buf, sizeof(buf), MSG_DONTWAIT));
+	barrier(s);
+}
+
 const struct scene_case scenes_fork[] = {
+	{ "child_killed_in_a_read", child_killed_in_a_read },
 	{ "child_serves", child_serves },
 	{ "child_exits", child_exits },
 	{ "epoll_child_closes", epoll_child_closes },
