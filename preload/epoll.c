@@ -80,7 +80,8 @@ static uint32_t evaluate(struct wait *w, struct xshim_reg *r, bool *hot, bool *g
 		if (xshim_ready_look(c, ch, fd, dir ? dir | XSHIM_LOOK_EPOLL : 0, &rdy) < 0)
 			r->tcp_dirty = true;
 	}
-	if (r->tcp_dirty || ((dir & POLLIN) && rdy.in_from_tcp) || ((dir & POLLOUT) && rdy.out_from_tcp)) {
+	/* what the kernel said last holds until it says more; but an error and urgent data may have been taken */
+	if (r->tcp_dirty || (r->kmask & (POLLERR | POLLPRI)) || ((dir & POLLIN) && rdy.in_from_tcp) || ((dir & POLLOUT) && rdy.out_from_tcp)) {
 		p = (struct pollfd){ .fd = fd,
 				     .events = (short)(rdy.tcp_events | POLLRDHUP | POLLPRI) };
 		r->tcp_dirty = false;
