@@ -17,6 +17,8 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <string.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <xshim/ring.h>
 
@@ -136,6 +138,35 @@ void xshim_chan_peer_gone_locked(struct xshim_conn *c, struct xshim_chan *ch, in
 }
 
 /*
+ * The peer's LEAVE, which our half-close has called off or which nobody needs to answer any more, may lie in front of its FIN: away with
+ * it, or it would look like bytes that came past the ring. Only a whole and true one. Both locks.
+ */
+static void drop_called_off(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	struct xshim_link *l = &c->slot->link;
+	uint8_t whole[XSHIM_FRAME_BYTES];
+	uint32_t got = l->rx.frame_got;
+	struct xshim_frame f;
+	int queued = 0;
+	ssize_t n;
+
+	/* a look at nothing would take an error of the socket */
+	if (libc.ioctl(fd, FIONREAD, &queued) < 0 || queued < (int)(sizeof(whole) - got))
+		return;
+	if (l->rx.state != XSHIM_RX_RING || atomic_load_explicit(&ch->remote.region->sw_seq, memory_order_seq_cst) != l->rx.seq)
+		return;		/* what is there is the stream's */
+	memcpy(whole, l->rx.frame, got);
+	n = libc.recv(fd, whole + got, sizeof(whole) - got, MSG_PEEK | MSG_DONTWAIT);
+	if (n != (ssize_t)(sizeof(whole) - got) || xshim_frame_decode(&f, whole) < 0 || f.type != XSHIM_FRAME_LEAVE ||
+	    f.nonce != l->nonce_own)
+		return;
+	n = libc.recv(fd, whole, sizeof(whole) - got, MSG_DONTWAIT);
+	if (n > 0)
+		c->slot->base_rx -= n;
+	l->rx.frame_got = 0;
+}
+
+/*
  * The peer says that it reads no more. Once the end of its stream is here, what is sent is the kernel's to answer: with one
  * that has closed there is nothing left to do by ring; one that has only shut its socket may still read what the ring holds.
  * Both locks.
@@ -150,10 +181,12 @@ static void hear_deaf(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 		return;
 	if (p.revents & POLLERR)
 		atomic_store_explicit(&ch->tcp_dead, 1, memory_order_relaxed);
-	if ((p.revents & (POLLERR | POLLHUP)) || deaf == XSHIM_REGION_CLOSED)
+	if ((p.revents & (POLLERR | POLLHUP)) || deaf == XSHIM_REGION_CLOSED) {
+		drop_called_off(c, ch, fd);
 		xshim_chan_peer_gone_locked(c, ch, fd);
-	else
+	} else {
 		l->tx.state = XSHIM_TX_OUT;	/* its kernel answers by RST, and gives it to nobody */
+	}
 }
 
 /*
@@ -172,6 +205,7 @@ static int take_frame(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsig
 		return 0;
 	if (kmask & POLLERR) {
 		atomic_store_explicit(&ch->tcp_dead, 1, memory_order_relaxed);
+		drop_called_off(c, ch, fd);
 		xshim_chan_peer_gone_locked(c, ch, fd);
 		return 0;
 	}

@@ -284,3 +284,45 @@ const struct scene_case scenes_end[] = {
 	{ "read_after_both_fins", read_after_both_fins },
 	{ NULL, NULL },
 };
+
+/*
+ * With XSHIM_FORCE_LEAVE=100000 the server asks to leave the ring, and the client begins to. Before the server has seen that, it
+ * half-closes, which calls it off; then the client closes. What it had sent to begin with still lies in front of its FIN.
+ */
+static void leave_called_off(struct scene *s, bool shuts)
+{
+	struct pollfd p = { .fd = s->fd, .events = POLLIN };
+
+	if (s->is_server) {
+		send_exactly(s->fd, 150000);
+		barrier(s);
+		barrier(s);
+		if (shutdown(s->fd, SHUT_WR) < 0)
+			die("shutdown");
+		barrier(s);
+		barrier(s);
+		say_poll("the other is gone", s->fd, POLLRDHUP);
+		say_recv_all("the other is gone", s->fd);
+		say_so_error("in the end", s->fd);
+	} else {
+		barrier(s);
+		recv_exactly(s->fd, 150000);
+		say("nothing more: %d", poll(&p, 1, 0));
+		barrier(s);
+		barrier(s);
+		say_recv_all("the end", s->fd);
+		if (shuts ? shutdown(s->fd, SHUT_RDWR) : close(s->fd))
+			die("close");
+		barrier(s);
+	}
+	barrier(s);
+}
+
+static void leave_called_off_and_closed(struct scene *s) { leave_called_off(s, false); }
+static void leave_called_off_and_shut(struct scene *s) { leave_called_off(s, true); }
+
+const struct scene_case scenes_leave[] = {
+	{ "leave_called_off_and_closed", leave_called_off_and_closed },
+	{ "leave_called_off_and_shut", leave_called_off_and_shut },
+	{ NULL, NULL },
+};
