@@ -173,6 +173,8 @@ static ssize_t tx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 
 	if (n != XSHIM_PLAIN)
 		return n;
+	/* what the peer takes from the ring is no reason to try again, and not to sleep */
+	atomic_store_explicit(&ch->tx_full_at, XSHIM_WANT_NOTHING, memory_order_relaxed);
 	n = tcp_send(c, fd, it, flags);
 	if (n < 0 && n != -EAGAIN)
 		xshim_chan_told_error(c, fd);
@@ -309,6 +311,7 @@ static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t 
 	while (ch) {
 		rc = tx_ring(c, ch, fd, NULL, in_fd, offset, count - total, false);
 		if (rc == XSHIM_PLAIN) {
+			atomic_store_explicit(&ch->tx_full_at, XSHIM_WANT_NOTHING, memory_order_relaxed);
 			/* O_NONBLOCK is the description's, so this could sleep: poll first */
 			struct pollfd p = { .fd = fd, .events = POLLOUT };
 
