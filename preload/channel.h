@@ -71,6 +71,11 @@ void xshim_chan_ring(struct xshim_conn *c, struct xshim_chan *ch);
 int xshim_chan_pump(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int kmask);
 /* The same for one who holds the locks. */
 int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int kmask);
+/*
+ * Something was put on the ring, and the peer is leaving alone (link.h): what it has left there is sent by TCP, as far as the socket takes
+ * it now. No locks held.
+ */
+void xshim_chan_left_alone(struct xshim_conn *c, struct xshim_chan *ch, int fd);
 /* The state changed by a call of ours: wake the others of ours who sleep on the channel. */
 void xshim_chan_wake_own(struct xshim_chan *ch);
 /* The peer asks to leave, or there is something else that pump would do; a cheap look. */
@@ -87,8 +92,9 @@ int xshim_chan_owed(struct xshim_conn *c, bool take);
 void xshim_chan_told_error(struct xshim_conn *c, int fd);
 
 /*
- * Return to TCP and wait until it is done, at most wait_ms. 0; -EAGAIN when it could not be had in time: it is not asked for any more
- * then, and all goes on as before (but for SIGIO, where the answer calls the program).
+ * Return to TCP and wait until it is done, at most wait_ms; without a peer that is busy elsewhere (link.h, "alone"), if nothing unread is on
+ * its ring. 0; -EAGAIN when it could not be had in time: it is not asked for any more then, and all goes on as before (but for
+ * SIGIO, where the answer calls the program).
  */
 int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, int wait_ms);
 /* The same, and if it cannot be had now, it is asked for again in later calls. */

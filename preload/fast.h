@@ -78,6 +78,15 @@ XSHIM_FAST void xshim_fast_ring(struct xshim_conn *c, struct xshim_chan *ch)
 	errno = saved;
 }
 
+/* It may have left without what was just put there (link.h). */
+XSHIM_FAST void xshim_fast_left_alone(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	int saved = errno;
+
+	xshim_chan_left_alone(c, ch, fd);
+	errno = saved;
+}
+
 /*
  * The ring can take n bytes in one piece, and nothing is special: where. Else NULL. Who is on the ring is not to be detached.
  * tx_lock.
@@ -108,7 +117,7 @@ XSHIM_FAST ssize_t xshim_fast_send(int fd, const void *buf, size_t n)
 	struct xshim_chan *ch;
 	struct xshim_conn *c;
 	struct xshim_slot *s;
-	bool bell = false;
+	bool bell = false, alone = false;
 	ssize_t done = 0;
 	uint8_t *to;
 
@@ -122,6 +131,7 @@ XSHIM_FAST ssize_t xshim_fast_send(int fd, const void *buf, size_t n)
 		to = xshim_fast_room(s, ch, n);
 		if (XSHIM_LIKELY(to) && XSHIM_LIKELY(xshim_ucopy_inline(to, buf, n) == 0)) {
 			bell = xshim_tx_commit(&s->link, ch->local.region, ch->remote.region, n);
+			alone = xshim_tx_is_alone(ch->remote.region);
 			s->base_tx += (int64_t)n;
 			xshim_count(&s->n.ring_tx, n);
 			if (atomic_load_explicit(&ch->stall_ns, memory_order_relaxed))
@@ -132,6 +142,8 @@ XSHIM_FAST ssize_t xshim_fast_send(int fd, const void *buf, size_t n)
 	}
 	if (bell)
 		xshim_fast_ring(c, ch);
+	if (alone)
+		xshim_fast_left_alone(c, ch, fd);
 	xshim_conn_put(c);
 	return done;
 }

@@ -17,6 +17,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
@@ -131,7 +132,7 @@ void xshim_chan_peer_gone_locked(struct xshim_conn *c, struct xshim_chan *ch, in
 	if (atomic_load_explicit(&ch->remote.region->fin, memory_order_acquire) &&
 	    atomic_load_explicit(&ch->remote.region->deaf, memory_order_relaxed) != XSHIM_REGION_CLOSED &&
 	    !atomic_load_explicit(&ch->tcp_dead, memory_order_relaxed)) {
-		xshim_link_leave_undo(l, ch->local.region);
+		xshim_link_leave_undo(l);
 		return;		/* it only closed its own direction and goes on reading */
 	}
 	peer_dead(c, ch, fd);
@@ -338,6 +339,11 @@ int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 		xshim_chan_wake_own(ch);
 		return 0;
 	}
+	if (atomic_load_explicit(&peer->leave, memory_order_acquire) == XSHIM_REGION_LEFT) {
+		if (xshim_link_is_left(l, peer) < 0)
+			return xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
+		xshim_conn_reason(c, XSHIM_R_PEER_LEFT);
+	}
 	if (l->tx.state == XSHIM_TX_TCP)
 		xshim_chan_up_locked(c, ch, fd);
 	hear_deaf(c, ch, fd);
@@ -427,6 +433,17 @@ int xshim_chan_pump(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigne
 	return rc;
 }
 
+#define DECIDES_NS 100000000ull		/* it is between two instructions, or stopped there */
+
+void xshim_chan_left_alone(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	uint64_t end = xshim_now_ns() + DECIDES_NS;
+
+	while (xshim_tx_is_alone(ch->remote.region) == XSHIM_REGION_STOP && xshim_now_ns() < end)
+		sched_yield();
+	(void)xshim_chan_pump(c, ch, fd, POLLOUT);
+}
+
 bool xshim_chan_pump_due(struct xshim_conn *c, struct xshim_chan *ch)
 {
 	struct xshim_link *l = &c->slot->link;
@@ -504,9 +521,35 @@ static bool stands(enum xshim_reason why)
 	return why == XSHIM_R_SIGIO;
 }
 
+/* A peer that sleeps in a call would have answered by now. */
+#define ALONE_MS 200
+
+/* Both locks. Not over xen, where the peer may lose what it has not read of our ring when we let go of it. */
+static void leave_alone(struct xshim_conn *c, struct xshim_chan *ch, enum xshim_reason why)
+{
+	struct xshim_link *l = &c->slot->link;
+
+	if (ch->be->forsake)
+		return;
+	if (xshim_link_leave_alone(l, ch->local.region, ch->remote.region)) {
+		xshim_conn_reason(c, why);
+		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
+		xshim_chan_wake_own(ch);
+	} else if (l->want_leave) {
+		return;			/* it knows */
+	}
+	xshim_chan_ring(c, ch);
+}
+
+static int step_ms(uint64_t now, uint64_t until)
+{
+	return now < until ? (int)((until - now) / 1000000) + 1 : 10;
+}
+
 int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, int wait_ms)
 {
 	uint64_t deadline = xshim_now_ns() + (uint64_t)wait_ms * 1000000;
+	uint64_t alone = xshim_now_ns() + (wait_ms < ALONE_MS ? (uint64_t)wait_ms : ALONE_MS) * 1000000;
 	struct xshim_slot *s = c->slot;
 	struct xshim_chan *ch;
 	bool ours = false;	/* it is this call that asks */
@@ -542,6 +585,8 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 			xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) || s->link.error ||
 			(xshim_conn_flag(c, XSHIM_SLOT_URGENT) && s->link.tx.state == XSHIM_TX_TCP);
 		now = xshim_now_ns();
+		if (stuck || now >= alone)
+			leave_alone(c, ch, why);
 		if (stuck || now >= deadline)
 			over = !ours || stands(why) || unask(c, ch) || stuck || now >= deadline + ANSWER_NS;
 		xshim_rxopts_any(c, fd);	/* before the poll below */
@@ -555,7 +600,7 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 		if (over)
 			return -EAGAIN;
 		/* Each step of the peer's rings or comes on TCP. */
-		if (libc.poll(p, 2, now < deadline ? (int)((deadline - now) / 1000000) + 1 : 1) < 0 && errno == EINVAL)
+		if (libc.poll(p, 2, step_ms(now, alone)) < 0 && errno == EINVAL)
 			(void)libc.poll(NULL, 0, 1);	/* RLIMIT_NOFILE allows poll no two descriptors */
 		if (p[1].revents)
 			xshim_client_mail();

@@ -312,7 +312,7 @@ int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch)
 					      atomic_load_explicit(&ch->remote.region->consult,
 								   memory_order_relaxed),
 					      memory_order_relaxed);
-			xshim_tx_down(&s->link, ch->local.region);
+			(void)xshim_tx_down(&s->link, ch->local.region, ch->remote.region);
 			xshim_count(&s->n.switches, 1);
 			xshim_chan_ring(c, ch);
 			xshim_chan_wake_own(ch);

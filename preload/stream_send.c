@@ -44,7 +44,8 @@ static void force_switch(struct xshim_conn *c, struct xshim_chan *ch)
 	} else if (xshim_opt.force_spill && ch->sent >= xshim_opt.force_spill &&
 		   xshim_tx_may_switch(l, ch->remote.region)) {
 		ch->sent = 0;
-		xshim_tx_down(l, ch->local.region);
+		if (!xshim_tx_down(l, ch->local.region, ch->remote.region))
+			return;
 		xshim_count(&c->slot->n.switches, 1);
 		xshim_chan_ring(c, ch);
 	}
@@ -99,7 +100,8 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 {
 	struct xshim_slot *s = c->slot;
 	struct xshim_link *l = &s->link;
-	bool bell = false, pumped = false;
+	bool bell = false, pumped = false, alone = false;
+	uint32_t asks;
 	ssize_t n;
 
 	if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)
@@ -114,11 +116,10 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 				continue;
 			return XSHIM_PLAIN;
 		case XSHIM_TX_RING:
+			asks = atomic_load_explicit(&ch->remote.region->leave, memory_order_relaxed);
 			if (!pumped && (atomic_load_explicit(&ch->gone, memory_order_relaxed) ||
 					atomic_load_explicit(&ch->remote.region->deaf, memory_order_relaxed) ||
-					(!l->want_leave &&
-					 atomic_load_explicit(&ch->remote.region->leave,
-							      memory_order_relaxed))))
+					(asks && (!l->want_leave || asks != XSHIM_REGION_ASKS))))
 				break;
 			if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
 				return XSHIM_PLAIN;	/* the kernel knows what to say */
@@ -131,6 +132,7 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			n = ring_put(c, ch, it, in_fd, offset, count, &bell);
 			if (n == -EPROTO)
 				n = xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
+			alone = n > 0 && xshim_tx_is_alone(ch->remote.region);
 			goto out;
 		case XSHIM_TX_OUT:
 			return XSHIM_PLAIN;
@@ -163,6 +165,8 @@ out:
 	xshim_lock_drop(&s->tx_lock);
 	if (bell)
 		xshim_chan_ring(c, ch);
+	if (__builtin_expect(alone, 0))
+		xshim_chan_left_alone(c, ch, fd);
 	return n;
 }
 

@@ -52,9 +52,8 @@ void xshim_urgent_down(struct xshim_conn *c, struct xshim_chan *ch)
 
 	if (!xshim_chan_lock(c->slot))
 		return;
-	down = xshim_tx_may_come_down(l, ch->remote.region);
+	down = xshim_tx_may_come_down(l, ch->remote.region) && xshim_tx_down(l, ch->local.region, ch->remote.region);
 	if (down) {
-		xshim_tx_down(l, ch->local.region);
 		xshim_count(&c->slot->n.switches, 1);
 		xshim_conn_reason(c, XSHIM_R_OOB);
 		xshim_chan_ring(c, ch);

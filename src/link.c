@@ -51,6 +51,7 @@ bool xshim_tx_may_switch(const struct xshim_link *l, const struct xshim_region_h
 	case XSHIM_TX_TCP:
 		/* up: also while the peer waits to leave, it needs us on the ring for that */
 		return !l->withdrawn &&
+		       atomic_load_explicit(&peer->leave, memory_order_relaxed) != XSHIM_REGION_LEFT &&
 		       atomic_load_explicit(&peer->attached, memory_order_seq_cst) == 1 && acked(l, peer);
 	case XSHIM_TX_RING:
 		/* down: not when somebody is leaving, LEAVE itself brings us back; and no bytes behind one that was undone */
@@ -94,11 +95,24 @@ void xshim_tx_up(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t at
 	publish_switch(l, own, at);
 }
 
-void xshim_tx_down(struct xshim_link *l, struct xshim_region_hdr *own)
+static void come_down(struct xshim_link *l, struct xshim_region_hdr *own)
 {
 	l->tx.state = XSHIM_TX_TCP;
 	atomic_store_explicit(&own->want_space, XSHIM_WANT_NOTHING, memory_order_relaxed);
 	publish_switch(l, own, l->tx.pos);
+}
+
+bool xshim_tx_down(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer)
+{
+	uint32_t leave;
+
+	/* answering /then/ leave; pairs with xshim_link_leave_alone(). */
+	atomic_store_explicit(&own->answering, 1, memory_order_seq_cst);
+	leave = atomic_load_explicit(&peer->leave, memory_order_seq_cst);
+	if (leave <= XSHIM_REGION_ASKS)
+		come_down(l, own);
+	atomic_store_explicit(&own->answering, 0, memory_order_seq_cst);
+	return leave <= XSHIM_REGION_ASKS;
 }
 
 int64_t xshim_tx_space(struct xshim_link *l, const struct xshim_region_hdr *peer)
@@ -291,7 +305,7 @@ void xshim_rx_want(struct xshim_link *l, struct xshim_region_hdr *own, bool want
 void xshim_link_leave_ask(struct xshim_link *l, struct xshim_region_hdr *own)
 {
 	l->want_leave = 1;
-	atomic_store_explicit(&own->leave, 1, memory_order_seq_cst);
+	atomic_store_explicit(&own->leave, XSHIM_REGION_ASKS, memory_order_seq_cst);
 }
 
 bool xshim_link_leave_due(const struct xshim_link *l, const struct xshim_region_hdr *peer)
@@ -301,7 +315,7 @@ bool xshim_link_leave_due(const struct xshim_link *l, const struct xshim_region_
 	if (atomic_load_explicit(&peer->fin, memory_order_acquire))
 		return false;
 	/* leave /then/ sw_seq: the peer makes no switch after it has stored leave. */
-	if (!atomic_load_explicit(&peer->leave, memory_order_seq_cst))
+	if (atomic_load_explicit(&peer->leave, memory_order_seq_cst) != XSHIM_REGION_ASKS)
 		return false;
 	/* Our up is crossed, and the peer, who makes no switch after `leave`, has none ahead of us. */
 	return acked(l, peer) &&
@@ -345,11 +359,77 @@ bool xshim_link_leave_unask(struct xshim_link *l, struct xshim_region_hdr *own, 
 		return false;
 	atomic_store_explicit(&own->leave, 0, memory_order_seq_cst);
 	if (atomic_load_explicit(&peer->answering, memory_order_seq_cst)) {
-		atomic_store_explicit(&own->leave, 1, memory_order_seq_cst);
+		atomic_store_explicit(&own->leave, XSHIM_REGION_ASKS, memory_order_seq_cst);
 		return false;
 	}
 	l->want_leave = 0;
 	return true;
+}
+
+bool xshim_link_leave_alone(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer)
+{
+	uint64_t at = l->rx.pos, head;
+	uint32_t ahead;
+	bool busy;
+
+	if (l->error || l->tx.frame_len || l->left || l->tx.state > XSHIM_TX_RING || l->rx.state > XSHIM_RX_RING)
+		return false;
+	if (l->tx.state == XSHIM_TX_RING && !l->fin && !is_seen(l, peer))
+		return false;
+	/* leave /then/ answering /then/ sw_seq, and /then/ head; pairs with xshim_tx_down() and xshim_tx_is_alone(). */
+	atomic_store_explicit(&own->leave, XSHIM_REGION_STOP, memory_order_seq_cst);
+	busy = atomic_load_explicit(&peer->answering, memory_order_seq_cst);
+	ahead = atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) - l->rx.seq;
+	if (ahead == 1 && l->rx.state == XSHIM_RX_TCP)	/* an up, with nothing behind it */
+		at = atomic_load_explicit(&peer->sw_at[(l->rx.seq + 1) & 1], memory_order_relaxed);
+	else
+		busy = busy || ahead;
+	head = atomic_load_explicit(&peer->head, memory_order_seq_cst);
+	if (busy || ((ahead || l->rx.state == XSHIM_RX_RING) && head != at)) {
+		atomic_store_explicit(&own->leave, l->want_leave ? XSHIM_REGION_ASKS : 0, memory_order_seq_cst);
+		return false;
+	}
+	if (l->tx.state == XSHIM_TX_RING && !l->fin)
+		come_down(l, own);
+	l->tx.state = XSHIM_TX_OUT;
+	l->rx.state = XSHIM_RX_OUT;
+	l->want_leave = 0;
+	l->left = 1;
+	atomic_store_explicit(&own->leave, XSHIM_REGION_LEFT, memory_order_seq_cst);
+	return true;
+}
+
+int xshim_link_is_left(struct xshim_link *l, const struct xshim_region_hdr *peer)
+{
+	uint64_t tail = atomic_load_explicit(&peer->tail, memory_order_seq_cst);
+
+	if (l->error)
+		return -EPROTO;
+	switch (atomic_load_explicit(&l->tx.state, memory_order_relaxed)) {
+	case XSHIM_TX_RING:
+		/* if it never crossed our up, all of this stretch of the ring */
+		if (tail < l->tx.start)
+			tail = l->tx.start;
+		if (tail < l->tx.tail || tail > l->tx.pos || (l->fin && tail != l->tx.pos))
+			return broken(l);
+		l->tx.end = l->tx.pos;
+		l->tx.pos = tail;
+		l->tx.state = tail < l->tx.end ? XSHIM_TX_RESEND : XSHIM_TX_OUT;
+		break;
+	case XSHIM_TX_TCP:
+		if (!acked(l, peer) && tail < l->tx.pos)
+			return broken(l);	/* it left what we have on the ring, and what follows is on TCP */
+		l->tx.state = XSHIM_TX_OUT;
+		break;
+	case XSHIM_TX_HELD:
+		return broken(l);
+	default:
+		break;
+	}
+	/* its last switch is final: it has stored it before */
+	if (l->rx.state == XSHIM_RX_TCP && atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) == l->rx.seq)
+		l->rx.state = XSHIM_RX_OUT;
+	return 0;
 }
 
 int xshim_link_leave_got(struct xshim_link *l)
@@ -390,13 +470,13 @@ void xshim_link_deaf(struct xshim_region_hdr *own, uint32_t how)
 	atomic_store_explicit(&own->deaf, how, memory_order_seq_cst);
 }
 
-void xshim_link_leave_undo(struct xshim_link *l, struct xshim_region_hdr *own)
+void xshim_link_leave_undo(struct xshim_link *l)
 {
 	if (l->rx.state == XSHIM_RX_FRAME)
 		l->rx.state = XSHIM_RX_RING;
 	if (l->tx.state == XSHIM_TX_HELD)
 		l->tx.state = XSHIM_TX_RING;
-	atomic_store_explicit(&own->answering, 0, memory_order_seq_cst);
+	/* answering stays: our LEAVE is on TCP, and the peer is to throw it away */
 }
 
 /*

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # What a return to TCP takes. Two ends send small pieces to and fro, and leave the ring again and again: no return waits for the
-# kernel's delayed acknowledgement, which comes after 40 ms, though TCP_NODELAY is not set.
+# kernel's delayed acknowledgement, which comes after 40 ms, though TCP_NODELAY is not set. And a program executes another one, with
+# the preload and without, while the other end of its connection is busy elsewhere: the connection goes on.
 
 . "${srcdir:-$(dirname "$0")/..}/tests/lib/netns.sh"
 
@@ -55,3 +56,59 @@ slow=$(<"$WORK/client.out")
 # a busy machine has such round trips, too; each return had one
 [ "$slow" -lt $((leaves / 3)) ] || fail "$slow round trips of 35 ms or more among $leaves returns to TCP"
 note "ok $leaves returns to TCP, $slow round trips of 35 ms or more"
+
+# ---- exec, while the other end makes no call ----
+
+SERVER='
+import os, socket, sys
+s = socket.create_server((sys.argv[1], int(sys.argv[2])))
+c, _ = s.accept()
+while (data := c.recv(1000)):
+    if data == b"exec":
+        os.dup2(c.fileno(), int(sys.argv[3]))
+        os.set_inheritable(int(sys.argv[3]), True)
+        if sys.argv[4] == "bare":
+            del os.environ["LD_PRELOAD"]
+        os.execvp("sh", ["sh", "-c", ": >\"$1\"; exec cat <&$2 >&$2", "sh", sys.argv[5], sys.argv[3]])
+    c.sendall(data)
+'
+# client ADDRESS PORT FILE: round trips until its input ends, then "exec"; when FILE is there, a round trip with what was executed
+CLIENT='
+import os, select, socket, sys, time
+s = socket.socket()
+s.connect((sys.argv[1], int(sys.argv[2])))
+def echo(data):
+    s.sendall(data)
+    got = b""
+    while len(got) < len(data):
+        got += s.recv(100)
+    return got == data
+while not select.select([0], [], [], 0)[0]:
+    echo(b"x" * 100)
+s.sendall(b"exec")
+while not os.path.exists(sys.argv[3]):
+    time.sleep(0.01)
+print(echo(b"one"), echo(b"two"))
+'
+unset XSHIM_FORCE_LEAVE
+for fd in 0 7; do
+	for how in shim bare; do
+		PORT=$((PORT + 1))
+		rm -f "$WORK/executed"
+		exec 9<>"$WORK/input"
+		snapshot "$WORK/before.json"
+		ns_start server b shim "$PYTHON" -c "$SERVER" "$IP_B" $PORT $fd $how "$WORK/executed"
+		wait_listen b $PORT
+		build_cmd a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$WORK/executed"
+		"${CMD[@]}" <"$WORK/input" >"$WORK/client.out" 2>"$WORK/client.err" 9>&- &
+		JOB_PID[client]=$!
+		wait_for 20 "bytes by ring" eval '[ "$(since "$WORK/before.json" .bytes.ring_tx)" -gt 5000 ]'
+		echo end >&9
+		job_wait client 20
+		[ "$STATUS" = 0 ] || { cat "$WORK/client.err" >&2; fail "the client ended with status $STATUS"; }
+		job_wait server 20
+		exec 9>&-
+		check_eq "exec as $fd, $how: what came back" "$(<"$WORK/client.out")" "True True"
+		note "ok exec as $fd, $how"
+	done
+done

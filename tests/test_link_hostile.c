@@ -91,7 +91,7 @@ static void honest_word(void)
 			peer.tail = l.tx.tail + below(l.tx.pos - l.tx.tail + 1);
 		break;
 	case 4:
-		peer.leave = below(4) > 0;
+		peer.leave = below(8) ? below(4) > 0 : below(4);
 		peer.answering = below(4) == 0;
 		break;
 	default:
@@ -210,7 +210,7 @@ static void transmit(void)
 		break;
 	case XSHIM_TX_RING:
 		if (below(8) == 0 && xshim_tx_may_switch(&l, &peer)) {
-			xshim_tx_down(&l, &own);
+			(void)xshim_tx_down(&l, &own, &peer);
 			break;
 		}
 		space = xshim_tx_space(&l, &peer);
@@ -241,6 +241,12 @@ static void leave(bool lying)
 		xshim_link_leave_ask(&l, &own);
 	else if (below(4) == 0)
 		(void)xshim_link_leave_unask(&l, &own, &peer);
+	else if (below(8) == 0)
+		(void)xshim_link_leave_alone(&l, &own, &peer);
+	if (peer.leave == XSHIM_REGION_LEFT) {
+		rc = xshim_link_is_left(&l, &peer);
+		must(rc == 0 || (rc == -EPROTO && l.error));
+	}
 	if (xshim_link_leave_due(&l, &peer))
 		(void)xshim_link_leave_begin(&l, &own, &peer);
 	/* Only in these states does the caller read a frame. */

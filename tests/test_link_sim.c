@@ -49,6 +49,7 @@ struct end {
 	uint64_t kernel_tx, kernel_rx;
 	int64_t base_tx, base_rx;
 	bool shut, fin_sent, fin_seen;
+	bool calling;			/* what was put on the ring last is to be sent again at once */
 };
 
 static struct region regions[CHANNELS][2];
@@ -58,7 +59,7 @@ static uint64_t rnd, seed_now, chunk;
 static unsigned int ask_one_in, down_one_in;
 static struct {
 	uint64_t bytes_ring, bytes_tcp, resent;
-	uint64_t ups, downs, joins, leaves, undone, discarded, half_frames, sleeps, withdrawn, agreed, unasked, answered;
+	uint64_t ups, downs, joins, leaves, undone, discarded, half_frames, sleeps, withdrawn, agreed, unasked, answered, alone, late;
 } seen;
 
 #define must(cond, ...)									\
@@ -182,7 +183,7 @@ static void take_frame(struct end *e)
 		if (l->rx.state == XSHIM_RX_FRAME)
 			seen.undone++;
 		must(l->rx.frame_got == 0, "end %u: FIN inside a frame", e->id);
-		xshim_link_leave_undo(l, e->own);
+		xshim_link_leave_undo(l);
 		ring_bell(e);
 		return;
 	}
@@ -266,6 +267,13 @@ static void pump(struct end *e)
 	if (!e->own || e->tx.mid || e->rx.mid || withdraw(e))
 		return;
 	take_frame(e);
+	if (atomic_load(&e->peer->leave) == XSHIM_REGION_LEFT) {
+		must(xshim_link_is_left(l, e->peer) == 0, "end %u refuses an honest peer that left", e->id);
+		ring_bell(e);
+	} else if (chance(8 * ask_one_in) && xshim_link_leave_alone(l, e->own, e->peer)) {
+		seen.alone++;
+		ring_bell(e->other);
+	}
 	if (l->want_leave && chance(4 * ask_one_in)) {
 		/* it has waited for long enough; or the peer is about to answer */
 		if (xshim_link_leave_unask(l, e->own, e->peer))
@@ -317,8 +325,7 @@ static void switch_over(struct end *e)
 		xshim_tx_up(&e->link, e->own, at);
 		seen.ups++;
 	} else {
-		xshim_tx_down(&e->link, e->own);
-		seen.downs++;
+		seen.downs += xshim_tx_down(&e->link, e->own, e->peer);
 	}
 	ring_bell(e->other);
 }
@@ -387,9 +394,14 @@ static void tx_step(struct end *e)
 		if (xshim_tx_commit(l, e->own, e->peer, e->tx.n))
 			ring_bell(e->other);
 		must(l->tx.pos == e->accepted, "end %u: pos", e->id);
+		e->calling = xshim_tx_is_alone(e->peer);
+		seen.late += e->calling;
 		return;
 	}
 	pump(e);
+	if (e->calling && e->own && (l->tx.state == XSHIM_TX_RING || l->tx.state == XSHIM_TX_RESEND))
+		return;			/* the call does not end before */
+	e->calling = false;
 	if (!e->own && chance(2))
 		try_join(e);
 	if (e->accepted == e->total) {
@@ -634,20 +646,21 @@ START_TEST(every_byte_arrives_once_and_in_order_for_all_seeds)
 		run(s);
 	printf("sim: %llu seeds: bytes by ring %llu by TCP %llu resent %llu; ups %llu downs %llu joins %llu "
 	       "leaves %llu undone %llu discarded %llu half frames %llu withdrawn %llu agreed %llu unasked %llu "
-	       "answered %llu sleeps %llu\n",
+	       "answered %llu alone %llu late %llu sleeps %llu\n",
 	       (unsigned long long)seeds, (unsigned long long)seen.bytes_ring, (unsigned long long)seen.bytes_tcp,
 	       (unsigned long long)seen.resent, (unsigned long long)seen.ups, (unsigned long long)seen.downs,
 	       (unsigned long long)seen.joins, (unsigned long long)seen.leaves, (unsigned long long)seen.undone,
 	       (unsigned long long)seen.discarded, (unsigned long long)seen.half_frames,
 	       (unsigned long long)seen.withdrawn, (unsigned long long)seen.agreed,
-	       (unsigned long long)seen.unasked, (unsigned long long)seen.answered, (unsigned long long)seen.sleeps);
+	       (unsigned long long)seen.unasked, (unsigned long long)seen.answered, (unsigned long long)seen.alone, (unsigned long long)seen.late,
+	       (unsigned long long)seen.sleeps);
 	fflush(stdout);
 	if (seeds < 1000)
 		return;
 	/* A simulation in which the interesting things do not happen shows nothing. */
 	ck_assert(seen.bytes_ring && seen.bytes_tcp && seen.resent && seen.ups && seen.downs && seen.leaves);
 	ck_assert(seen.undone && seen.discarded && seen.half_frames && seen.joins > 2 * seeds);
-	ck_assert(seen.withdrawn && seen.agreed && seen.unasked && seen.answered);
+	ck_assert(seen.withdrawn && seen.agreed && seen.unasked && seen.answered && seen.alone && seen.late);
 }
 END_TEST
 

@@ -33,6 +33,8 @@
  *   answers in its next call, or at once if it sleeps in one. So who asks waits for it, and takes the question back when it gives
  *   up (region.h, "Asking"): nobody begins LEAVE for one that is busy elsewhere. Who leaves because its memory is to go,
  *   whatever becomes of the connection, does not take it back.
+ * - an end may leave alone (region.h): without LEAVE, when the peer is busy elsewhere and it cannot wait, as before an exec. It must have
+ *   consumed all that the peer has put on its ring, because the peer may die before it sends that again.
  * - before the first switch of either end there is a shorter way: `attached` is taken back (xshim_link_withdraw). Who
  *   attaches later, or has not switched yet, sees it, and does so, too. It matters where the peer sleeps over plain TCP and
  *   waits for the very program that wants to leave.
@@ -100,7 +102,7 @@ struct xshim_link {
 	uint32_t order_own, order_peer;	/* ring sizes, checked at attach */
 	uint64_t nonce_own, nonce_peer;
 	_Atomic uint32_t want_leave;	/* we ask, `leave` is published */
-	_Atomic uint32_t left;		/* the peer's LEAVE has been taken in */
+	_Atomic uint32_t left;		/* the peer's LEAVE has been taken in, or we have left alone */
 	_Atomic uint32_t error;		/* sticky errno once the protocol was broken */
 	_Atomic uint32_t fin;	/* our own stream is half-closed */
 	_Atomic uint32_t withdrawn;	/* we have taken `attached` back; no switch of ours will come */
@@ -123,8 +125,8 @@ bool xshim_tx_may_come_down(const struct xshim_link *l, const struct xshim_regio
 bool xshim_tx_peer_reads(const struct xshim_link *l, const struct xshim_region_hdr *peer);
 /* TCP -> RING at offset `at`, all octets below which are in the kernel. The caller rings the doorbell. */
 void xshim_tx_up(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t at);
-/* RING -> TCP at the present position. The caller rings, then may write to the socket. */
-void xshim_tx_down(struct xshim_link *l, struct xshim_region_hdr *own);
+/* RING -> TCP at the present position. The caller rings, then may write to the socket. False: the peer leaves alone. */
+bool xshim_tx_down(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer);
 /* RING: bytes that can be written now, 0 to ring size; -EPROTO. */
 int64_t xshim_tx_space(struct xshim_link *l, const struct xshim_region_hdr *peer);
 /* RING: of these, what is known without a look at the peer's words; there may be more. */
@@ -143,6 +145,16 @@ static inline bool xshim_tx_commit(struct xshim_link *l, struct xshim_region_hdr
 	atomic_store_explicit(&own->head, l->tx.pos, memory_order_seq_cst);
 	want = atomic_load_explicit(&peer->want_data, memory_order_seq_cst);
 	return want - old < n;
+}
+/*
+ * After xshim_tx_commit(): the peer leaves alone, and may have done so without these bytes. XSHIM_REGION_LEFT: it has, so they are to be
+ * sent on TCP before the call ends; XSHIM_REGION_STOP: it is about to decide; 0: it does not.
+ */
+static inline uint32_t xshim_tx_is_alone(const struct xshim_region_hdr *peer)
+{
+	uint32_t leave = atomic_load_explicit(&peer->leave, memory_order_seq_cst);
+
+	return leave > XSHIM_REGION_ASKS ? leave : 0;
 }
 /* RING, before a sleep for space: store the wish. Re-read xshim_tx_space() afterwards, then sleep. */
 void xshim_tx_want(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t free_wanted);
@@ -238,8 +250,12 @@ int xshim_link_leave_got(struct xshim_link *l);
 void xshim_link_fin(struct xshim_link *l, struct xshim_region_hdr *own);
 /* The program reads no more: XSHIM_REGION_SHUT, after the shutdown, or XSHIM_REGION_CLOSED, before the close. */
 void xshim_link_deaf(struct xshim_region_hdr *own, uint32_t how);
+/* Leave alone. True: the link is out. False: it cannot be done, or not now. The caller rings in both cases. */
+bool xshim_link_leave_alone(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer);
+/* The peer has left alone (leave is XSHIM_REGION_LEFT): do as that asks. To be repeated until the link is out. 0 or -EPROTO. */
+int xshim_link_is_left(struct xshim_link *l, const struct xshim_region_hdr *peer);
 /* EOF came where the peer's LEAVE was expected: go on as if ours had not been begun. */
-void xshim_link_leave_undo(struct xshim_link *l, struct xshim_region_hdr *own);
+void xshim_link_leave_undo(struct xshim_link *l);
 /*
  * To leave before anything was switched: take `attached` back. True: the peer has not switched and will not, the channel
  * can be thrown away. False: it may be about to; the caller rings, and asks again when it has been rung, until this

@@ -29,10 +29,12 @@
  *   attached      seq_cst                     seq_cst             1: the owner consults this channel before and
  *                                                                  after each read of the TCP socket; 2: it does not any
  *                                                                  more, and has never switched (link.h, "withdraw")
- *   leave         seq_cst                     seq_cst             1: the owner asks to return to TCP, and will, while it does,
- *                                                                  make no switch that the peer could take for
- *                                                                  none (link.h, xshim_tx_may_come_down()); see "Asking"
- *   answering     seq_cst                     seq_cst             1: the owner is about to send LEAVE, or has; see "Asking"
+ *   leave         seq_cst                     seq_cst             XSHIM_REGION_ASKS: the owner asks to return to TCP, and
+ *                                                                  will, while it does, make no switch that the peer could
+ *                                                                  take for none (link.h, xshim_tx_may_come_down()); see
+ *                                                                  "Asking". _STOP, _LEFT: see "Leaving alone"
+ *   answering     seq_cst                     seq_cst             1: the owner is about to send LEAVE, or has, or is about to
+ *                                                                  come down; see "Asking"
  *   deaf          seq_cst                     relaxed             XSHIM_REGION_SHUT: the owner has shut its socket both ways,
  *                                                                  so that its kernel answers bytes on TCP by RST;
  *                                                                  XSHIM_REGION_CLOSED: it is closing it. Who is about to
@@ -66,6 +68,13 @@
  * the answer comes at once. The other stores answering /then/ looks at leave /then/ at sw_seq, and takes answering back if it does
  * not begin.
  *
+ * Leaving alone. Who must leave while the peer is busy elsewhere does so by itself: it stores leave = _STOP /then/ looks at answering
+ * /then/ at sw_seq and head. If the peer answers, comes down, has come down ahead of what was consumed, or has put more on its ring, it
+ * takes _STOP back. Else it comes down itself, if it is on the ring, and then stores _LEFT, for good: it reads TCP only, from its tail
+ * on. The peer neither begins LEAVE nor comes down when it finds _STOP or _LEFT after it has stored answering; and who finds _LEFT after
+ * it has stored head sends on TCP what lies in its ring from that tail on, before anything else and before its call ends. It is out
+ * when it has crossed the down.
+ *
  * Sleeping. A doorbell is rung by who publishes, if the other asked. want_data = n: "ring when your head
  * passes n", that is when old_head <= n < new_head; want_space = n: "ring when your tail passes n".
  * XSHIM_WANT_NOTHING: do not ring. The sleeper stores its wish /then/ re-reads the position /then/
@@ -98,6 +107,9 @@
 #define XSHIM_REGION_GREFS ((XSHIM_REGION_HDR - 320) / 4) /* so a xen ring is of 2 MiB at most */
 #define XSHIM_REGION_ALIVE 0x5a17a11fu
 #define XSHIM_REGION_GONE 0x5a17a100u	/* alive once the kernel has cleared its first byte: what the ring holds is still true */
+#define XSHIM_REGION_ASKS 1u
+#define XSHIM_REGION_LEFT 2u
+#define XSHIM_REGION_STOP 3u
 #define XSHIM_REGION_SHUT 1u
 #define XSHIM_REGION_CLOSED 2u
 #define XSHIM_WANT_NOTHING UINT64_MAX

@@ -5,7 +5,7 @@
  * Two ends, both directions, TCP as two FIFOs that carry raw bytes, LEAVE and FIN. Either end, or both at
  * once, may ask to leave at any time at which it has not closed, also while its own stream is on TCP (it then
  * goes up for it), and while the other spills or half-closes. Who has asked may take it back at any time at which it has not
- * begun. A byte's value is its offset. Accesses that one decision rests on are separate steps, so the other end can move in
+ * begun; or leave alone, without LEAVE. A byte's value is its offset. Accesses that one decision rests on are separate steps, so the other end can move in
  * between; what switch.pml has shown to be one announcement (sw_at, sw_seq) is one step here. An end that can do nothing
  * sleeps, and wakes whenever that changes (ring_sleep.pml).
  *
@@ -13,12 +13,14 @@
  * nothing sent after FIN; what is sent again is still in the ring; nobody begins to leave when no one asks for it, because it would
  * wait for an answer; no state in which an end waits for ever.
  * Bounds: N ring size, T TCP's buffer, MA and MB bytes from A and B, U times up and D times down a
- * channel (one up more for a peer that asks to leave), ASKS asks of an end, of which it takes UNASKS back, G channels.
+ * channel (one up more for a peer that asks to leave), ASKS asks of an end, of which it takes UNASKS back, G channels,
+ * of which an end leaves ALONE alone.
  * Variants: (none); MUST_LEAVE: who asked sends nothing more until it is out, as before an exec, and an end closes
  * only when it has read everything: so a leave that does not come about is a deadlock.
  *
  * RUN: -DN=1 -DMA=2 -DMB=1
  * RUN: -DN=1 -DMA=2 -DMB=1 -DG=1 -DASKS=2 -DUNASKS=1
+ * RUN: -DN=1 -DMA=1 -DMB=1 -DG=1 -DALONE=1
  * RUN: -DN=2 -DMA=2 -DMB=1 -DD=0
  * RUN: -DN=1 -DMA=2 -DMB=1 -DMUST_LEAVE
  * LONG: -DN=1 -DMA=2 -DMB=2
@@ -26,6 +28,7 @@
  * LONG: -DN=2 -DMA=2 -DMB=1
  * LONG: -DN=1 -DMA=2 -DMB=1 -DASKS=2 -DG=3 -DD=0
  * LONG: -DN=2 -DMA=3 -DMB=1
+ * LONG: -DN=1 -DMA=2 -DMB=1 -DG=1 -DALONE=1
  * LONG: -DN=1 -DMA=2 -DMB=1 -DUNASKS=1
  * LONG: -DN=1 -DMA=2 -DMB=1 -DG=1 -DASKS=2 -DUNASKS=2
  *
@@ -34,6 +37,7 @@
  * MUTANT: READ_AFTER_BEGIN
  * MUTANT: WRITE_AFTER_BEGIN FIN_NOT_DEFERRED NO_UNDO ANSWER_AFTER_FIN HOLD_AFTER_FIN UP_UNATTACHED
  * MUTANT -DG=1 -DUNASKS=1: UNASK_BLIND ANSWERING_LAST DOWN_AFTER_UNDO
+ * MUTANT -DG=1 -DALONE=1: ALONE_BLIND ALONE_UNREAD ALONE_LOOKS_FIRST DOWN_BLIND COMMIT_BLIND
  * MUTANT -DMUST_LEAVE: NO_UP_FOR_LEAVE
  */
 #ifndef N
@@ -60,6 +64,9 @@
 #ifndef UNASKS
 #define UNASKS 0
 #endif
+#ifndef ALONE
+#define ALONE 0
+#endif
 #ifndef G
 #define G 2
 #endif
@@ -73,7 +80,11 @@ chan tcp[2] = [T] of { mtype, byte, byte, byte };	/* by sender */
 /* Regions, by owner and channel: e * G + g. */
 byte ring[2 * G * N];
 byte head[2 * G], sw_at[4 * G], sw_seq[2 * G], tail[2 * G], ack[2 * G];
-bool fin[2 * G], leave[2 * G], answering[2 * G], attached[2 * G], made[2 * G];
+byte leave[2 * G];	/* 0, or: */
+#define ASKS_IT 1
+#define LEFT 2
+#define STOP 3
+bool fin[2 * G], answering[2 * G], attached[2 * G], made[2 * G];
 bool asked[2];	/* by end, private: it asks */
 
 #define OWN (e * G + g)
@@ -96,9 +107,9 @@ bool asked[2];	/* by end, private: it asks */
 #define LEAVE_CROSSED (sw_seq[PEER] == rxseq)
 #endif
 #ifdef ASKER_BEGINS
-#define LEAVE_WANTED (leave[PEER] || asked[e])
+#define LEAVE_WANTED (leave[PEER] == ASKS_IT || asked[e])
 #else
-#define LEAVE_WANTED leave[PEER]
+#define LEAVE_WANTED (leave[PEER] == ASKS_IT)
 #endif
 /* The peer's `leave` /then/ its sw_seq: who asked makes no down any more. */
 #ifdef LEAVE_WORD_LAST
@@ -107,6 +118,21 @@ bool asked[2];	/* by end, private: it asks */
 #else
 #define LEAVE_FIRST LEAVE_WANTED
 #define LEAVE_SECOND LEAVE_CROSSED
+#endif
+#ifdef ALONE_BLIND
+#define ALONE_BUSY 0
+#else
+#define ALONE_BUSY busy
+#endif
+#ifdef ALONE_UNREAD
+#define ALONE_MORE 0
+#else
+#define ALONE_MORE ((ahead || rxs == RX_RING) && hd != (ahead -> AHEAD_AT : rxpos))
+#endif
+#ifdef DOWN_BLIND
+#define DOWN_STILL 1
+#else
+#define DOWN_STILL (leave[PEER] <= ASKS_IT)
 #endif
 /* Who takes its question back stores leave /then/ looks at answering; who answers stores answering /then/ looks at leave. */
 #ifdef UNASK_BLIND
@@ -157,7 +183,7 @@ bool asked[2];	/* by end, private: it asks */
 #ifdef NO_UP_FOR_LEAVE
 #define MAY_UP (PEER_THERE && ack[PEER] == txseq && ups < U && !leave[PEER])
 #else
-#define MAY_UP (PEER_THERE && ack[PEER] == txseq && (ups < U || leave[PEER] || asked[e]))
+#define MAY_UP (PEER_THERE && ack[PEER] == txseq && (ups < U || leave[PEER] == ASKS_IT || asked[e]) && leave[PEER] != LEFT)
 #endif
 #ifdef FIN_NOT_DEFERRED
 #define MAY_FIN (txs != TX_RESEND)
@@ -240,6 +266,25 @@ inline got(u, h, nonce)
 	fi
 }
 
+inline is_left()
+{
+	if
+	:: txs == TX_RING ->
+		txend = txpos;
+		txpos = (tail[PEER] > txstart -> tail[PEER] : txstart);
+		assert(txpos <= txend);
+		assert(!shut || txpos == txend);
+		if
+		:: txpos < txend -> txs = TX_RESEND
+		:: else -> txs = TX_OUT
+		fi
+	:: txs == TX_TCP ->
+		assert(ack[PEER] == txseq);
+		txs = TX_OUT
+	:: else
+	fi
+}
+
 /* The next thing on TCP, wherever it is met. */
 inline take()
 {
@@ -273,9 +318,9 @@ inline take()
 proctype End(byte e)
 {
 	mtype txs = TX_TCP, rxs = RX_TCP, what;
-	byte g, txseq, txpos, txstart, txend, tailseen, ups, downs, asks, unasks, accepted;
+	byte g, txseq, txpos, txstart, txend, tailseen, ups, downs, asks, unasks, alones, ahead, hd, accepted;
 	byte rxseq, rxpos, rxend, upto, a, b, c;
-	bool shut, finsent, finseen, begun;
+	bool shut, finsent, finseen, begun, busy;
 
 	do
 	/* ---- sending ---- */
@@ -295,6 +340,16 @@ proctype End(byte e)
 		accepted = txpos;
 		head[OWN] = txpos
 	   }
+#if ALONE > 0 && !defined(COMMIT_BLIND)
+		/* before the call ends */
+		(leave[PEER] != STOP);
+		atomic {
+			if
+			:: leave[PEER] == LEFT -> is_left()
+			:: else
+			fi
+		}
+#endif
 	:: atomic {
 		txs == TX_TCP && !shut && MAY_UP ->
 		txs = TX_RING;
@@ -311,6 +366,11 @@ proctype End(byte e)
 	   }
 	:: txs == TX_RING && !shut && downs < D && MAY_DOWN ->
 		/* The peer may ask to leave right here. */
+#if ALONE > 0
+		answering[OWN] = 1;
+		if
+		:: DOWN_STILL ->
+#endif
 		atomic {
 			txs = TX_TCP;
 			downs++;
@@ -318,6 +378,11 @@ proctype End(byte e)
 			AT(OWN, txseq) = txpos;
 			sw_seq[OWN] = txseq
 		}
+#if ALONE > 0
+		:: else
+		fi;
+		answering[OWN] = 0
+#endif
 	:: atomic {
 #ifdef NEW_BEFORE_RESENT
 		txs == TX_RESEND && txend < MINE && ROOM ->
@@ -344,19 +409,57 @@ proctype End(byte e)
 		!asked[e] && asks < ASKS && (txs == TX_RING || txs == TX_TCP) && !shut && !finseen ->
 		asked[e] = 1;
 		asks++;
-		leave[OWN] = 1
+		leave[OWN] = ASKS_IT
 	   }
+#if ALONE > 0
+	:: (txs == TX_RING || txs == TX_TCP) && (rxs == RX_RING || rxs == RX_TCP) && !begun && !finseen && alones < ALONE ->
+		/* leave /then/ answering /then/ sw_seq, head */
+#ifndef ALONE_LOOKS_FIRST
+		leave[OWN] = STOP;
+#endif
+		busy = answering[PEER];
+		ahead = sw_seq[PEER] - rxseq;
+		hd = head[PEER];
+#ifdef ALONE_LOOKS_FIRST
+		leave[OWN] = STOP;
+#endif
+		atomic {
+			if
+			:: ALONE_BUSY || ahead > (rxs == RX_TCP) || ALONE_MORE -> leave[OWN] = asked[e]
+			:: else ->
+				if
+				:: txs == TX_RING && !shut ->
+					txseq++;
+					AT(OWN, txseq) = txpos;
+					sw_seq[OWN] = txseq
+				:: else
+				fi;
+				txs = TX_OUT;
+				rxs = RX_OUT;
+				asked[e] = 0;
+				alones++;
+				leave[OWN] = LEFT
+			fi;
+			busy = 0;
+			ahead = 0;
+			hd = 0
+		}
+	:: atomic { leave[PEER] == LEFT && (txs == TX_RING || txs == TX_TCP) -> is_left() }
+	:: atomic { leave[PEER] == LEFT && rxs == RX_TCP && sw_seq[PEER] == rxseq -> rxs = RX_OUT }
+#endif
 #if UNASKS > 0
 	:: asked[e] && unasks < UNASKS && (txs == TX_RING || txs == TX_TCP) && rxs != RX_FRAME ->
 		/* leave /then/ the other's answering */
 		leave[OWN] = 0;
 		atomic {
 			if
-			:: UNASK_REFUSED -> leave[OWN] = 1
+			:: UNASK_REFUSED -> leave[OWN] = ASKS_IT
 			:: else -> asked[e] = 0; unasks++
 			fi
 		}
-	:: txs == TX_RING && rxs == RX_RING && LEAVE_OPEN && LEAVE_ACK && LEAVE_CROSSED && leave[PEER] ->
+#endif
+#if UNASKS > 0 || ALONE > 0
+	:: txs == TX_RING && rxs == RX_RING && LEAVE_OPEN && LEAVE_ACK && LEAVE_CROSSED && leave[PEER] == ASKS_IT ->
 		ANSWERING_FIRST;
 		if
 		:: LEAVE_FIRST ->
