@@ -283,6 +283,8 @@ static bool take_hint(struct wait *w, struct epoll_event *ev)
 		if (low & XSHIM_TAG_BELL) {
 			w->heard = true;
 			atomic_store_explicit(&xshim_conn_chan(r->conn)->bell_maybe, 1, memory_order_release);
+		} else {
+			r->tcp_dirty = true;
 		}
 		if (low & XSHIM_TAG_PEER)
 			atomic_store_explicit(&xshim_conn_chan(r->conn)->gone, 1, memory_order_relaxed);

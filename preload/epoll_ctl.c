@@ -57,6 +57,21 @@ static int add(struct xshim_eset *set, struct xshim_conn *c, int fd, const struc
 	return 0;
 }
 
+/*
+ * The program asks anew, and is told of all that is so. What the socket has to say beside the ring is known from its edges, which are
+ * heeded also while the entry is parked, and what has come since the last wait the next one hears from the kernel in any case. Only
+ * what may have ended without an edge, or may have gone to another process, is to be asked for. Set lock held.
+ */
+static void ask_anew(struct xshim_reg *r, const struct epoll_event *want)
+{
+	r->events = want->events;
+	r->data = want->data.u64;
+	r->disabled = false;
+	r->quiet = r->rearmed = false;
+	if (r->kmask || r->set->shared || (want->events & EPOLLPRI))
+		r->tcp_dirty = true;
+}
+
 static int modify(struct xshim_reg *r, const struct epoll_event *want)
 {
 	struct xshim_eset *set = r->set;
@@ -65,12 +80,8 @@ static int modify(struct xshim_reg *r, const struct epoll_event *want)
 	if ((want->events | r->events) & EPOLLEXCLUSIVE)
 		return -EINVAL;
 	xshim_eset_lock(&set->lock);
-	r->events = want->events;
-	r->data = want->data.u64;
-	r->disabled = false;
+	ask_anew(r, want);
 	if (r->attached) {
-		r->tcp_dirty = true;
-		r->quiet = false;
 		xshim_eset_list(set, r);
 		xshim_eset_kick(set, false);
 	} else {
@@ -114,11 +125,7 @@ static int unpark(struct xshim_reg *r, const struct epoll_event *want)
 
 	xshim_eset_lock(&r->set->lock);
 	r->parked = false;
-	r->events = want->events;
-	r->data = want->data.u64;
-	r->disabled = false;
-	r->quiet = false;
-	r->tcp_dirty = true;
+	ask_anew(r, want);
 	if (r->inherited && ch) {	/* the parent may have taken them out for good */
 		r->inherited = false;
 		xshim_eset_put_bell_in(r, ch);

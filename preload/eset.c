@@ -451,10 +451,12 @@ static void look_again(struct xshim_conn *c, uint32_t events, bool quiet)
 	if (!c->regs || !xshim_eset_lock(&structure))
 		return;
 	for (r = c->regs; r; r = r->next_of_conn) {
-		if (r->parked || !(r->events & events))
+		if (!r->parked && !(r->events & events))
 			continue;
 		xshim_eset_lock(&r->set->lock);
-		if (r->attached && (!r->listed || !quiet)) {
+		if (r->parked) {
+			r->tcp_dirty |= !quiet;
+		} else if (r->attached && (!r->listed || !quiet)) {
 			r->quiet = quiet;
 			if (!quiet)
 				r->tcp_dirty = true;
