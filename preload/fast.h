@@ -24,11 +24,12 @@
 #include <errno.h>
 #include <sys/socket.h>
 #include <xshim/link.h>
+#include <xshim/ring.h>
 #include <xshim/ucopy.h>
 
 /* A call with other flags is not for us. MSG_DONTWAIT: we never wait. */
 #define XSHIM_FAST_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
-#define XSHIM_FAST_MANY ((size_t)65536)	/* from there on it does not matter which way is gone */
+#define XSHIM_FAST_MANY ((size_t)XSHIM_RING_PART) /* what goes in parts goes the long way */
 
 #define XSHIM_FAST_NOT (XSHIM_SLOT_SHUT_WR | XSHIM_SLOT_RESET | XSHIM_SLOT_FORCED | XSHIM_SLOT_LEAVE)	/* for a send */
 /* for a send */

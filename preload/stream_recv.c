@@ -229,6 +229,37 @@ static ssize_t end_by_tcp(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 }
 
 /*
+ * n bytes that are in the ring; fewer at a bad address: *fault, -EFAULT if none. *bell: the peer wants to be rung; in the middle it
+ * is, at once. -EPROTO: what was copied may have been zeros, or ones. rx_lock held.
+ */
+static ssize_t take_parts(struct xshim_conn *c, struct xshim_chan *ch, struct xshim_iov *it, size_t n, bool *fault, bool *bell)
+{
+	const struct xshim_region_hdr *peer = ch->remote.region;
+	struct xshim_slot *s = c->slot;
+	struct xshim_link *l = &s->link;
+	size_t done = 0, part, got;
+
+	do {
+		part = n - done < XSHIM_RING_PART ? n - done : XSHIM_RING_PART;
+		got = xshim_ring_copy_out(xshim_region_cdata(peer), l->order_peer, l->rx.pos, it, part);
+		*fault = got < part;
+		if (xshim_chan_is_cut(ch))
+			return -EPROTO;
+		if (!got)
+			break;
+		done += got;
+		*bell = xshim_rx_took_ring(l, ch->local.region, peer, got);
+		s->base_rx += (int64_t)got;
+		xshim_count(&s->n.ring_rx, got);
+		if (*bell && done < n) {
+			xshim_chan_ring(c, ch);
+			*bell = false;
+		}
+	} while (!*fault && done < n);
+	return done ? (ssize_t)done : *fault ? -EFAULT : 0;
+}
+
+/*
  * What can be had now. begun: something was had before, so that a mark or an error ends it (AT_MARK). ask_tcp: also find out
  * about the end of the stream when the ring is empty. *more: and it is worth asking again; *fault: the rest is at a bad address.
  */
@@ -270,6 +301,12 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 				if ((uint64_t)n > limit)
 					n = (ssize_t)limit;
 				*more = atomic_load_explicit(&peer->sw_seq, memory_order_relaxed) != l->rx.seq;
+				if (!(flags & (MSG_PEEK | MSG_TRUNC))) {
+					n = take_parts(c, ch, it, (size_t)n, fault, &ring);
+					if (n == -EPROTO)
+						goto broken;
+					goto out;
+				}
 				if (!(flags & MSG_TRUNC)) {
 					size_t whole = (size_t)n;
 
@@ -288,7 +325,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 				if (flags & MSG_PEEK) {
 					if ((uint64_t)n == limit && xshim_rx_ends_at(l, peer, limit))
 						n = peek_behind(ch, fd, begin, n, flags);
-				} else {
+				} else {	/* thrown away */
 					ring = xshim_rx_took_ring(l, own, peer, (uint64_t)n);
 					s->base_rx += n;
 					xshim_count(&s->n.ring_rx, (uint64_t)n);

@@ -51,6 +51,37 @@ static void force_switch(struct xshim_conn *c, struct xshim_chan *ch)
 	}
 }
 
+/* tx_lock held, state RING. */
+static void sent(struct xshim_conn *c, struct xshim_chan *ch, size_t n)
+{
+	c->slot->base_tx += (int64_t)n;
+	ch->sent += n;
+	xshim_count(&c->slot->n.ring_tx, n);
+}
+
+/* count bytes, for which there is room; fewer at a bad address. In the middle the bell is rung at once. */
+static size_t put_parts(struct xshim_conn *c, struct xshim_chan *ch, struct xshim_iov *it, size_t count, bool *bell)
+{
+	struct xshim_region_hdr *own = ch->local.region;
+	struct xshim_link *l = &c->slot->link;
+	size_t done = 0, part, n;
+
+	do {
+		part = count - done < XSHIM_RING_PART ? count - done : XSHIM_RING_PART;
+		n = xshim_ring_copy_in(xshim_region_data(own), l->order_own, l->tx.pos, it, part);
+		if (!n)
+			break;
+		done += n;
+		*bell = xshim_tx_commit(l, own, ch->remote.region, n);
+		sent(c, ch, n);
+		if (*bell && done < count) {
+			xshim_chan_ring(c, ch);
+			*bell = false;
+		}
+	} while (n == part && done < count);
+	return done;
+}
+
 /*
  * Fill the ring: from the iovec, or, where `it` is NULL, from in_fd (sendfile). tx_lock held, state RING.
  * *bell: the peer wants to be rung. Bytes, -EAGAIN, or -errno.
@@ -74,7 +105,7 @@ static ssize_t ring_put(struct xshim_conn *c, struct xshim_chan *ch, struct xshi
 	if (count > (uint64_t)space)
 		count = (size_t)space;
 	if (it) {
-		n = (ssize_t)xshim_ring_copy_in(xshim_region_data(own), l->order_own, l->tx.pos, it, count);
+		n = (ssize_t)put_parts(c, ch, it, count, bell);
 		if (!n)
 			return -EFAULT;
 	} else {
@@ -84,11 +115,9 @@ static ssize_t ring_put(struct xshim_conn *c, struct xshim_chan *ch, struct xshi
 			return n < 0 ? -errno : 0;
 		if (offset)
 			*offset += n;
+		*bell = xshim_tx_commit(l, own, ch->remote.region, (uint64_t)n);
+		sent(c, ch, (size_t)n);
 	}
-	*bell = xshim_tx_commit(l, own, ch->remote.region, (uint64_t)n);
-	c->slot->base_tx += n;
-	ch->sent += (uint64_t)n;
-	xshim_count(&c->slot->n.ring_tx, (uint64_t)n);
 	if (xshim_opt.force_leave | xshim_opt.force_spill)
 		force_switch(c, ch);
 	return n;

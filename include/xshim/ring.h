@@ -38,6 +38,11 @@ size_t xshim_iov_slice(const struct xshim_iov *it, size_t max, struct iovec *out
 #define XSHIM_RING_GRAIN 32768
 size_t xshim_ring_copy_in(uint8_t *data, unsigned int order, uint64_t pos, struct xshim_iov *it, size_t n);
 size_t xshim_ring_copy_out(const uint8_t *data, unsigned int order, uint64_t pos, struct xshim_iov *it, size_t n);
+/*
+ * What is copied between two publications of much: the other end works on the one while this end is at the next. As many bytes as a
+ * copy that ends at a bad address is cut to.
+ */
+#define XSHIM_RING_PART XSHIM_RING_GRAIN
 /* The one or two stretches of memory for [pos, pos + n): fills v[0..1], returns how many. */
 int xshim_ring_stretch(const uint8_t *data, unsigned int order, uint64_t pos, size_t n, struct iovec v[2]);
 
