@@ -89,6 +89,7 @@ make_dom0() {
 	put "$root" /lib/x86_64-linux-gnu/libgcc_s.so.1 || die "cannot copy libgcc_s.so.1"
 	ln -s "/usr/lib/xen-$XEN_VERSION/bin/xl" "$root/bin/xl"
 	cp xswait "$root/bin/xswait"
+	cp domid.so "$root/lib/domid.so"
 	mkdir -p "$root"/etc/xen/scripts "$root"/var/lib/{xenstored,xen} "$root"/var/log/xen
 	: >"$root/etc/xen/xl.conf"
 	install -m 755 "$LAB_SOURCE/vif-lab" "$root/etc/xen/scripts/vif-lab"
@@ -164,7 +165,11 @@ main() {
 		${CC:-gcc} -O2 -Wall -o vchanbench.new "$LAB_SOURCE/vchanbench.c" -lxenvchan || die "vchanbench.c does not build"
 		made vchanbench
 	fi
-	if stale dom0.cpio "$0" "$LAB_SOURCE"/{common.sh,dom0-init,vif-lab} "$XEN_BIN/xl" "$image" xswait /bin/busybox /usr/bin/jq; then
+	if stale domid.so "$LAB_SOURCE/domid.c"; then
+		${CC:-gcc} -O2 -Wall -D_GNU_SOURCE -shared -fPIC -o domid.so.new "$LAB_SOURCE/domid.c" || die "domid.c does not build"
+		made domid.so
+	fi
+	if stale dom0.cpio "$0" "$LAB_SOURCE"/{common.sh,dom0-init,vif-lab} "$XEN_BIN/xl" "$image" xswait domid.so /bin/busybox /usr/bin/jq; then
 		make_dom0
 		made dom0.cpio
 	fi
