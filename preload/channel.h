@@ -108,8 +108,8 @@ bool xshim_chan_leave_step(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 /* After a switch or a crossing: what is shown. */
 void xshim_chan_note(struct xshim_conn *c, struct xshim_chan *ch);
 
-/* Our switch to the ring is worth making now: the peer reads. tx_lock held. */
-bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd);
+/* Our switch to the ring is made if it is worth it now: the peer reads; hurry: also if it has not been seen to. tx_lock held. */
+bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, bool hurry);
 
 /*
  * tcpinfo.c: octets the program has written to / read from the socket, as the kernel counts. 0 or -errno. connected: by connect(), not

@@ -50,8 +50,7 @@ void xshim_chan_note(struct xshim_conn *c, struct xshim_chan *ch)
 	}
 }
 
-/* hurry: also when the peer has not been seen to read. */
-static bool up(struct xshim_conn *c, struct xshim_chan *ch, int fd, bool hurry)
+bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, bool hurry)
 {
 	const struct xshim_region_hdr *peer = ch->remote.region;
 	struct xshim_link *l = &c->slot->link;
@@ -79,11 +78,6 @@ static bool up(struct xshim_conn *c, struct xshim_chan *ch, int fd, bool hurry)
 	xshim_chan_note(c, ch);
 	xshim_chan_ring(c, ch);
 	return true;
-}
-
-bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd)
-{
-	return up(c, ch, fd, false);
 }
 
 /* What we have sent by ring is the peer's: the present stretch, or, after a down, the one before that. */
@@ -345,7 +339,7 @@ int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 		xshim_conn_reason(c, XSHIM_R_PEER_LEFT);
 	}
 	if (l->tx.state == XSHIM_TX_TCP)
-		xshim_chan_up_locked(c, ch, fd);
+		xshim_chan_up_locked(c, ch, fd, false);
 	hear_deaf(c, ch, fd);
 	if (((kmask & (POLLIN | POLLRDHUP | POLLHUP)) &&
 	     (l->rx.state == XSHIM_RX_RING || l->rx.state == XSHIM_RX_FRAME)) || (kmask & POLLERR))
@@ -451,189 +445,4 @@ bool xshim_chan_pump_due(struct xshim_conn *c, struct xshim_chan *ch)
 	return l->tx.state != XSHIM_TX_RING || l->rx.state == XSHIM_RX_FRAME || l->error ||
 	       atomic_load_explicit(&ch->told, memory_order_relaxed) ||
 	       atomic_load_explicit(&ch->remote.region->leave, memory_order_acquire);
-}
-
-/* Cross what boundaries can be crossed without reading: how many. Both locks. */
-static int cross_all(struct xshim_conn *c, struct xshim_chan *ch)
-{
-	enum xshim_rx_step step;
-	uint64_t limit;
-	bool crossed;
-	int n = 0;
-
-	while (xshim_rx_next(&c->slot->link, ch->local.region, ch->remote.region, &step, &limit, &crossed) == 0 &&
-	       crossed && n++ < XSHIM_CROSSINGS) {
-		xshim_count(&c->slot->n.switches, 1);
-		xshim_chan_ring(c, ch);
-		xshim_chan_note(c, ch);
-	}
-	return n;
-}
-
-bool xshim_chan_leave_step(struct xshim_conn *c, struct xshim_chan *ch, int fd, enum xshim_reason why)
-{
-	struct xshim_link *l = &c->slot->link;
-	bool crossed;
-
-	if (!l->tx.seq && !l->rx.seq) {
-		xshim_conn_reason(c, why);
-		if (xshim_link_withdraw(l, ch->local.region, ch->remote.region))
-			atomic_store_explicit(&c->detach_due, 1, memory_order_release);
-		xshim_chan_ring(c, ch);
-	}
-	crossed = cross_all(c, ch) > 0;
-	if (l->tx.state == XSHIM_TX_TCP && l->rx.state == XSHIM_RX_RING)
-		up(c, ch, fd, true);
-	if (l->tx.state == XSHIM_TX_RING && !l->want_leave) {
-		xshim_link_leave_ask(l, ch->local.region);
-		xshim_conn_reason(c, why);
-		xshim_chan_ring(c, ch);
-	}
-	return crossed;
-}
-
-/* A peer whose LEAVE is on its way has a second more; it is in the middle of its call. */
-#define ANSWER_NS 1000000000ull
-/* One that did not come in time is tried again: first after so long, then seldomer; it may be asleep in a call by then. */
-#define AGAIN_NS 100000000ull
-#define AGAIN_MOST_NS 10000000000ull
-#define AGAIN_MS 10
-
-/* We do not wait for it any more, so the peer is not to begin it. Both locks. False: it has. */
-static bool unask(struct xshim_conn *c, struct xshim_chan *ch)
-{
-	bool yes = xshim_link_leave_unask(&c->slot->link, ch->local.region, ch->remote.region);
-
-	if (yes) {
-		xshim_conn_reason(c, XSHIM_R_SWITCHING);
-		xshim_chan_note(c, ch);
-	}
-	xshim_chan_ring(c, ch);
-	return yes;
-}
-
-/*
- * Who is called by a signal when something comes makes no call before that: the question stands, and the peer's LEAVE, which its next
- * call begins, is what comes.
- */
-static bool stands(enum xshim_reason why)
-{
-	return why == XSHIM_R_SIGIO;
-}
-
-/* A peer that sleeps in a call would have answered by now. */
-#define ALONE_MS 200
-
-/* Both locks. Not over xen, where the peer may lose what it has not read of our ring when we let go of it. */
-static void leave_alone(struct xshim_conn *c, struct xshim_chan *ch, enum xshim_reason why)
-{
-	struct xshim_link *l = &c->slot->link;
-
-	if (ch->be->forsake)
-		return;
-	if (xshim_link_leave_alone(l, ch->local.region, ch->remote.region)) {
-		xshim_conn_reason(c, why);
-		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
-		xshim_chan_wake_own(ch);
-	} else if (l->want_leave) {
-		return;			/* it knows */
-	}
-	xshim_chan_ring(c, ch);
-}
-
-static int step_ms(uint64_t now, uint64_t until)
-{
-	return now < until ? (int)((until - now) / 1000000) + 1 : 10;
-}
-
-int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, int wait_ms)
-{
-	uint64_t deadline = xshim_now_ns() + (uint64_t)wait_ms * 1000000;
-	uint64_t alone = xshim_now_ns() + (wait_ms < ALONE_MS ? (uint64_t)wait_ms : ALONE_MS) * 1000000;
-	struct xshim_slot *s = c->slot;
-	struct xshim_chan *ch;
-	bool ours = false;	/* it is this call that asks */
-
-	while ((ch = xshim_conn_chan(c))) {
-		struct pollfd p[2] = { { .fd = fd, .events = POLLIN | POLLRDHUP },
-				       { .fd = xshim_ready_bell_fd(ch), .events = POLLIN } };
-		uint64_t now;
-		bool crossed, stuck, over = false;
-		uint32_t asked;
-
-		if (!xshim_chan_lock(s))
-			return -EAGAIN;
-		xshim_chan_rx_mend(c, ch, fd);
-		/* Empty the bell /then/ look: a ring after this is seen by the poll below. */
-		if (ch->be->hush(&ch->local, &ch->remote) == -EPIPE)
-			atomic_store_explicit(&ch->bell_dead, 1, memory_order_relaxed);
-		asked = s->link.want_leave;
-		crossed = xshim_chan_leave_step(c, ch, fd, why);
-		ours = ours || (!asked && s->link.want_leave);
-		(void)xshim_chan_pump_locked(c, ch, fd, POLLIN);
-		if (s->link.rx.state != XSHIM_RX_RING && s->link.rx.state != XSHIM_RX_FRAME)
-			p[0].events = 0;	/* what is there is the program's */
-		if (s->link.tx.state == XSHIM_TX_RESEND || s->link.tx.frame_sent < s->link.tx.frame_len)
-			p[0].events |= POLLOUT;
-		/* Both LEAVEs are exchanged and ours is all on TCP: what is to come comes there. */
-		if (s->link.left && s->link.tx.state == XSHIM_TX_OUT &&
-		    s->link.tx.frame_sent == s->link.tx.frame_len) {
-			s->link.rx.state = XSHIM_RX_OUT;
-			atomic_store_explicit(&c->detach_due, 1, memory_order_release);
-		}
-		stuck = atomic_load_explicit(&ch->fin_seen, memory_order_relaxed) ||
-			xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) || s->link.error ||
-			(xshim_conn_flag(c, XSHIM_SLOT_URGENT) && s->link.tx.state == XSHIM_TX_TCP);
-		now = xshim_now_ns();
-		if (stuck || now >= alone)
-			leave_alone(c, ch, why);
-		if (stuck || now >= deadline)
-			over = !ours || stands(why) || unask(c, ch) || stuck || now >= deadline + ANSWER_NS;
-		xshim_rxopts_any(c, fd);	/* before the poll below */
-		xshim_chan_unlock(s);
-		if (crossed)
-			xshim_epoll_crossed(c);
-		if (atomic_load_explicit(&c->detach_due, memory_order_acquire)) {
-			xshim_chan_detach(c);
-			return 0;
-		}
-		if (over)
-			return -EAGAIN;
-		/* Each step of the peer's rings or comes on TCP. */
-		if (libc.poll(p, 2, step_ms(now, alone)) < 0 && errno == EINVAL)
-			(void)libc.poll(NULL, 0, 1);	/* RLIMIT_NOFILE allows poll no two descriptors */
-		if (p[1].revents)
-			xshim_client_mail();
-	}
-	return 0;
-}
-
-void xshim_chan_leave_soon(struct xshim_conn *c, int fd, enum xshim_reason why)
-{
-	struct xshim_chan *ch = xshim_conn_chan(c);
-
-	if (!ch || xshim_chan_leave_wait(c, fd, why, XSHIM_LEAVE_MS) == 0 || stands(why))
-		return;
-	atomic_store_explicit(&ch->leave_why, why, memory_order_relaxed);
-	atomic_store_explicit(&ch->leave_pause, AGAIN_NS, memory_order_relaxed);
-	atomic_store_explicit(&ch->leave_next, xshim_now_ns() + AGAIN_NS, memory_order_relaxed);
-	xshim_conn_set_flag(c, XSHIM_SLOT_LEAVE, true);
-}
-
-void xshim_chan_leave_again(struct xshim_conn *c, int fd)
-{
-	struct xshim_chan *ch = xshim_conn_chan(c);
-	uint64_t now = xshim_now_ns(), next, pause;
-	int saved = errno;
-
-	if (!ch)
-		return;
-	next = atomic_load_explicit(&ch->leave_next, memory_order_relaxed);
-	pause = atomic_load_explicit(&ch->leave_pause, memory_order_relaxed);
-	if (now < next || !atomic_compare_exchange_strong_explicit(&ch->leave_next, &next, now + pause, memory_order_relaxed,
-								   memory_order_relaxed))
-		return;
-	atomic_store_explicit(&ch->leave_pause, pause < AGAIN_MOST_NS ? 2 * pause : pause, memory_order_relaxed);
-	(void)xshim_chan_leave_wait(c, fd, atomic_load_explicit(&ch->leave_why, memory_order_relaxed), AGAIN_MS);
-	errno = saved;
 }

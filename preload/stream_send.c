@@ -141,7 +141,7 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			goto out;
 		switch (atomic_load_explicit(&l->tx.state, memory_order_relaxed)) {
 		case XSHIM_TX_TCP:
-			if (xshim_chan_up_locked(c, ch, fd))
+			if (xshim_chan_up_locked(c, ch, fd, false))
 				continue;
 			return XSHIM_PLAIN;
 		case XSHIM_TX_RING:
