@@ -46,9 +46,9 @@
  *                                                                  saw no switch ahead. Looked at only until the peer's up is
  *                                                                  acked. A lie of 0 costs the liar the order of what it reads
  *                                                                  itself; 1 for ever: see "If the other end lies". Of several
- *                                                                  processes that share the end one may be killed there: the next
- *                                                                  read of another that no boundary limits sets it to 0, and one
- *                                                                  that is limited ends in an ack
+ *                                                                  processes that share the end one may be killed there: another sets
+ *                                                                  it to 0 when it takes the lock over, or by its next read that no
+ *                                                                  boundary limits; one that is limited ends in an ack
  *   alive         before it is shared; xen:   relaxed             XSHIM_REGION_ALIVE; anything else: the owner is gone. xen: the kernel
  *                 the kernel clears a byte                         does it when the owner's last process ends, and a mapping that a
  *                 when the owner is gone                           save or migration has cut reads 0xff
