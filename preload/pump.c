@@ -11,7 +11,6 @@
 #include "epoll.h"
 #include "options.h"
 #include "ready.h"
-#include "rxopts.h"
 
 #include <errno.h>
 #include <netinet/in.h>

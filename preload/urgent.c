@@ -52,6 +52,9 @@ void xshim_urgent_down(struct xshim_conn *c, struct xshim_chan *ch)
 
 	if (!xshim_chan_lock(c->slot))
 		return;
+	/* a question of ours that the peer is too busy to answer is no reason to wait for it: on TCP is where we want to be */
+	if (l->tx.state == XSHIM_TX_RING && l->want_leave && xshim_link_leave_unask(l, ch->local.region, ch->remote.region))
+		xshim_chan_ring(c, ch);
 	down = xshim_tx_may_come_down(l, ch->remote.region) && xshim_tx_down(l, ch->local.region, ch->remote.region);
 	if (down) {
 		xshim_count(&c->slot->n.switches, 1);
