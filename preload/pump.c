@@ -106,6 +106,9 @@ static void peer_dead(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	if (l->rx.state == XSHIM_RX_FRAME)
 		l->rx.state = XSHIM_RX_RING;
 	unread = sent_by_ring(l) && tail < l->tx.pos && !atomic_load_explicit(&ch->tcp_dead, memory_order_relaxed);
+	/* closed in order both ways before: then also a RST finds nobody to tell */
+	if (l->fin && atomic_load_explicit(&ch->remote.region->fin, memory_order_acquire) && xshim_tcp_is_over(fd))
+		unread = false;
 	if (unread) {
 		xshim_conn_set_flag(c, XSHIM_SLOT_RESET, true);
 		atomic_store_explicit(&ch->fin_seen, 1, memory_order_relaxed);
