@@ -29,13 +29,30 @@ diff_play() {
 	done
 }
 
+# Takes each player's status when it ends, whatever the others do: the shell forgets one when a later child has the same number,
+# which comes within a minute where many processes are made.
+ENDED=()
+players_ended() {
+	local i going=0
+	for ((i = 0; i < JOBS; i++)); do
+		[ -z "${ENDED[$i]:-}" ] || continue
+		if job_ended "player$i"; then
+			job_wait "player$i" 1
+			ENDED[$i]=$STATUS
+		else
+			going=1
+		fi
+	done
+	[ $going = 0 ]
+}
+
 diff_end() {
 	local i failed=0 limit=600
 	[ -n "${XSHIM_LONG:-}" ] && limit=36000
+	wait_for $limit "the players' ends" players_ended
 	for ((i = 0; i < JOBS; i++)); do
-		job_wait "player$i" $limit
 		cat "$WORK/player$i.out" "$WORK/player$i.err"
-		[ "$STATUS" = 0 ] || failed=1
+		[ "${ENDED[$i]}" = 0 ] || failed=1
 	done
 	if [ -z "${XSHIM_DIFF_PHASES:-}${XSHIM_DIFF_CASE:-}" ]; then
 		check_gt "bytes that went by ring" "$(since "$WORK/before.json" .bytes.ring_tx)" 1000
