@@ -53,19 +53,11 @@ XSHIM_FAST bool xshim_fast_fits(const void *buf, size_t n)
 /* The connection that fd names if it has a channel, referenced, as by xshim_conn_get(). NULL: nothing is held. */
 XSHIM_FAST struct xshim_conn *xshim_fast_enter(int fd, struct xshim_chan **ch)
 {
-	xshim_fdtab_entry *chunk, *e;
+	xshim_fdtab_entry *e = xshim_fd_place(fd);
 	struct xshim_obj *o;
 
-	if ((unsigned int)fd < XSHIM_FDTAB_CHUNK) {
-		e = &xshim_fdtab_first[(unsigned int)fd];
-	} else {
-		if ((unsigned int)fd >= XSHIM_FDTAB_CHUNK * XSHIM_FDTAB_CHUNKS)
-			return NULL;
-		chunk = atomic_load_explicit(&xshim_fdtab[(unsigned int)fd / XSHIM_FDTAB_CHUNK], memory_order_acquire);
-		if (!chunk)
-			return NULL;
-		e = &chunk[(unsigned int)fd % XSHIM_FDTAB_CHUNK];
-	}
+	if (!e)
+		return NULL;
 	o = atomic_load_explicit(e, memory_order_acquire);
 	/* An object's kind stays with its place, the rest is believed once the reference is ours. */
 	if (!o || o->kind != XSHIM_OBJ_CONN || !xshim_conn_chan((struct xshim_conn *)o))

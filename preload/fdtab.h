@@ -44,21 +44,35 @@ typedef _Atomic(struct xshim_obj *) xshim_fdtab_entry;
 extern _Atomic(xshim_fdtab_entry *) xshim_fdtab[XSHIM_FDTAB_CHUNKS];
 extern xshim_fdtab_entry xshim_fdtab_first[XSHIM_FDTAB_CHUNK];	/* xshim_fdtab[0] */
 
+/* The place of fd in the table; NULL: there is none, so it names nothing. */
+static inline xshim_fdtab_entry *xshim_fd_place(int fd)
+{
+	xshim_fdtab_entry *chunk;
+
+	if ((unsigned int)fd < XSHIM_FDTAB_CHUNK)
+		return &xshim_fdtab_first[(unsigned int)fd];
+	if ((unsigned int)fd >= XSHIM_FDTAB_CHUNK * XSHIM_FDTAB_CHUNKS)
+		return NULL;
+	chunk = atomic_load_explicit(&xshim_fdtab[(unsigned int)fd / XSHIM_FDTAB_CHUNK], memory_order_acquire);
+	return chunk ? &chunk[(unsigned int)fd % XSHIM_FDTAB_CHUNK] : NULL;
+}
+
+static inline bool xshim_fd_is_named(int fd)
+{
+	xshim_fdtab_entry *e = xshim_fd_place(fd);
+
+	return e && atomic_load_explicit(e, memory_order_relaxed);
+}
+
 struct xshim_obj *xshim_fd_get_slow(int fd, xshim_fdtab_entry *e);
 void xshim_obj_recycle(struct xshim_obj *o);
 
 /* The object that fd names, with a reference, or NULL. */
 static inline struct xshim_obj *xshim_fd_get(int fd)
 {
-	xshim_fdtab_entry *chunk, *e;
+	xshim_fdtab_entry *e = xshim_fd_place(fd);
 
-	if ((unsigned int)fd >= XSHIM_FDTAB_CHUNK * XSHIM_FDTAB_CHUNKS)
-		return NULL;
-	chunk = atomic_load_explicit(&xshim_fdtab[fd / XSHIM_FDTAB_CHUNK], memory_order_acquire);
-	if (!chunk)
-		return NULL;
-	e = &chunk[fd % XSHIM_FDTAB_CHUNK];
-	if (!atomic_load_explicit(e, memory_order_relaxed))
+	if (!e || !atomic_load_explicit(e, memory_order_relaxed))
 		return NULL;
 	return xshim_fd_get_slow(fd, e);
 }

@@ -122,8 +122,11 @@ __attribute__((noinline)) static ssize_t long_read(int fd, void *buf, size_t n)
 
 XSHIM_EXPORT ssize_t read(int fd, void *buf, size_t n)
 {
-	ssize_t done = xshim_fast_recv(fd, buf, n);
+	ssize_t done;
 
+	if (!xshim_fd_is_named(fd))
+		return libc.read(fd, buf, n);
+	done = xshim_fast_recv(fd, buf, n);
 	return XSHIM_LIKELY(done) ? done : long_read(fd, buf, n);
 }
 XSHIM_ALIAS(ssize_t, __read, read, (int, void *, size_t))

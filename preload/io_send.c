@@ -107,8 +107,11 @@ __attribute__((noinline)) static ssize_t long_write(int fd, const void *buf, siz
 
 XSHIM_EXPORT ssize_t write(int fd, const void *buf, size_t n)
 {
-	ssize_t done = xshim_fast_send(fd, buf, n);
+	ssize_t done;
 
+	if (!xshim_fd_is_named(fd))
+		return libc.write(fd, buf, n);
+	done = xshim_fast_send(fd, buf, n);
 	return XSHIM_LIKELY(done) ? done : long_write(fd, buf, n);
 }
 XSHIM_ALIAS(ssize_t, __write, write, (int, const void *, size_t))
