@@ -3,6 +3,7 @@
 #include "client.h"
 #include "eset.h"
 #include "fault.h"
+#include "hot.h"
 #include "nest.h"
 #include "process.h"
 #include "options.h"
@@ -15,8 +16,6 @@
 
 #define HELD 16
 #define HINTS 64		/* an entry gives at most three at a time */
-#define IDLE_LOOKS 32		/* at a hot entry that has nothing new */
-#define LOOKS_BY_CLOCK 64	/* at hot entries between two looks at the clock */
 #define ARMED_AT_ONCE 32
 
 enum call { WAIT, PWAIT, PWAIT2 };
@@ -74,9 +73,9 @@ static uint32_t evaluate(struct wait *w, struct xshim_reg *r, bool *hot, bool *g
 	*hot = !r->cold && may_be_hot(w, r, &rdy, dir);
 	r->cold = false;
 	if (*hot) {
-		xshim_eset_heat(w->set, r, rdy.reach);
+		xshim_hot_heat(w->set, r, rdy.reach);
 	} else {
-		xshim_eset_cool(w->set, r);
+		xshim_hot_cool(w->set, r);
 		if (xshim_ready_look(c, ch, fd, dir ? dir | XSHIM_LOOK_EPOLL : 0, &rdy) < 0)
 			r->tcp_dirty = true;
 	}
@@ -182,65 +181,6 @@ static void collect(struct wait *w, int max)
 	}
 }
 
-static bool has_moved(const struct xshim_reg *r)
-{
-	struct xshim_chan *ch = xshim_conn_chan(r->conn);
-
-	return !ch || atomic_load_explicit(&ch->remote.region->head, memory_order_acquire) != r->seen_head;
-}
-
-static void hot_goes(struct xshim_eset *set, struct xshim_reg *r, bool to_be_armed)
-{
-	xshim_eset_cool(set, r);
-	r->quiet = false;
-	r->rearmed = r->cold = to_be_armed;
-	xshim_eset_list(set, r);
-}
-
-/*
- * So many looks at hot entries; those whose peer has moved go to the ready list, until there are max. age: one that has not, in
- * IDLE_LOOKS of them, goes there, too, to be armed. True if one has moved. Set lock held.
- */
-static bool hot_to_ready(struct xshim_eset *set, int looks, int max, bool age)
-{
-	int found = 0;
-
-	for (int left = looks < set->hots ? looks : set->hots; left > 0 && found < max; left--) {
-		struct xshim_reg *r = set->hot;
-
-		set->hot = r->hot_next;		/* next time it is the last */
-		if (has_moved(r)) {
-			hot_goes(set, r, false);
-			found++;
-		} else if (age && ++r->hot_idle > IDLE_LOOKS) {
-			hot_goes(set, r, true);
-		}
-	}
-	return found;
-}
-
-/* A bounded busy wait on the hot entries, while such waits have paid lately. Set lock held. */
-static bool spin_hot(struct xshim_eset *set, int max)
-{
-	uint64_t end;
-
-	if (!set->hots || !xshim_spin_allowed() || (!set->spin_good && ++set->spin_skip % 64))
-		return false;
-	end = xshim_clock_ns() + xshim_opt.spin_us * 1000;
-	do {
-		for (int i = 0; i < 8 && i * set->hots < LOOKS_BY_CLOCK; i++) {
-			if (hot_to_ready(set, LOOKS_BY_CLOCK, max, false)) {
-				if (set->spin_good < 8)
-					set->spin_good++;
-				return true;
-			}
-			xshim_relax();
-		}
-	} while (xshim_clock_ns() < end);
-	set->spin_good /= 2;
-	return false;
-}
-
 /*
  * Nobody looks at the set for a while: what is hot must ring. Who is told of something on the way does not sleep, and the rest may
  * stay hot. Set lock held.
@@ -250,7 +190,7 @@ static void arm_hot(struct wait *w, bool all)
 	w->arming = true;
 	while (w->set->hot && (all || !w->n)) {
 		for (int i = 0; i < ARMED_AT_ONCE && w->set->hot; i++)
-			hot_goes(w->set, w->set->hot, true);
+			xshim_hot_goes(w->set, w->set->hot, true);
 		collect(w, w->max);
 	}
 	w->arming = false;
@@ -434,10 +374,10 @@ static int wait_in(struct wait *w, int64_t timeout_ns, const sigset_t *mask)
 		if (!xshim_eset_lock(&set->lock))
 			return kernel_wait(w->call, w->set->epfd, w->events, w->max, 0, mask);
 		w->kernel_next = true;
-		hot_to_ready(set, set->hots, w->max, true);
+		xshim_hot_to_ready(set, set->hots, w->max, true);
 		collect(w, w->max);
 		if (!w->n && timeout_ns) {
-			if (spin_hot(set, w->max))
+			if (xshim_hot_spin(set, w->max))
 				collect(w, w->max);
 			if (!w->n)
 				arm_hot(w, false);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* eset.c - entries of epoll sets: lists, what is in the kernel, attach, detach, close, fork (epoll.h). epoll_ctl.c enters them, epoll.c waits. */
 #include "eset.h"
+#include "hot.h"
 #include "nest.h"
 #include "privfd.h"
 #include "process.h"
@@ -88,7 +89,7 @@ void xshim_eset_unlist(struct xshim_eset *set, struct xshim_reg *r)
 {
 	struct xshim_reg **at = &set->list_head, *prev = NULL;
 
-	xshim_eset_cool(set, r);
+	xshim_hot_cool(set, r);
 	r->cold = false;
 	if (!r->listed)
 		return;
@@ -99,37 +100,6 @@ void xshim_eset_unlist(struct xshim_eset *set, struct xshim_reg *r)
 	if (set->list_tail == r)
 		set->list_tail = prev;
 	r->listed = false;
-}
-
-void xshim_eset_heat(struct xshim_eset *set, struct xshim_reg *r, uint64_t seen_head)
-{
-	struct xshim_reg *first = set->hot;
-
-	r->seen_head = seen_head;
-	if (r->hot_next)
-		return;
-	r->hot_idle = 0;
-	if (first) {			/* it is the last to be looked at */
-		r->hot_next = first;
-		r->hot_prev = first->hot_prev;
-		first->hot_prev->hot_next = r;
-		first->hot_prev = r;
-	} else {
-		set->hot = r->hot_next = r->hot_prev = r;
-	}
-	set->hots++;
-}
-
-void xshim_eset_cool(struct xshim_eset *set, struct xshim_reg *r)
-{
-	if (!r->hot_next)
-		return;
-	if (set->hot == r)
-		set->hot = r->hot_next == r ? NULL : r->hot_next;
-	r->hot_next->hot_prev = r->hot_prev;
-	r->hot_prev->hot_next = r->hot_next;
-	r->hot_next = r->hot_prev = NULL;
-	set->hots--;
 }
 
 void xshim_eset_kick(struct xshim_eset *set, bool even_if_none)

@@ -18,9 +18,6 @@ bool xshim_eset_lock(_Atomic uint32_t *l);	/* false: this thread holds it alread
 void xshim_eset_unlock(_Atomic uint32_t *l);
 /* Put it at the end of the ready list. Set lock held. */
 void xshim_eset_list(struct xshim_eset *set, struct xshim_reg *r);
-/* Hot entries. Set lock held. */
-void xshim_eset_heat(struct xshim_eset *set, struct xshim_reg *r, uint64_t seen_head);
-void xshim_eset_cool(struct xshim_eset *set, struct xshim_reg *r);
 /* From now on tagged entries are in the inner set (epoll.h). Structure lock and set lock held. False: it cannot be made. */
 bool xshim_eset_turn_in(struct xshim_eset *set);
 /* Our datum for the entry; extra: XSHIM_TAG_*. */

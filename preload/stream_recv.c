@@ -11,6 +11,7 @@
 #include "depart.h"
 #include "epoll.h"
 #include "more.h"
+#include "peek.h"
 #include "ready.h"
 #include "rxopts.h"
 #include "urgent.h"
@@ -30,8 +31,6 @@
 #define TCP_HAS_DATA ((ssize_t)-4097)
 #define AT_MARK ((ssize_t)-4098)
 #define ANEW ((ssize_t)-4099)
-/* A peek into more parts than these may not have had all that there is. */
-#define MOST_PARTS (XSHIM_STREAM_SLICES - XSHIM_RXOPTS_PARTS)
 
 ssize_t xshim_stream_result(struct xshim_conn *c, size_t total, ssize_t rc)
 {
@@ -88,71 +87,6 @@ static bool end_is_near(struct xshim_conn *c, struct xshim_chan *ch)
 {
 	return atomic_load_explicit(&ch->fin_seen, memory_order_relaxed) || xshim_chan_owed(c, false) ||
 	       xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD);
-}
-
-/*
- * A peek that took n bytes of TCP and then `on_ring`, all that the peer put there before it came back to TCP: what follows is in the
- * socket behind the n, which are had once more, for nobody.
- */
-static size_t peek_third(int fd, struct xshim_iov it, size_t n, size_t on_ring, int flags)
-{
-	struct iovec v[XSHIM_STREAM_SLICES];
-	struct msghdr m = { .msg_iov = v };
-	size_t left = n;
-	ssize_t got;
-
-	m.msg_iovlen = xshim_rxopts_front(v, n);
-	for (size_t i = 0; i < m.msg_iovlen; i++)
-		left -= v[i].iov_len;
-	if (left)
-		return 0;	/* more than a socket holds */
-	xshim_iov_skip(&it, n + on_ring);
-	m.msg_iovlen += xshim_iov_slice(&it, SSIZE_MAX, v + m.msg_iovlen, MOST_PARTS);
-	got = libc.recvmsg(fd, &m, MSG_PEEK | (flags & MSG_TRUNC) | MSG_DONTWAIT);
-	return got > 0 && (size_t)got > n ? (size_t)got - n : 0;
-}
-
-/* A peek that reached a boundary: what follows is on the ring. */
-static ssize_t peek_beyond(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_iov begin, uint64_t n, int flags)
-{
-	const struct xshim_region_hdr *peer = ch->remote.region;
-	struct xshim_link *l = &c->slot->link;
-	/* the last switch /then/ the head, which is final if it is a down */
-	bool down = atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) == l->rx.seq + 2;
-	uint64_t at = l->rx.pos + n, head = atomic_load_explicit(&peer->head, memory_order_seq_cst);
-	struct xshim_iov it = begin;
-	size_t more, all;
-
-	xshim_iov_skip(&it, n);
-	more = xshim_iov_left(&it);
-	if (head < at || head - at > (1ull << l->order_peer))
-		return (ssize_t)n;
-	all = head - at;
-	if (more > all)
-		more = all;
-	if (!(flags & MSG_TRUNC))
-		more = xshim_ring_copy_out(xshim_region_cdata(peer), l->order_peer, at, &it, more);
-	if (xshim_chan_is_cut(ch))
-		return (ssize_t)n;
-	n += more;
-	if (down && more == all && n < xshim_iov_left(&begin))
-		n += peek_third(fd, begin, n - more, more, flags);
-	return (ssize_t)n;
-}
-
-/* A peek that took all that is on the ring, where it goes on by TCP: what is there follows. */
-static ssize_t peek_behind(struct xshim_chan *ch, int fd, struct xshim_iov it, ssize_t n, int flags)
-{
-	struct iovec v[XSHIM_STREAM_SLICES];
-	struct msghdr m = { .msg_iov = v };
-	ssize_t more;
-
-	xshim_iov_skip(&it, (size_t)n);
-	m.msg_iovlen = xshim_urgent_is_next(fd) ? 0 : xshim_iov_slice(&it, SSIZE_MAX, v, XSHIM_STREAM_SLICES);
-	more = m.msg_iovlen ? libc.recvmsg(fd, &m, MSG_PEEK | (flags & MSG_TRUNC) | MSG_DONTWAIT) : 0;
-	if (more < 0 && errno != EAGAIN && errno != EFAULT)	/* the look has taken it from the socket */
-		atomic_store_explicit(&ch->tcp_err, errno, memory_order_relaxed);
-	return more > 0 ? n + more : n;
 }
 
 /* Nothing on the ring: what does TCP say? 1: look again; 0: end; -EAGAIN; or -errno. rx_lock held. */
@@ -324,7 +258,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 				}
 				if (flags & MSG_PEEK) {
 					if ((uint64_t)n == limit && xshim_rx_ends_at(l, peer, limit))
-						n = peek_behind(ch, fd, begin, n, flags);
+						n = xshim_peek_behind(ch, fd, begin, n, flags);
 				} else {	/* thrown away */
 					ring = xshim_rx_took_ring(l, own, peer, (uint64_t)n);
 					s->base_rx += n;
@@ -385,7 +319,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 				atomic_load_explicit(&peer->sw_seq, memory_order_relaxed) != l->rx.seq;
 			atomic_fetch_add_explicit(&own->consult, 1, memory_order_relaxed);
 			if ((flags & MSG_PEEK) && (uint64_t)n == limit && l->rx.state == XSHIM_RX_TCP)
-				n = peek_beyond(c, ch, fd, *it, (uint64_t)n, flags);
+				n = xshim_peek_beyond(c, ch, fd, *it, (uint64_t)n, flags);
 			goto out;
 		}
 		if (n < 0 && n != -EAGAIN && n != -EFAULT && l->rx.state == XSHIM_RX_RAW) {
@@ -540,7 +474,7 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 			xshim_iov_init(&it, v, n);
 			if (fault && (size_t)rc <= front)
 				return -EFAULT;
-			if ((size_t)rc >= want || nonblock || fault || n > MOST_PARTS || xshim_urgent_is_there(fd))
+			if ((size_t)rc >= want || nonblock || fault || n > XSHIM_PEEK_PARTS || xshim_urgent_is_there(fd))
 				return rc;
 			/* MSG_PEEK | MSG_WAITALL, or below SO_RCVLOWAT */
 			rc = peek_more(c, ch, fd, v, n, flags, want, front);
@@ -579,12 +513,12 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 /* A peek under SO_PEEK_OFF, behind what is next to be read. Threads have small stacks: only few parts are put together there. */
 static ssize_t peek_at(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags, size_t at)
 {
-	struct iovec few[XSHIM_RXOPTS_PARTS + MOST_PARTS], *with = few;
+	struct iovec few[XSHIM_RXOPTS_PARTS + XSHIM_PEEK_PARTS], *with = few;
 	size_t bytes = (XSHIM_RXOPTS_PARTS + n) * sizeof(*v), front;
 	struct xshim_chan *ch = xshim_conn_chan(c);
 	ssize_t rc;
 
-	if (n > MOST_PARTS) {
+	if (n > XSHIM_PEEK_PARTS) {
 		with = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (with == MAP_FAILED)
 			return -ENOMEM;
