@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include <xenstore.h>
 #include <xenstore_lib.h>
@@ -18,23 +20,43 @@ struct xshimd_store {
 /*
  * Where xenstored has its socket it is reached by that alone. libxenstore would go on to the kernel's device when nobody answers
  * there, but at its other end is the same xenstored; and the kernel lets go of no process that has a watch there, not even of
- * one that is killed, until it has answered.
+ * one that is killed, until it has answered. XS_OPEN_SOCKETONLY says that, but 4.17 does not look at it, so it is tried here first.
+ * 0: somebody answers, or there is no socket, as in a guest.
  */
-static unsigned long open_flags(void)
+static int try_socket(void)
 {
-	return access(xs_daemon_socket(), F_OK) == 0 ? XS_OPEN_SOCKETONLY : 0;
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	const char *path = xs_daemon_socket();
+	int fd, rc = 0;
+
+	if (access(path, F_OK) < 0)
+		return 0;
+	if (strlen(path) >= sizeof(sun.sun_path))
+		return -ENAMETOOLONG;
+	strcpy(sun.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (struct sockaddr *)&sun, sizeof(sun)) < 0)
+		rc = -errno;
+	close(fd);
+	return rc;
 }
 
 int xshimd_store_open(struct xshimd_store **out)
 {
-	struct xshimd_store *s = calloc(1, sizeof(*s));
+	struct xshimd_store *s;
+	int rc;
 
+	rc = try_socket();
+	if (rc < 0)
+		return rc;
+	s = calloc(1, sizeof(*s));
 	if (!s)
 		return -ENOMEM;
-	s->xs = xs_open(open_flags());
+	s->xs = xs_open(0);
 	if (!s->xs) {
-		int rc = errno ? -errno : -ENOENT;
-
+		rc = errno ? -errno : -ENOENT;
 		free(s);
 		return rc;
 	}
