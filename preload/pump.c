@@ -106,8 +106,12 @@ static void peer_dead(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	if (l->rx.state == XSHIM_RX_FRAME)
 		l->rx.state = XSHIM_RX_RING;
 	unread = sent_by_ring(l) && tail < l->tx.pos && !atomic_load_explicit(&ch->tcp_dead, memory_order_relaxed);
-	/* closed in order both ways before: then also a RST finds nobody to tell */
-	if (l->fin && atomic_load_explicit(&ch->remote.region->fin, memory_order_acquire) && xshim_tcp_is_over(fd))
+	/*
+	 * It had half-closed, and then closed, which with something unread it does by RST: what the kernel makes of that behind a FIN (if
+	 * ours went before nothing, else EPIPE) is what the program is to be told. One that was killed makes no RST.
+	 */
+	if (unread && atomic_load_explicit(&ch->remote.region->fin, memory_order_acquire) &&
+	    (atomic_load_explicit(&ch->remote.region->deaf, memory_order_relaxed) == XSHIM_REGION_CLOSED || xshim_tcp_is_over(fd)))
 		unread = false;
 	if (unread) {
 		xshim_conn_set_flag(c, XSHIM_SLOT_RESET, true);
