@@ -72,8 +72,8 @@ int xshim_chan_pump(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigne
 /* The same for one who holds the locks. */
 int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int kmask);
 /*
- * Something was put on the ring, and the peer is leaving alone (link.h): what it has left there is sent by TCP, as far as the socket takes
- * it now. No locks held.
+ * Something was put on the ring, and the peer is leaving alone (link.h): what it has left there is sent by TCP, and waited
+ * for if the socket does not take it at once. No locks held.
  */
 void xshim_chan_left_alone(struct xshim_conn *c, struct xshim_chan *ch, int fd);
 /* The state changed by a call of ours: wake the others of ours who sleep on the channel. */

@@ -152,7 +152,7 @@ static void collect(struct wait *w, int max)
 			if (told && r->seen_head == seen &&
 			    !(mask & ~(EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLWRNORM)))
 				mask = 0;
-			if (r->quiet && (r->events & EPOLLET) && !(mask & EPOLLOUT))
+			if (r->quiet && (r->events & EPOLLET) && r->seen_head == seen && !(mask & EPOLLOUT))
 				mask = 0;
 			r->quiet = r->rearmed = false;
 			if (mask) {

@@ -143,7 +143,7 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 		now = xshim_now_ns();
 		if (stuck || now >= alone)
 			leave_alone(c, ch, why);
-		if (stuck || now >= deadline)
+		if ((stuck || now >= deadline) && !atomic_load_explicit(&c->detach_due, memory_order_relaxed))
 			over = !ours || stands(why) || unask(c, ch) || stuck || now >= deadline + ANSWER_NS;
 		xshim_rxopts_any(c, fd);	/* before the poll below */
 		xshim_chan_unlock(s);

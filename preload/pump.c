@@ -433,15 +433,27 @@ int xshim_chan_pump(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigne
 	return rc;
 }
 
+#define TAKES_NS 10000000000ull
 #define DECIDES_NS 100000000ull		/* it is between two instructions, or stopped there */
 
 void xshim_chan_left_alone(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
 	uint64_t end = xshim_now_ns() + DECIDES_NS;
+	struct pollfd p = { .events = POLLOUT };
 
 	while (xshim_tx_is_alone(ch->remote.region) == XSHIM_REGION_STOP && xshim_now_ns() < end)
 		sched_yield();
 	(void)xshim_chan_pump(c, ch, fd, POLLOUT);
+	/*
+	 * The call will say that it has sent them, and no later one may come: not before the socket has them. Also where the call may not
+	 * wait; this is a matter of one call in a connection's life, and only of one that crossed with the decision.
+	 */
+	end = xshim_now_ns() + TAKES_NS;
+	while (atomic_load_explicit(&c->slot->link.tx.state, memory_order_relaxed) == XSHIM_TX_RESEND && xshim_now_ns() < end) {
+		p.fd = xshim_conn_fd(c, fd);
+		(void)libc.poll(&p, 1, 100);
+		(void)xshim_chan_pump(c, ch, p.fd, 0);
+	}
 }
 
 bool xshim_chan_pump_due(struct xshim_conn *c, struct xshim_chan *ch)

@@ -312,11 +312,14 @@ int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch)
 					      atomic_load_explicit(&ch->remote.region->consult,
 								   memory_order_relaxed),
 					      memory_order_relaxed);
-			(void)xshim_tx_down(&s->link, ch->local.region, ch->remote.region);
-			xshim_count(&s->n.switches, 1);
-			xshim_chan_ring(c, ch);
-			xshim_chan_wake_own(ch);
-			left = 0;
+			if (xshim_tx_down(&s->link, ch->local.region, ch->remote.region)) {
+				xshim_count(&s->n.switches, 1);
+				xshim_chan_ring(c, ch);
+				xshim_chan_wake_own(ch);
+				left = 0;
+			} else {
+				left = XSHIM_READ_MS;	/* it leaves alone, and is in the middle of that */
+			}
 		} else {
 			left = (int)((limit - (now - since)) / 1000000) + 1;
 		}

@@ -74,7 +74,8 @@ static bool is_held_up(struct xshim_conn *c, struct xshim_chan *ch)
 	if (xshim_conn_chan(c) != ch || atomic_load_explicit(&c->detach_due, memory_order_acquire) ||
 	    atomic_load_explicit(&ch->gone, memory_order_relaxed) || !xshim_chan_lock(c->slot))
 		return false;
-	yes = l->tx.state == XSHIM_TX_RING && !l->error && !xshim_tx_may_come_down(l, ch->remote.region);
+	yes = l->tx.state == XSHIM_TX_RING && !l->error &&
+	      (!xshim_tx_may_come_down(l, ch->remote.region) || xshim_tx_is_alone(ch->remote.region));
 	xshim_chan_unlock(c->slot);
 	return yes;
 }
@@ -92,7 +93,8 @@ int xshim_urgent_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, uint6
 	/* Empty the bell /then/ look; the peer rings when it has crossed. */
 	if (xshim_ready_look(c, ch, fd, POLLOUT, &r) == 0 && is_held_up(c, ch)) {
 		now = xshim_clock_ns();
-		if (xshim_tx_peer_reads(&c->slot->link, ch->remote.region) && deadline_ns > now)
+		if ((xshim_tx_peer_reads(&c->slot->link, ch->remote.region) || xshim_tx_is_alone(ch->remote.region)) &&
+		    deadline_ns > now)
 			rc = libc.poll(p, 3, XSHIM_READ_MS) < 0 ? -1 : 1;
 		else if (deadline_ns == UINT64_MAX)
 			rc = libc.poll(p, 3, -1);

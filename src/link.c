@@ -385,6 +385,8 @@ bool xshim_link_leave_alone(struct xshim_link *l, struct xshim_region_hdr *own, 
 	else
 		busy = busy || ahead;
 	head = atomic_load_explicit(&peer->head, memory_order_seq_cst);
+	/* it leaves alone, too: a send of ours may have seen that, and wait to put its bytes on TCP */
+	busy = busy || xshim_tx_is_alone(peer);
 	if (busy || ((ahead || l->rx.state == XSHIM_RX_RING) && head != at)) {
 		atomic_store_explicit(&own->leave, l->want_leave ? XSHIM_REGION_ASKS : 0, memory_order_seq_cst);
 		return false;
