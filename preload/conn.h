@@ -46,6 +46,7 @@ struct xshim_chan {
 	struct xshim_slot *slot;	/* of its connection, and where this process counts the calls and epoll entries that */
 	struct xshim_waits *waits;	/* count on the bell (ready.c); set when attached, and in a forked child */
 	_Atomic uint32_t edge_waiters;	/* edge-triggered epoll entries for what is to be read */
+	_Atomic uint32_t taken_away;	/* 1: somebody takes it from its connection, or has; never 0 again */
 	uint64_t hushed_at;		/* what was seen when the bell was last emptied; both locks of the slot */
 	_Atomic uint32_t gone;		/* the peer's half of the channel is closed */
 	_Atomic uint32_t bell_dead;	/* the peer shut our bell down: always readable, no use any more */
