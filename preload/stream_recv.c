@@ -153,10 +153,11 @@ static ssize_t end_by_tcp(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	struct xshim_slot *s = c->slot;
 
 	/* after our own shutdown(SHUT_RD) the kernel says 0 without a FIN, too */
-	if (s->link.rx.state == XSHIM_RX_TCP && s->link.tx.seq && !xshim_chan_is_cut(ch) &&
+	if (s->link.rx.state == XSHIM_RX_TCP && !xshim_chan_is_cut(ch) &&
 	    (!xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) || xshim_tcp_peer_closed(fd)) &&
 	    xshim_lock_take(&s->tx_lock, xshim_tid()) == 0) {
-		xshim_chan_peer_gone_locked(c, ch, fd);
+		if (s->link.tx.seq)
+			xshim_chan_peer_gone_locked(c, ch, fd);
 		xshim_lock_drop(&s->tx_lock);
 	}
 	return -xshim_chan_owed(c, true);
