@@ -88,6 +88,10 @@
  * down before the up is acked. What is beyond the ring's size waits, and so does urgent data, as for an end that reads nothing
  * and has no room; who waits for that looks again each XSHIM_READ_MS (preload/ready.h), because nothing rings. Leave, FIN,
  * RST and the end of the other's process do not look at it.
+ * `leave` and `answering` are believed, too. _LEFT though it reads its ring on, or _STOP taken back too late: what is sent twice, or not
+ * at all, is the liar's own incoming stream. _STOP for ever, lied or left by one that was stopped or killed there: our direction does not
+ * come down, who waits for that looks again each XSHIM_READ_MS, and each send waits for the decision for DECIDES_NS (preload/pump.c).
+ * answering = 1 for ever: a question cannot be taken back, and nobody leaves alone: who asks waits a second more, and stays.
  *
  * If it dies or stops: its region stays readable, its words just do not change; FIN and RST of the TCP
  * connection tell the difference. If it restarts: it has no claim on this region; a new channel is made.
