@@ -25,7 +25,7 @@ static void arm(struct xshim_more *m, struct xshim_conn *c, int fd)
 {
 	struct xshim_ready r;
 
-	(void)xshim_ready_look(c, m->ch, fd, POLLIN, &r);
+	(void)xshim_ready_look(c, m->ch, fd, POLLIN | XSHIM_LOOK_RECV, &r);
 }
 
 int xshim_more_begin(struct xshim_more *m, struct xshim_conn *c, struct xshim_chan *ch, int fd)

@@ -39,7 +39,7 @@ static uint64_t reach(const struct xshim_link *l, const struct xshim_chan *ch)
 }
 
 /* What the ring decides. 0, 1 if a boundary was crossed on the way, or -EPROTO. */
-static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_ready *r)
+static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int arm, struct xshim_ready *r)
 {
 	struct xshim_link *l = &c->slot->link;
 	enum xshim_rx_step step;
@@ -78,7 +78,9 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 		r->tcp_events |= POLLIN;
 		break;
 	}
-	if (xshim_rxopts_lowat(c))
+	if (arm & XSHIM_LOOK_RECV)
+		xshim_rxopts_any(c, fd);
+	else if (xshim_rxopts_lowat(c))
 		xshim_rxopts_look(c, ch, fd, step, limit, r);
 	if (fin || xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) || xshim_chan_owed(c, false))
 		r->mask |= POLLIN;
@@ -136,7 +138,7 @@ static uint64_t wish_for_space(struct xshim_link *l, struct xshim_chan *ch)
  * so has who finds that more has come, because who waits for edges may leave it unread, and what comes
  * next has to ring. The ring's size ends this.
  */
-static int arm_and_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_ready *r)
+static int arm_and_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int arm, struct xshim_ready *r)
 {
 	struct xshim_link *l = &c->slot->link;
 	uint64_t head;
@@ -150,7 +152,7 @@ static int arm_and_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, str
 		if (l->rx.state == XSHIM_RX_TCP &&
 		    atomic_load_explicit(&ch->remote.region->sw_seq, memory_order_seq_cst) != l->rx.seq)
 			(void)xshim_ready_behind(l, ch, 0);
-		rc = look_locked(c, ch, fd, r);
+		rc = look_locked(c, ch, fd, arm, r);
 	} while ((rc > 0 && ++rounds < XSHIM_CROSSINGS) || (rc == 0 && l->rx.head != head));
 	if (rc > 0)
 		r->mask |= POLLIN;	/* it cannot be that much is going on; do not sleep */
@@ -207,14 +209,14 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 				(void)xshim_chan_pump_locked(c, ch, fd, 0);
 			}
 		}
-		rc = arm_and_look(c, ch, fd, r);
+		rc = arm_and_look(c, ch, fd, arm, r);
 		if (heard && rc == 0 && others_wait(ch, arm, r->mask))
 			(void)ch->be->ring_self(&ch->local);
 		edges = heard && others_want_edges(ch, arm, r->reach);
 	} else {
-		rc = look_locked(c, ch, fd, r);
+		rc = look_locked(c, ch, fd, arm, r);
 		if (rc > 0)	/* somebody else's wish may have been for the old path */
-			rc = arm_and_look(c, ch, fd, r);
+			rc = arm_and_look(c, ch, fd, arm, r);
 	}
 	xshim_chan_unlock(s);
 	if (edges)
@@ -417,7 +419,7 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 	if (spin(ch, what))
 		return 0;
 	xshim_wait_enter(ch, what);
-	if (xshim_ready_look(c, ch, fd, what, &r) < 0 || (r.mask & what))
+	if (xshim_ready_look(c, ch, fd, what & POLLIN ? what | XSHIM_LOOK_RECV : what, &r) < 0 || (r.mask & what))
 		goto out;
 	if (atomic_load_explicit(&c->detach_due, memory_order_acquire) || xshim_conn_chan(c) != ch)
 		goto out;

@@ -31,6 +31,8 @@ struct xshim_ready {
 
 /* In arm: the caller is epoll.c, which finds by itself what is new for its entries. */
 #define XSHIM_LOOK_EPOLL 0x10000u
+/* In arm: the caller is inside a receive, which takes whatever comes until it has enough: SO_RCVLOWAT is its own affair. */
+#define XSHIM_LOOK_RECV 0x20000u
 /*
  * arm: POLLIN | POLLOUT that the caller has entered to wait for; 0: only look. 0, or -ECONNRESET when the connection was
  * broken (then everything is ready).
@@ -87,7 +89,7 @@ static inline int xshim_ready_bell_fd(const struct xshim_chan *ch)
 void xshim_ready_peer_hup(struct xshim_conn *c, struct xshim_chan *ch, int fd);
 
 /*
- * Sleep until the connection may have become ready for `what` (POLLIN or POLLOUT, and POLLPRI with it), or something
+ * Sleep until the connection may have become ready for `what` (POLLIN, which is of a receive, or POLLOUT, and POLLPRI with it), or something
  * happened that the caller should look at. deadline_ns: xshim_clock_ns() time, UINT64_MAX: none.
  * 0; -EAGAIN: the deadline passed; -EINTR.
  */

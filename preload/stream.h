@@ -39,7 +39,7 @@ uint64_t xshim_stream_deadline(const struct xshim_conn *c, int fd, int option);
 /*
  * Sleep in a blocking call that has moved bytes, and whose channel has gone meanwhile. Not in the kernel's own: that one has moved
  * nothing yet, and after a handler with SA_RESTART would be begun anew, where the program is to be told what was moved. False: a
- * signal or the deadline ends the call.
+ * signal or the deadline ends the call. True: look again, perhaps in vain.
  */
 bool xshim_stream_sleep_plain(int fd, short events, uint64_t deadline_ns);
 /* The channel, or NULL once the connection has left it. */

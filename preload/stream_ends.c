@@ -172,19 +172,38 @@ void xshim_stream_closing(struct xshim_conn *c, int fd)
 	xshim_lock_drop(&s->rx_lock);
 }
 
+/* A receive that has a part lacks less than SO_RCVLOWAT says, and below that the kernel wakes nobody: look so often. */
+#define LOW_NS 20000000ull
+
+static bool has_mark(int fd)
+{
+	socklen_t len = sizeof(int);
+	int low = 1;
+
+	return libc.getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &low, &len) == 0 && low > 1;
+}
+
 bool xshim_stream_sleep_plain(int fd, short events, uint64_t deadline_ns)
 {
 	struct pollfd p = { .fd = fd, .events = events };
-	struct timespec left, *limit = NULL;
-	uint64_t now;
+	struct timespec ts, *limit = NULL;
+	uint64_t left = UINT64_MAX, now;
+	bool often = (events & POLLIN) && has_mark(fd);
+	int n;
 
 	if (deadline_ns != UINT64_MAX) {
 		now = xshim_clock_ns();
 		if (now >= deadline_ns)
 			return false;
-		left = (struct timespec){ .tv_sec = (time_t)((deadline_ns - now) / 1000000000),
-					  .tv_nsec = (long)((deadline_ns - now) % 1000000000) };
-		limit = &left;
+		left = deadline_ns - now;
 	}
-	return libc.ppoll(&p, 1, limit, NULL) > 0;
+	often = often && left > LOW_NS;
+	if (often)
+		left = LOW_NS;
+	if (left != UINT64_MAX) {
+		ts = (struct timespec){ .tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000) };
+		limit = &ts;
+	}
+	n = libc.ppoll(&p, 1, limit, NULL);
+	return n > 0 || (n == 0 && often);
 }

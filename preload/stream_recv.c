@@ -366,22 +366,24 @@ uint64_t xshim_stream_deadline(const struct xshim_conn *c, int fd, int option)
 }
 
 /*
- * The channel went in the middle of a receive that is to have more, or whose number was closed: the kernel goes on with it, but
- * does not sleep in it once something is there (stream.h).
+ * The channel went in the middle of a receive that is to have `want` bytes, or whose number was closed: the kernel goes on with it,
+ * but does not sleep in it once something is there (stream.h).
  */
-static ssize_t recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags, size_t total, uint64_t deadline)
+static ssize_t recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags, size_t total, size_t want,
+			 uint64_t deadline)
 {
 	struct iovec v[XSHIM_STREAM_SLICES];
 	struct msghdr m = { .msg_iov = v };
-	bool nonblock = flags & MSG_DONTWAIT, marked = false;
+	bool nonblock = flags & MSG_DONTWAIT, marked = false, whole;
 	size_t asked;
 	ssize_t n;
 
 	while (xshim_iov_left(it) && !(total && xshim_urgent_is_next(fd))) {
 		asked = xshim_iov_left(it);
+		whole = !total;
 		m.msg_iovlen = xshim_iov_slice(it, SSIZE_MAX, v, XSHIM_STREAM_SLICES);
-		n = libc.recvmsg(fd, &m, total ? flags | MSG_DONTWAIT : flags);
-		if (n < 0 && !total)
+		n = libc.recvmsg(fd, &m, whole ? flags : flags | MSG_DONTWAIT);
+		if (n < 0 && whole)
 			return -errno;
 		if (n < 0 && errno == EAGAIN && !nonblock) {
 			if (!deadline)
@@ -397,12 +399,12 @@ static ssize_t recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int
 		marked = false;
 		xshim_conn_plain_rx(c, n);
 		xshim_iov_skip(it, (size_t)n);
-		/* the kernel has slept for all it was asked for, and was interrupted */
-		if (!(flags & MSG_WAITALL) || (!total && !nonblock && m.msg_iovlen < XSHIM_STREAM_SLICES && (size_t)n < asked)) {
-			total += (size_t)n;
-			break;
-		}
 		total += (size_t)n;
+		if (total >= want)
+			break;
+		/* the kernel has slept for all it was asked for, and was interrupted */
+		if (whole && (!(flags & MSG_WAITALL) || (!nonblock && m.msg_iovlen < XSHIM_STREAM_SLICES && (size_t)n < asked)))
+			break;
 	}
 	return (ssize_t)total;
 }
@@ -468,7 +470,7 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 	want += front;
 	for (;;) {
 		if (!ch)
-			return total || fd != called ? recv_rest(c, fd, &it, flags, total, deadline) : XSHIM_PLAIN;
+			return total || fd != called ? recv_rest(c, fd, &it, flags, total, want, deadline) : XSHIM_PLAIN;
 		/* with enough in hand it is only a look */
 		rc = rx_once(c, ch, fd, &it, flags, total, nonblock && !total, &more, &fault);
 		if (rc > 0 && (flags & MSG_PEEK)) {
