@@ -286,6 +286,8 @@ void xshim_chan_detach(struct xshim_conn *c)
 	if (!atomic_exchange_explicit(&c->detach_due, 0, memory_order_acq_rel))
 		return;
 	ch = atomic_load_explicit(&c->ch, memory_order_acquire);
+	if (xshim_chan_owed(c, false))
+		return;			/* when that has been told */
 	/* one thread takes it away; another may have found it due once more before it was */
 	if (!ch || atomic_exchange_explicit(&ch->taken_away, 1, memory_order_acq_rel))
 		return;

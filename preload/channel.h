@@ -88,6 +88,9 @@ void xshim_chan_peer_gone_locked(struct xshim_conn *c, struct xshim_chan *ch, in
 /* The errno that the program is to get once, as the socket's own pending error; 0: none. take: it gets it now. */
 int xshim_chan_owed(struct xshim_conn *c, bool take);
 
+/* If the link is out the channel is to go. Not while an error is owed, of which only the channel knows. One of the locks. */
+void xshim_chan_if_out(struct xshim_conn *c);
+
 /* The program has had the socket's pending error: if it ended the connection, none is owed for that. */
 void xshim_chan_told_error(struct xshim_conn *c, int fd);
 

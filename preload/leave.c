@@ -150,6 +150,8 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 		if (crossed)
 			xshim_epoll_crossed(c);
 		if (atomic_load_explicit(&c->detach_due, memory_order_acquire)) {
+			if (why == XSHIM_R_EXEC || why == XSHIM_R_SECCOMP)
+				(void)xshim_chan_owed(c, true);	/* nobody of ours will be there to tell it */
 			xshim_chan_detach(c);
 			return 0;
 		}

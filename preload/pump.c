@@ -377,7 +377,7 @@ int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 		}
 	}
 	if (xshim_link_is_out(l))
-		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
+		xshim_chan_if_out(c);
 	else if (atomic_load_explicit(&ch->gone, memory_order_relaxed))
 		peer_hung_up(c, ch, fd);
 	/* Who sleeps here chose what to wait for by the state that was. */
@@ -400,7 +400,15 @@ int xshim_chan_owed(struct xshim_conn *c, bool take)
 		if (take)
 			xshim_conn_set_flag(c, XSHIM_SLOT_RESET, false);
 	}
+	if (ch && err && take)
+		xshim_chan_if_out(c);
 	return err;
+}
+
+void xshim_chan_if_out(struct xshim_conn *c)
+{
+	if (xshim_link_is_out(&c->slot->link) && !xshim_chan_owed(c, false))
+		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
 }
 
 void xshim_chan_told_error(struct xshim_conn *c, int fd)

@@ -34,13 +34,15 @@ static int pipe_ready(int fd, short events, bool may_wait)
 	return rc < 0 ? -errno : rc == 0 ? -EAGAIN : 0;
 }
 
-/* First a look, so that nothing is lost when the pipe does not take it. */
-static ssize_t piece_to_pipe(struct xshim_conn *c, int in, int out, size_t n, int flags)
+/* done: what the call has moved already. First a look, so that nothing is lost when the pipe does not take it. */
+static ssize_t piece_to_pipe(struct xshim_conn *c, int in, int out, size_t n, size_t done)
 {
 	char buf[PIECE];
 	struct iovec v = { buf, n < PIECE ? n : PIECE };
-	ssize_t got = xshim_stream_recv(c, in, &v, 1, MSG_PEEK | flags), put;
+	ssize_t got = xshim_stream_recv(c, in, &v, 1, MSG_PEEK | (done ? MSG_DONTWAIT : 0)), put;
 
+	if (got <= 0 && got != XSHIM_PLAIN)
+		(void)xshim_stream_result(c, done, got);	/* an error that ends a call with a part is the next one's */
 	if (got <= 0)
 		return got;
 	put = libc.write(out, buf, (size_t)got);
@@ -63,7 +65,7 @@ static ssize_t to_pipe(struct xshim_conn *c, int in, int out, size_t n, unsigned
 		rc = pipe_ready(out, POLLOUT, !done && !(flags & SPLICE_F_NONBLOCK));
 		if (rc < 0)
 			break;
-		rc = piece_to_pipe(c, in, out, n - done, done ? MSG_DONTWAIT : 0);
+		rc = piece_to_pipe(c, in, out, n - done, done);
 		if (rc <= 0)
 			break;
 		done += (size_t)rc;

@@ -11,6 +11,7 @@
 #include "channel.h"
 
 #include <sys/uio.h>
+#include <xshim/ring.h>
 
 #define XSHIM_PLAIN ((ssize_t)-4096)
 
@@ -42,6 +43,23 @@ uint64_t xshim_stream_deadline(const struct xshim_conn *c, int fd, int option);
  * signal or the deadline ends the call. True: look again, perhaps in vain.
  */
 bool xshim_stream_sleep_plain(int fd, short events, uint64_t deadline_ns);
+/*
+ * What TCP has for a receive that has a part already. Such a one ends at an error, which is the next call's: it has to stay in the socket,
+ * from where any call that finds no data takes it. So none is made unless there is data, or the end.
+ */
+enum xshim_tcp_next {
+	XSHIM_TCP_NOTHING,
+	XSHIM_TCP_DATA,
+	XSHIM_TCP_END,
+	XSHIM_TCP_ERROR,
+};
+enum xshim_tcp_next xshim_stream_tcp_next(int fd);
+/*
+ * The channel went in the middle of a receive that is to have `want` bytes and has `total`, or whose number was closed: the kernel goes
+ * on with it, but does not sleep in it once something is there.
+ */
+ssize_t xshim_stream_recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags, size_t total, size_t want,
+			       uint64_t deadline);
 /* The channel, or NULL once the connection has left it. */
 static inline struct xshim_chan *xshim_stream_still_there(struct xshim_conn *c)
 {

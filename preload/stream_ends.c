@@ -6,8 +6,10 @@
 #include "channel.h"
 #include "epoll.h"
 #include "ready.h"
+#include "urgent.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 
@@ -206,4 +208,62 @@ bool xshim_stream_sleep_plain(int fd, short events, uint64_t deadline_ns)
 	}
 	n = libc.ppoll(&p, 1, limit, NULL);
 	return n > 0 || (n == 0 && often);
+}
+
+enum xshim_tcp_next xshim_stream_tcp_next(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
+	int queued = 0;
+
+	if (libc.poll(&p, 1, 0) < 0)
+		return XSHIM_TCP_DATA;	/* nothing is known */
+	/* poll /then/ count: what came before an error, or before the end, comes first */
+	if (libc.ioctl(fd, FIONREAD, &queued) < 0 || queued)
+		return XSHIM_TCP_DATA;
+	return p.revents & POLLERR ? XSHIM_TCP_ERROR : p.revents ? XSHIM_TCP_END : XSHIM_TCP_NOTHING;
+}
+
+ssize_t xshim_stream_recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags, size_t total, size_t want,
+			       uint64_t deadline)
+{
+	struct iovec v[XSHIM_STREAM_SLICES];
+	struct msghdr m = { .msg_iov = v };
+	bool nonblock = flags & MSG_DONTWAIT, marked = false, whole;
+	enum xshim_tcp_next next;
+	size_t asked;
+	ssize_t n = 0;
+
+	while (xshim_iov_left(it) && !(total && xshim_urgent_is_next(fd))) {
+		asked = xshim_iov_left(it);
+		whole = !total;
+		m.msg_iovlen = xshim_iov_slice(it, SSIZE_MAX, v, XSHIM_STREAM_SLICES);
+		next = whole ? XSHIM_TCP_DATA : xshim_stream_tcp_next(fd);
+		if (next == XSHIM_TCP_ERROR)
+			break;
+		if (next != XSHIM_TCP_NOTHING)
+			n = libc.recvmsg(fd, &m, whole ? flags : flags | MSG_DONTWAIT);
+		if (n < 0 && whole)
+			return -errno;
+		if ((next == XSHIM_TCP_NOTHING || (n < 0 && errno == EAGAIN)) && !nonblock) {
+			if (!deadline)
+				deadline = xshim_stream_deadline(c, fd, SO_RCVTIMEO);
+			if (!xshim_stream_sleep_plain(fd, marked ? POLLIN : POLLIN | POLLPRI, deadline))
+				break;
+			fd = xshim_conn_fd(c, fd);
+			marked = xshim_urgent_is_there(fd);
+			continue;
+		}
+		if (next == XSHIM_TCP_NOTHING || n <= 0)
+			break;
+		marked = false;
+		xshim_conn_plain_rx(c, n);
+		xshim_iov_skip(it, (size_t)n);
+		total += (size_t)n;
+		if (total >= want)
+			break;
+		/* the kernel has slept for all it was asked for, and was interrupted */
+		if (whole && (!(flags & MSG_WAITALL) || (!nonblock && m.msg_iovlen < XSHIM_STREAM_SLICES && (size_t)n < asked)))
+			break;
+	}
+	return (ssize_t)total;
 }

@@ -135,15 +135,6 @@ static ssize_t ring_empty(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	return n;
 }
 
-/* An error is next on TCP. The program's next call is to get it, so it stays where it is. */
-static bool error_is_next(int fd)
-{
-	struct pollfd p = { .fd = fd };
-	int queued = 0;
-
-	return libc.poll(&p, 1, 0) > 0 && (p.revents & POLLERR) && libc.ioctl(fd, FIONREAD, &queued) == 0 && !queued;
-}
-
 /*
  * 0 where TCP carries the stream: the end, unless the peer was killed with something of ours unread on its ring; then it is a reset, as
  * it would be with that in a socket. 0 or -errno. rx_lock held.
@@ -209,6 +200,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 	struct xshim_iov begin = *it;
 	uint64_t limit, last_limit = 0;
 	ssize_t n, last_n = 0;
+	enum xshim_tcp_next next;
 	bool crossed, ring = false;
 	int crossings = 0;
 
@@ -286,6 +278,8 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 		/* TCP. Consult, read, and if nothing came consult once more: it may have been switched. */
 		if (step == last_step && limit == last_limit) {
 			n = last_n;
+			if (n == -EAGAIN && xshim_chan_owed(c, false))
+				n = begun ? AT_MARK : -xshim_chan_owed(c, true);
 			if (n == 0 && l->rx.state == XSHIM_RX_RAW) {
 				/* it died while sending again: the rest is in its ring */
 				l->rx.state = XSHIM_RX_RING;
@@ -294,11 +288,14 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			}
 			goto out;
 		}
-		if (begun && (error_is_next(fd) || xshim_urgent_is_next(fd))) {
+		next = begun ? xshim_stream_tcp_next(fd) : XSHIM_TCP_DATA;
+		if (next == XSHIM_TCP_ERROR || (begun && xshim_urgent_is_next(fd))) {
 			n = AT_MARK;
 			goto out;
 		}
-		if (limit != UINT64_MAX) {
+		if (next == XSHIM_TCP_NOTHING) {
+			n = -EAGAIN;
+		} else if (limit != UINT64_MAX) {
 			n = tcp_recv(c, fd, it, limit, flags);
 		} else {
 			bool seen = xshim_rx_read_begin(l, own, peer);
@@ -343,8 +340,7 @@ out:
 		atomic_store_explicit(&ch->rx_empty_at,
 				      l->rx.state == XSHIM_RX_RING ? l->rx.head : XSHIM_WANT_NOTHING,
 				      memory_order_relaxed);
-	if (xshim_link_is_out(l))
-		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
+	xshim_chan_if_out(c);
 	xshim_lock_drop(&s->rx_lock);
 	if (ring)
 		xshim_chan_ring(c, ch);
@@ -363,50 +359,6 @@ uint64_t xshim_stream_deadline(const struct xshim_conn *c, int fd, int option)
 	if (libc.getsockopt(fd, SOL_SOCKET, option, &tv, &len) < 0 || (!tv.tv_sec && !tv.tv_usec))
 		return UINT64_MAX;
 	return xshim_clock_ns() + (uint64_t)tv.tv_sec * 1000000000ull + (uint64_t)tv.tv_usec * 1000;
-}
-
-/*
- * The channel went in the middle of a receive that is to have `want` bytes, or whose number was closed: the kernel goes on with it,
- * but does not sleep in it once something is there (stream.h).
- */
-static ssize_t recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags, size_t total, size_t want,
-			 uint64_t deadline)
-{
-	struct iovec v[XSHIM_STREAM_SLICES];
-	struct msghdr m = { .msg_iov = v };
-	bool nonblock = flags & MSG_DONTWAIT, marked = false, whole;
-	size_t asked;
-	ssize_t n;
-
-	while (xshim_iov_left(it) && !(total && xshim_urgent_is_next(fd))) {
-		asked = xshim_iov_left(it);
-		whole = !total;
-		m.msg_iovlen = xshim_iov_slice(it, SSIZE_MAX, v, XSHIM_STREAM_SLICES);
-		n = libc.recvmsg(fd, &m, whole ? flags : flags | MSG_DONTWAIT);
-		if (n < 0 && whole)
-			return -errno;
-		if (n < 0 && errno == EAGAIN && !nonblock) {
-			if (!deadline)
-				deadline = xshim_stream_deadline(c, fd, SO_RCVTIMEO);
-			if (!xshim_stream_sleep_plain(fd, marked ? POLLIN : POLLIN | POLLPRI, deadline))
-				break;
-			fd = xshim_conn_fd(c, fd);
-			marked = xshim_urgent_is_there(fd);
-			continue;
-		}
-		if (n <= 0)
-			break;
-		marked = false;
-		xshim_conn_plain_rx(c, n);
-		xshim_iov_skip(it, (size_t)n);
-		total += (size_t)n;
-		if (total >= want)
-			break;
-		/* the kernel has slept for all it was asked for, and was interrupted */
-		if (whole && (!(flags & MSG_WAITALL) || (!nonblock && m.msg_iovlen < XSHIM_STREAM_SLICES && (size_t)n < asked)))
-			break;
-	}
-	return (ssize_t)total;
 }
 
 /*
@@ -470,7 +422,7 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 	want += front;
 	for (;;) {
 		if (!ch)
-			return total || fd != called ? recv_rest(c, fd, &it, flags, total, want, deadline) : XSHIM_PLAIN;
+			return total || fd != called ? xshim_stream_recv_rest(c, fd, &it, flags, total, want, deadline) : XSHIM_PLAIN;
 		/* with enough in hand it is only a look */
 		rc = rx_once(c, ch, fd, &it, flags, total, nonblock && !total, &more, &fault);
 		if (rc > 0 && (flags & MSG_PEEK)) {

@@ -211,8 +211,7 @@ static ssize_t tx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 	n = tcp_send(c, fd, it, flags);
 	if (n < 0 && n != -EAGAIN)
 		xshim_chan_told_error(c, fd);
-	if (xshim_link_is_out(&c->slot->link))
-		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
+	xshim_chan_if_out(c);
 	xshim_lock_drop(&c->slot->tx_lock);
 	return n;
 }
@@ -238,6 +237,13 @@ static ssize_t no_room(struct xshim_conn *c, struct xshim_chan *ch, int fd, bool
 	return rc == -EINTR && !total && xshim_restarts(*deadline) ? 0 : rc;
 }
 
+static bool has_error(int fd)
+{
+	struct pollfd p = { .fd = fd };
+
+	return libc.poll(&p, 1, 0) > 0 && (p.revents & POLLERR);
+}
+
 /*
  * The channel went in the middle of a blocking send that has sent `total`, or whose number was closed: the rest goes the kernel's way.
  * After a part of it has gone, without a sleep in it (stream.h).
@@ -255,6 +261,8 @@ static ssize_t send_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int
 		asked = 0;
 		for (size_t i = 0; i < m.msg_iovlen; i++)
 			asked += v[i].iov_len;
+		if (total && has_error(fd))
+			return (ssize_t)total;	/* it is the next call's */
 		n = libc.sendmsg(fd, &m, total ? flags | MSG_DONTWAIT | MSG_NOSIGNAL : flags);
 		if (n < 0 && !total)
 			return -errno;
