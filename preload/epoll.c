@@ -111,6 +111,14 @@ static uint32_t evaluate(struct wait *w, struct xshim_reg *r, bool *hot, bool *g
 	return mask & (want | EPOLLERR | EPOLLHUP);
 }
 
+/* The same of an entry without a ring that has kept our tag, and is edge-triggered in the kernel whatever the program asked for. */
+static uint32_t ask_kernel(const struct xshim_reg *r)
+{
+	struct pollfd p = { .fd = xshim_conn_fd(r->conn, r->fd), .events = (short)(r->events & 0xffff) };
+
+	return libc.poll(&p, 1, 0) > 0 ? (unsigned short)p.revents : 0;
+}
+
 /* This answer names a descriptor of the connection already. Set lock held. */
 static bool is_named(const struct wait *w, const struct xshim_conn *c)
 {
@@ -136,13 +144,13 @@ static void collect(struct wait *w, int max)
 		if (!set->list_head)
 			set->list_tail = NULL;
 		r->listed = false;
-		stays = false;
-		if (r->attached && !r->disabled) {
+		stays = goes = false;
+		if ((r->attached || r->stuck) && !r->disabled) {
 			int stall_before = w->stall_ms;
 			bool told = r->rearmed && (r->events & EPOLLET) && !r->tcp_dirty;
 			uint64_t seen = r->seen_head;
 
-			mask = evaluate(w, r, &hot, &goes);
+			mask = r->attached ? evaluate(w, r, &hot, &goes) : ask_kernel(r);
 			/* the kernel is asked behind this, and tells of it together with the others; but not a second time */
 			if (goes && w->kernel_next && !w->plain && !is_named(w, r->conn))
 				mask = 0;
@@ -231,10 +239,9 @@ static bool take_hint(struct wait *w, struct epoll_event *ev)
 		return false;
 	}
 	if (!r->attached) {
-		if (r->stuck && !(r->events & EPOLLONESHOT)) {
-			ev->events &= r->events | EPOLLERR | EPOLLHUP;
-			ev->data.u64 = r->data;
-			return ev->events;
+		if (r->stuck) {
+			xshim_eset_list(set, r);
+			return false;
 		}
 		/* ONESHOT over plain TCP; else it has left, and the kernel's entry speaks for itself */
 		if (r->disabled || !(r->events & EPOLLONESHOT))

@@ -44,7 +44,7 @@ struct xshim_reg {			/* a connection in a set */
 	bool disabled;			/* ONESHOT has fired */
 	bool inherited;			/* made before a fork that we are the child of: the kernel's entries are the parent's, too */
 	bool inside;			/* the socket's entry is in the inner set */
-	bool stuck;			/* the kernel's entry has kept our tag, as its number means something else (eset.c) */
+	bool stuck;			/* without a ring: the kernel's entry has kept our tag, as its number means something else; reported from the list */
 	bool parked;			/* the program took it out; the kernel's entries stay for when it puts it back */
 	bool listed;
 	bool quiet;			/* listed to be armed: report only POLLOUT news */

@@ -98,6 +98,7 @@ static int modify(struct xshim_reg *r, const struct epoll_event *want)
 		if (r->tagged)
 			ev.data.u64 = xshim_eset_datum(r, 0);
 		rc = libc.epoll_ctl(set->epfd, EPOLL_CTL_MOD, r->fd, &ev) < 0 ? -errno : 0;
+		r->stuck = r->stuck && rc;
 	}
 	xshim_eset_unlock(&set->lock);
 	return rc;

@@ -237,6 +237,7 @@ void xshim_eset_put_bell_in(struct xshim_reg *r, struct xshim_chan *ch)
 	if (r->peer_bell >= 0)			/* xen: the bell tells that, too */
 		libc.epoll_ctl(tagged_in(set), EPOLL_CTL_ADD, r->peer_bell, &ev);
 	r->attached = true;
+	r->stuck = false;
 	r->tcp_dirty = true;
 	r->kmask = 0;
 	r->quiet = false;
@@ -290,6 +291,10 @@ static void restore(struct xshim_reg *r)
 			ev.events &= EPOLLONESHOT | EPOLLET;
 	}
 	r->stuck = !place(r, false, &ev);
+	if (r->stuck) {			/* as the kernel does after a change: what is so is told */
+		xshim_eset_list(set, r);
+		xshim_eset_kick(set, false);
+	}
 	if (!r->stuck && r->tagged && !(r->events & EPOLLONESHOT)) {
 		r->tagged = false;
 		atomic_fetch_sub_explicit(&set->tagged, 1, memory_order_release);
