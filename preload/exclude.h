@@ -22,5 +22,6 @@ void xshim_exclude_all(enum xshim_reason why);
  */
 bool xshim_stdio_has(int fd);
 void xshim_stdio_forget(int fd);
+void xshim_stdio_forget_all(unsigned int first, unsigned int last);
 
 #endif

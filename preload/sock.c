@@ -52,6 +52,17 @@ static void know_tcp(int fd, bool is_tcp)
 		atomic_fetch_and_explicit(&tcp_numbers[fd / 64], ~(1ull << (fd % 64)), memory_order_relaxed);
 }
 
+/* Numbers that are closed together. */
+static void know_none(unsigned int first, unsigned int last)
+{
+	for (unsigned int fd = first; fd < NUMBERS && fd <= last; fd++) {
+		if (fd % 64 == 0 && !atomic_load_explicit(&tcp_numbers[fd / 64], memory_order_relaxed))
+			fd += 63;
+		else
+			know_tcp((int)fd, false);
+	}
+}
+
 /* fd's protocol; number: what is known of it, and to be known: its own, or that of its listener. */
 static int protocol_of(int fd, int number)
 {
@@ -278,6 +289,8 @@ static int around(unsigned int first, unsigned int last, int flags)
 /* Connections are closed one by one; the rest is the kernel's. */
 static void close_conns(unsigned int first, unsigned int last)
 {
+	know_none(first, last);
+	xshim_stdio_forget_all(first, last);
 	for (unsigned int chunk = first / XSHIM_FDTAB_CHUNK;
 	     chunk < XSHIM_FDTAB_CHUNKS && chunk <= last / XSHIM_FDTAB_CHUNK; chunk++) {
 		if (!atomic_load_explicit(&xshim_fdtab[chunk], memory_order_acquire))

@@ -29,6 +29,16 @@ void xshim_stdio_forget(int fd)
 		atomic_fetch_and_explicit(&early[fd / 64], ~(1ull << (fd % 64)), memory_order_relaxed);
 }
 
+void xshim_stdio_forget_all(unsigned int first, unsigned int last)
+{
+	for (unsigned int fd = first; fd < NUMBERS && fd <= last; fd++) {
+		if (fd % 64 == 0 && !atomic_load_explicit(&early[fd / 64], memory_order_relaxed))
+			fd += 63;
+		else
+			xshim_stdio_forget((int)fd);
+	}
+}
+
 static void given(int fd)
 {
 	struct stat st;

@@ -3,7 +3,8 @@
 #
 # A connection that is kept from the ring by what its process does says why: io_uring made by number, asynchronous input and
 # output, a stream, signal-driven input and output, a seccomp filter. Without that the same connection goes by ring. One that is to
-# return to TCP while the other end is busy elsewhere does so when both come together again.
+# return to TCP while the other end is busy elsewhere does so when both come together again. And a number that was a TCP listener's when
+# a stretch of numbers was closed is none any more: what is accepted by it later is no connection to show.
 
 . "${srcdir:-$(dirname "$0")/..}/tests/lib/netns.sh"
 
@@ -109,3 +110,42 @@ snapshot "$WORK/before.json"
 wait_for 20 "bytes by TCP" eval '[ "$(since "$WORK/before.json" .bytes.tcp_tx)" -gt 5000 ]'
 shown oob || fail "the reason is not oob"
 ends_finish busy
+
+# NUMBERS CALL: a unix listener gets the number of a TCP one that CALL has closed; one comes in by it; then waits for its input's end
+NUMBERS='
+import ctypes, os, socket, sys
+libc = ctypes.CDLL(None)
+local = socket.socket(socket.AF_UNIX)
+local.bind("\0" + sys.argv[1] + str(os.getpid()))
+local.listen()
+a, b = socket.socketpair()
+n = socket.create_server(("127.0.0.1", 0)).detach()
+if sys.argv[1] == "closefrom":
+    libc.closefrom(n)
+else:
+    libc.close_range(n, n, 0)
+socket.send_fds(a, [b"x"], [local.fileno()])
+fds = socket.recv_fds(b, 1, 1)[1]
+if fds != [n]:
+    sys.exit("%s instead of %d" % (fds, n))
+listener, there = socket.socket(fileno=n), socket.socket(socket.AF_UNIX)
+there.connect(local.getsockname())
+here = listener.accept()
+print("accepted", flush=True)
+sys.stdin.readline()
+'
+for how in close_range closefrom; do
+	rm -f "$WORK/input"
+	mkfifo "$WORK/input"
+	exec 9<>"$WORK/input"
+	build_cmd a shim "$PYTHON" -c "$NUMBERS" $how
+	"${CMD[@]}" <"$WORK/input" >"$WORK/client.out" 2>"$WORK/client.err" 9>&- &
+	JOB_PID[client]=$!
+	wait_for 20 "the unix connection" grep -qx accepted "$WORK/client.out"
+	wait_for 10 "$how: no connection to be open" eval '[ "$("$XSHIM_TOOL" stat --json | jq .connections.open)" = 0 ]'
+	echo end >&9
+	job_wait client 20
+	exec 9>&-
+	[ "$STATUS" = 0 ] || { cat "$WORK/client.err" >&2; fail "$how: status $STATUS"; }
+	note "ok $how"
+done
