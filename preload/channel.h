@@ -108,6 +108,9 @@ void xshim_chan_leave_again(struct xshim_conn *c, int fd);
 /* One step of it, without waiting. Both locks. True if a boundary was crossed (xshim_epoll_crossed). */
 bool xshim_chan_leave_step(struct xshim_conn *c, struct xshim_chan *ch, int fd, enum xshim_reason why);
 
+/* Without the peer, if that can be done now (link.h): detach_due is set then. Both locks. */
+void xshim_chan_leave_alone(struct xshim_conn *c, struct xshim_chan *ch, enum xshim_reason why);
+
 /* After a switch or a crossing: what is shown. */
 void xshim_chan_note(struct xshim_conn *c, struct xshim_chan *ch);
 

@@ -9,6 +9,15 @@
 #include <errno.h>
 #include <poll.h>
 
+/*
+ * Who is called by a signal when something comes makes no call before that: the question stands, and the peer's LEAVE, which its next
+ * call begins, is what comes.
+ */
+static bool stands(enum xshim_reason why)
+{
+	return why == XSHIM_R_SIGIO;
+}
+
 /* Cross what boundaries can be crossed without reading: how many. Both locks. */
 static int cross_all(struct xshim_conn *c, struct xshim_chan *ch)
 {
@@ -45,6 +54,8 @@ bool xshim_chan_leave_step(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 		xshim_conn_reason(c, why);
 		xshim_chan_ring(c, ch);
 	}
+	if (l->want_leave && stands(why))	/* whoever asked first */
+		l->want_leave = XSHIM_ASKS_STANDS;
 	return crossed;
 }
 
@@ -68,20 +79,11 @@ static bool unask(struct xshim_conn *c, struct xshim_chan *ch)
 	return yes;
 }
 
-/*
- * Who is called by a signal when something comes makes no call before that: the question stands, and the peer's LEAVE, which its next
- * call begins, is what comes.
- */
-static bool stands(enum xshim_reason why)
-{
-	return why == XSHIM_R_SIGIO;
-}
-
 /* A peer that sleeps in a call would have answered by now. */
 #define ALONE_MS 200
 
-/* Both locks. Not over xen, where the peer may lose what it has not read of our ring when we let go of it. */
-static void leave_alone(struct xshim_conn *c, struct xshim_chan *ch, enum xshim_reason why)
+/* Not over xen, where the peer may lose what it has not read of our ring when we let go of it. */
+void xshim_chan_leave_alone(struct xshim_conn *c, struct xshim_chan *ch, enum xshim_reason why)
 {
 	struct xshim_link *l = &c->slot->link;
 
@@ -142,9 +144,9 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 			(xshim_conn_flag(c, XSHIM_SLOT_URGENT) && s->link.tx.state == XSHIM_TX_TCP);
 		now = xshim_now_ns();
 		if (stuck || now >= alone)
-			leave_alone(c, ch, why);
+			xshim_chan_leave_alone(c, ch, why);
 		if ((stuck || now >= deadline) && !atomic_load_explicit(&c->detach_due, memory_order_relaxed))
-			over = !ours || stands(why) || unask(c, ch) || stuck || now >= deadline + ANSWER_NS;
+			over = !ours || s->link.want_leave == XSHIM_ASKS_STANDS || unask(c, ch) || stuck || now >= deadline + ANSWER_NS;
 		xshim_rxopts_any(c, fd);	/* before the poll below */
 		xshim_chan_unlock(s);
 		if (crossed)

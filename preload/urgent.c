@@ -45,6 +45,21 @@ int xshim_urgent_at_mark(struct xshim_conn *c, int fd, int *yes)
 	return libc.ioctl(fd, SIOCATMARK, yes) < 0 ? -errno : 0;
 }
 
+/*
+ * A question of ours that the peer is too busy to answer is no reason to wait for it: on TCP is where we want to be. If it stands, so
+ * is it for the other direction, which we cannot bring there: by leaving alone, or by waiting for the answer, but not for ever (late).
+ * Both locks.
+ */
+static void take_back(struct xshim_conn *c, struct xshim_chan *ch, bool late)
+{
+	struct xshim_link *l = &c->slot->link;
+
+	if (l->want_leave == XSHIM_ASKS_STANDS && !late)
+		xshim_chan_leave_alone(c, ch, XSHIM_R_SIGIO);
+	else if (l->want_leave && xshim_link_leave_unask(l, ch->local.region, ch->remote.region))
+		xshim_chan_ring(c, ch);
+}
+
 void xshim_urgent_down(struct xshim_conn *c, struct xshim_chan *ch)
 {
 	struct xshim_link *l = &c->slot->link;
@@ -52,9 +67,8 @@ void xshim_urgent_down(struct xshim_conn *c, struct xshim_chan *ch)
 
 	if (!xshim_chan_lock(c->slot))
 		return;
-	/* a question of ours that the peer is too busy to answer is no reason to wait for it: on TCP is where we want to be */
-	if (l->tx.state == XSHIM_TX_RING && l->want_leave && xshim_link_leave_unask(l, ch->local.region, ch->remote.region))
-		xshim_chan_ring(c, ch);
+	if (l->tx.state == XSHIM_TX_RING)
+		take_back(c, ch, false);
 	down = xshim_tx_may_come_down(l, ch->remote.region) && xshim_tx_down(l, ch->local.region, ch->remote.region);
 	if (down) {
 		xshim_count(&c->slot->n.switches, 1);
@@ -96,10 +110,18 @@ int xshim_urgent_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, uint6
 		if ((xshim_tx_peer_reads(&c->slot->link, ch->remote.region) || xshim_tx_is_alone(ch->remote.region)) &&
 		    deadline_ns > now)
 			rc = libc.poll(p, 3, XSHIM_READ_MS) < 0 ? -1 : 1;
-		else if (deadline_ns == UINT64_MAX)
+		else if (deadline_ns == UINT64_MAX && c->slot->link.want_leave != XSHIM_ASKS_STANDS)
 			rc = libc.poll(p, 3, -1);
+		else if (deadline_ns == UINT64_MAX)
+			rc = libc.poll(p, 3, XSHIM_URGENT_MS);
 		else
 			rc = deadline_ns <= now ? 0 : libc.poll(p, 3, (int)((deadline_ns - now) / 1000000) + 1);
+		if (rc == 0 && xshim_chan_lock(c->slot)) {
+			take_back(c, ch, true);
+			xshim_chan_unlock(c->slot);
+		}
+		if (rc == 0)
+			rc = deadline_ns == UINT64_MAX;
 		rc = rc < 0 ? -errno : rc == 0 ? -EAGAIN : 0;
 		if (!rc && p[1].revents)
 			atomic_store_explicit(&ch->bell_maybe, 1, memory_order_release);

@@ -304,7 +304,7 @@ void xshim_rx_want(struct xshim_link *l, struct xshim_region_hdr *own, bool want
 
 void xshim_link_leave_ask(struct xshim_link *l, struct xshim_region_hdr *own)
 {
-	l->want_leave = 1;
+	l->want_leave = XSHIM_ASKS_WAITS;
 	atomic_store_explicit(&own->leave, XSHIM_REGION_ASKS, memory_order_seq_cst);
 }
 

@@ -73,6 +73,9 @@ enum xshim_rx_state {
 	XSHIM_RX_OUT,
 };
 
+#define XSHIM_ASKS_WAITS 1u	/* who asks waits for it, and then takes it back */
+#define XSHIM_ASKS_STANDS 2u	/* nobody waits: it is for the peer's next call (leave.c) */
+
 struct xshim_link_tx {
 	_Atomic uint32_t state;	/* enum xshim_tx_state */
 	uint32_t seq;		/* switches made */
@@ -101,7 +104,7 @@ struct xshim_link {
 	struct xshim_link_rx rx;
 	uint32_t order_own, order_peer;	/* ring sizes, checked at attach */
 	uint64_t nonce_own, nonce_peer;
-	_Atomic uint32_t want_leave;	/* we ask, `leave` is published */
+	_Atomic uint32_t want_leave;	/* we ask, `leave` is published; 0, or XSHIM_ASKS_* */
 	_Atomic uint32_t left;		/* the peer's LEAVE has been taken in, or we have left alone */
 	_Atomic uint32_t error;		/* sticky errno once the protocol was broken */
 	_Atomic uint32_t fin;	/* our own stream is half-closed */

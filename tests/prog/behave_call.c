@@ -400,6 +400,41 @@ static void signal_driven(struct scene *s)
 	barrier(s);
 }
 
+/*
+ * It could not return to TCP at once, because there was something unread and the other end makes no call. Urgent data is sent
+ * meanwhile; what comes afterwards gives the signal.
+ */
+static void signal_driven_and_urgent(struct scene *s)
+{
+	struct timespec limit = { .tv_sec = 10 }, none = { 0 };
+	sigset_t io;
+	char c;
+
+	if (s->is_server) {
+		send_exactly(s->fd, 10);
+		barrier(s);
+		barrier(s);
+		say("urgent: %zd", recv(s->fd, &c, 1, MSG_OOB));
+		send_part(s->fd, 10, 100);
+	} else {
+		sigemptyset(&io);
+		sigaddset(&io, SIGIO);
+		sigprocmask(SIG_BLOCK, &io, NULL);
+		barrier(s);
+		if (fcntl(s->fd, F_SETOWN, getpid()) < 0 || fcntl(s->fd, F_SETFL, O_ASYNC) < 0)
+			die("O_ASYNC");
+		recv_exactly(s->fd, 10);
+		say("urgent: %zd", send(s->fd, "!", 1, MSG_OOB));
+		while (sigtimedwait(&io, NULL, &none) > 0)
+			;
+		barrier(s);
+		say("signal: %s", sigtimedwait(&io, NULL, &limit) == SIGIO ? "SIGIO" : "none");
+		fcntl(s->fd, F_SETFL, 0);
+		recv_part(s->fd, 10, 100);
+	}
+	barrier(s);
+}
+
 /* poll takes as many entries as descriptors are allowed; what is added to them may not count. */
 static void poll_at_the_limit(struct scene *s)
 {
@@ -463,6 +498,7 @@ const struct scene_case scenes_call[] = {
 	{ "by_wordexp", by_wordexp },
 	{ "by_execveat", by_execveat },
 	{ "signal_driven", signal_driven },
+	{ "signal_driven_and_urgent", signal_driven_and_urgent },
 	{ "poll_at_the_limit", poll_at_the_limit },
 	{ "uring", uring },
 	{ NULL, NULL },
