@@ -179,6 +179,16 @@ static void hang_up(enum xshim_reason reason)
 	}
 }
 
+static void take_all(void);
+
+/* xshimd takes no more: it has ended, or turned us away, and then what it has said of that is still to be read. */
+static void hear_out(void)
+{
+	take_all();
+	if (sock >= 0)
+		hang_up(greeted ? XSHIM_R_DAEMON_LOST : XSHIM_R_NO_DAEMON);
+}
+
 static void say_hello(void)
 {
 	union xshim_msg m;
@@ -196,7 +206,7 @@ static void say_hello(void)
 		if (xshim_old_arena_fds[i] >= 0)
 			fds[nfds++] = xshim_old_arena_fds[i];
 	if (xshim_msg_send(sock, &m, fds, (unsigned int)nfds) < 0)
-		hang_up(XSHIM_R_NO_DAEMON);
+		hear_out();
 }
 
 static void reach(uint64_t now)
@@ -367,6 +377,20 @@ static void take_probe_wanted(uint32_t id)
 	libc.close(fd);
 }
 
+static void take_refused(const struct xshim_msg_refused *m)
+{
+	enum xshim_reason reason = m->reason < XSHIM_R_COUNT && m->reason != XSHIM_R_RING ? m->reason : XSHIM_R_VERSION;
+
+	if (reason == XSHIM_R_VERSION)
+		xlog(WARN, "xshimd at %s refuses us: version (it speaks %u to %u, we %u); all stays on TCP", xshim_opt.socket,
+		     (unsigned int)m->version_min, (unsigned int)m->version_max, (unsigned int)XSHIM_PROTO_VERSION);
+	else
+		xlog(WARN, "xshimd at %s refuses us: %s; all stays on TCP until it is asked again", xshim_opt.socket,
+		     xshim_reason_name(reason));
+	hang_up(reason);
+	retry_at = xshim_now_ns() + 10 * RETRY_NS;
+}
+
 static void take(const union xshim_msg *m, int *fds, unsigned int nfds)
 {
 	struct xshim_conn *c;
@@ -377,12 +401,7 @@ static void take(const union xshim_msg *m, int *fds, unsigned int nfds)
 			take_welcome(m, fds[0]);
 		break;
 	case XSHIM_MSG_REFUSED:
-		xlog(WARN, "xshimd at %s refuses us: %s (it speaks %u to %u, we %u); all stays on TCP",
-		     xshim_opt.socket, xshim_reason_name(m->refused.reason),
-		     (unsigned int)m->refused.version_min, (unsigned int)m->refused.version_max,
-		     (unsigned int)XSHIM_PROTO_VERSION);
-		hang_up(XSHIM_R_VERSION);
-		retry_at = xshim_now_ns() + 10 * RETRY_NS;
+		take_refused(&m->refused);
 		break;
 	case XSHIM_MSG_MATCHED:
 		if (m->matched.backend == XSHIM_BACKEND_XEN)
@@ -416,11 +435,17 @@ static void take_all(void)
 	const char *field;
 	unsigned long long value;
 	union xshim_msg m;
+	bool reset = false;
 	ssize_t n;
 
 	for (int i = 0; i < 64 && sock >= 0; i++) {
 		nfds = 0;
 		n = xshim_msg_recv(sock, &m, fds, &nfds);
+		/* it has closed with something of ours unread; the kernel tells that before what it had said */
+		if (n == -ECONNRESET && !reset) {
+			reset = true;
+			continue;
+		}
 		if (n == -EAGAIN || n == -EINTR)
 			return;
 		if (n <= 0) {
@@ -480,7 +505,7 @@ void xshim_client_service(void)
 		rc = xshim_session_resume(sock);
 		resume_due = rc == -EAGAIN;
 		if (rc == -EPIPE)
-			hang_up(XSHIM_R_DAEMON_LOST);
+			hear_out();
 	}
 	look_later(now);
 }

@@ -149,3 +149,54 @@ for how in close_range closefrom; do
 	[ "$STATUS" = 0 ] || { cat "$WORK/client.err" >&2; fail "$how: status $STATUS"; }
 	note "ok $how"
 done
+
+# Turned away at the door: a process of a user with as many control connections as he may have. Its parent has one, and shows both.
+TURNED_AWAY='
+import os, select, socket, sys, time
+os.setresuid(65534, 65534, 65534)
+def talk():
+    s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+    while not select.select([0], [], [], 0)[0]:
+        s.sendall(b"x" * 100)
+        got = 0
+        while got < 100:
+            got += len(s.recv(100 - got))
+        time.sleep(0.001)
+first = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+child = os.fork()
+if not child:
+    first.close()
+    talk()
+    os._exit(0)
+print(child, flush=True)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+'
+TWO='
+import os, socket, sys, threading
+os.setresuid(65533, 65533, 65533)
+s = socket.create_server((sys.argv[1], int(sys.argv[2])))
+def echo(c):
+    while (data := c.recv(1000)):
+        c.sendall(data)
+all = [threading.Thread(target=echo, args=(s.accept()[0],)) for i in (1, 2)]
+for t in all: t.start()
+for t in all: t.join()
+'
+daemon_stop
+printf 'max_connections = 1\n' >"$WORK/xshimd.conf"
+daemon_start --config="$WORK/xshimd.conf"
+rm -f "$WORK/input" "$WORK/client.out"
+mkfifo "$WORK/input"
+exec 9<>"$WORK/input"
+ns_start server b shim "$PYTHON" -c "$TWO" "$IP_B" $PORT
+wait_listen b $PORT
+build_cmd a shim "$PYTHON" -c "$TURNED_AWAY" "$IP_B" $PORT
+"${CMD[@]}" <"$WORK/input" >"$WORK/client.out" 2>"$WORK/client.err" 9>&- &
+JOB_PID[client]=$!
+wait_for 20 "the child" test -s "$WORK/client.out"
+says() {
+	"$XSHIM_TOOL" ss --json --pid="$(cat "$WORK/client.out")" |
+		jq -e --arg r "$1" '[.connections[] | select(.reason == $r)] | length == 1' >/dev/null
+}
+wait_for 20 "the child's connection to show reason quota" says quota
+ends_finish quota
