@@ -443,8 +443,20 @@ static int wait_tagged(struct xshim_eset *set, enum call call, struct epoll_even
 	bool good = !xshim_fault_is_caught() || xshim_user_can_write(events);
 	struct epoll_event none;
 	struct wait w = { .set = set, .call = call, .events = good ? events : &none, .max = good ? max : 1 };
-	int n = wait_in(&w, timeout_ns, mask);
+	int n;
 
+	if (!good && xshim_eset_is_plain(set)) {
+		n = kernel_wait(call, set->epfd, events, max, timeout_ns, mask);
+		if (n <= 0)
+			return n < 0 ? -errno : 0;
+		good = true;	/* by now */
+		w.events = events;
+		w.max = max;
+		take_in(&w, n);
+		n = w.n;
+	} else {
+		n = wait_in(&w, timeout_ns, mask);
+	}
 	if (good || n <= 0)
 		return n;
 	xshim_eset_lock(&set->lock);

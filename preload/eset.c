@@ -102,6 +102,18 @@ void xshim_eset_unlist(struct xshim_eset *set, struct xshim_reg *r)
 	r->listed = false;
 }
 
+bool xshim_eset_is_plain(struct xshim_eset *set)
+{
+	const struct xshim_reg *r;
+
+	if (set->members || !xshim_eset_lock(&set->lock))
+		return false;
+	for (r = set->regs; r && !r->attached; r = r->next_of_set)
+		;
+	xshim_eset_unlock(&set->lock);
+	return !r;
+}
+
 void xshim_eset_kick(struct xshim_eset *set, bool even_if_none)
 {
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLET };

@@ -30,6 +30,8 @@ void xshim_eset_unlist(struct xshim_eset *set, struct xshim_reg *r);
 void xshim_eset_drop(struct xshim_reg *r, bool in_kernel);
 bool xshim_eset_structure_lock(void);	/* as xshim_eset_lock */
 void xshim_eset_structure_unlock(void);
+/* Nothing in it is on a ring: the kernel knows all that there is to tell of. */
+bool xshim_eset_is_plain(struct xshim_eset *set);
 /* Wake threads that sleep in the set, for what the kernel does not see. */
 void xshim_eset_kick(struct xshim_eset *set, bool even_if_none);
 void xshim_eset_count_waiters(struct xshim_reg *r, struct xshim_chan *ch, bool rx, bool tx, bool edge);

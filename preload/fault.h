@@ -12,7 +12,7 @@
  * Any other fault is the program's, as it has set it up (sigact.h); it pays two comparisons for
  * ours.
  *
- * The handlers are put in place before the first channel is made. Not handled: a thread that has
+ * The handlers are put in place before the first channel is made, or earlier. Not handled: a thread that has
  * the signal blocked. The kernel kills a process for a fault in such a thread whatever handler
  * there is, and nothing but a system call per copy could tell. The bad address is then the end of
  * the program, as in a function of the C library.

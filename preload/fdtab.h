@@ -107,6 +107,11 @@ int xshim_fd_find(const struct xshim_obj *o);
 /* Every object in use, by index; NULL for a free one. Stops at xshim_obj_count(). */
 struct xshim_obj *xshim_obj_at(enum xshim_obj_kind kind, uint32_t index);
 uint32_t xshim_obj_count(enum xshim_obj_kind kind);
+/* There is, or was, one. */
+static inline bool xshim_fd_any(void)
+{
+	return xshim_obj_count(XSHIM_OBJ_CONN) || xshim_obj_count(XSHIM_OBJ_EPOLL);
+}
 
 void xshim_fdtab_fork_child(void);
 

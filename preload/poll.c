@@ -394,6 +394,34 @@ static bool has_ours(uintptr_t at, nfds_t n)
 	return false;
 }
 
+/*
+ * Whether the array is to be copied. Where faults are not caught yet, and no ring may come while the call lasts, the kernel is to store
+ * in the program's own; where one may, it is time to catch them.
+ */
+static bool is_copied(uintptr_t at, nfds_t n)
+{
+	const struct pollfd *fds = (const struct pollfd *)at;
+	bool able = false;
+
+	for (nfds_t i = 0; !xshim_fault_is_caught() && !able && i < n; i++) {
+		struct xshim_conn *c = fds[i].fd < 0 ? NULL : xshim_conn_get(fds[i].fd);
+
+		if (!c)
+			continue;
+		able = xshim_kick_able(c);
+		xshim_conn_put(c);
+	}
+	if (able)
+		xshim_fault_ready();
+	return xshim_fault_is_caught();
+}
+
+/* With something of ours in it. */
+static int poll_ours(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+{
+	return poll_by(is_copied((uintptr_t)fds, n) ? poll_copy : poll_in, fds, n, timeout, mask);
+}
+
 int xshim_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
 	int rc;
@@ -410,7 +438,7 @@ int xshim_poll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, con
  */
 static bool plain_only(uintptr_t fds, nfds_t n)
 {
-	if (!xshim_active || (!xshim_fault_is_caught() && __libc_single_threaded))
+	if (!xshim_active || (!xshim_fault_is_caught() && (__libc_single_threaded || !xshim_fd_any())))
 		return true;
 	return n > INT_MAX / 2 / sizeof(struct pollfd) || !xshim_user_can_read_at(fds, n * sizeof(struct pollfd));
 }
@@ -423,7 +451,7 @@ XSHIM_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 	if (plain_only((uintptr_t)fds, n) || !has_ours((uintptr_t)fds, n))
 		return libc.poll(fds, n, timeout);
 	saved = errno;
-	return (int)xshim_ret_kept(poll_by(poll_copy, fds, n, timeout < 0 ? NULL : &ts, NULL), saved);
+	return (int)xshim_ret_kept(poll_ours(fds, n, timeout < 0 ? NULL : &ts, NULL), saved);
 }
 XSHIM_ALIAS(int, __poll, poll, (struct pollfd *, nfds_t, int))
 
@@ -437,7 +465,7 @@ XSHIM_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *time
 			 timeout->tv_nsec > 999999999)))
 		return libc.ppoll(fds, n, timeout, mask);
 	saved = errno;
-	return (int)xshim_ret_kept(poll_by(poll_copy, fds, n, timeout, mask), saved);
+	return (int)xshim_ret_kept(poll_ours(fds, n, timeout, mask), saved);
 }
 
 XSHIM_EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t room)

@@ -63,7 +63,7 @@ static bool is_readable(const fd_set *set, int nfds)
 static bool plain_only(int nfds, const fd_set *r, const fd_set *w, const fd_set *e)
 {
 	return nfds <= 0 || nfds > XSHIM_FDTAB_CHUNK * XSHIM_FDTAB_CHUNKS || !xshim_active ||
-	       (!xshim_fault_is_caught() && __libc_single_threaded) || !is_readable(r, nfds) || !is_readable(w, nfds) ||
+	       (!xshim_fault_is_caught() && (__libc_single_threaded || !xshim_fd_any())) || !is_readable(r, nfds) || !is_readable(w, nfds) ||
 	       !is_readable(e, nfds) || !any_conn(nfds, r, w, e);
 }
 
@@ -83,7 +83,8 @@ static bool store(fd_set *set, int nfds, const struct pollfd *p, nfds_t n, short
 		for (; i < n && p[i].fd < end; i++)
 			if (has((const fd_set *)(const void *)word, p[i].fd - first))
 				put((fd_set *)(void *)word, p[i].fd - first, p[i].revents & bits);
-		if (xshim_user_put((char *)set + done, word, part) < 0)
+		if ((!xshim_fault_is_caught() && !xshim_user_can_overwrite((char *)set + done, part)) ||
+		    xshim_user_put((char *)set + done, word, part) < 0)
 			return false;
 	}
 	return true;

@@ -2,9 +2,13 @@
 /* user.c - what a call's arguments point to (user.h). */
 #include "user.h"
 #include "fault.h"
+#include "libc.h"
+#include "process.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define PAGE ((uintptr_t)4096)	/* no system has smaller ones */
@@ -25,6 +29,37 @@ bool xshim_user_is_far(uintptr_t at, size_t n)
 	return far;
 }
 
+/* The size of the kernel's set of signals, which it asks for. */
+#define SET ((size_t)8)
+
+/*
+ * While faults are not caught the kernel tells: it fetches a set of signals before it sees that nothing it knows is to be done with it.
+ * Every program makes this call, so no filter minds it.
+ */
+static bool kernel_reads(uintptr_t at, uintptr_t end)
+{
+	int saved = errno;
+	bool good = at >= PAGE;
+
+	for (; good && at < end && xshim_active; at = (at | (PAGE - 1)) + 1)
+		good = libc.syscall(SYS_rt_sigprocmask, -1, at & ~(SET - 1), NULL, SET) == 0 || errno != EFAULT;
+	errno = saved;
+	return good;
+}
+
+bool xshim_user_can_overwrite(void *p, size_t n)
+{
+	uintptr_t at = (uintptr_t)p, end = at + n;
+	int saved = errno;
+	bool good = at >= PAGE;
+
+	/* it stores the present set */
+	for (; good && at + SET <= end && xshim_active; at = (at | (PAGE - 1)) + 1)
+		good = libc.syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, at, SET) == 0;
+	errno = saved;
+	return good;
+}
+
 bool xshim_user_can_read_at(uintptr_t at, size_t n)
 {
 	uintptr_t end = at + n;
@@ -35,7 +70,7 @@ bool xshim_user_can_read_at(uintptr_t at, size_t n)
 	if (xshim_user_is_outside((const void *)at, n))
 		return false;
 	if (!xshim_fault_is_caught())
-		return at >= PAGE;
+		return kernel_reads(at, end);
 	for (; at < end; at = (at | (PAGE - 1)) + 1)
 		if (xshim_ucopy(&byte, (const void *)at, 1) < 0)
 			return false;

@@ -33,7 +33,7 @@ static inline bool xshim_user_is_outside(const void *p, size_t n)
 /* Just above our own frame lies what our caller has on its stack: memory, without asking. */
 static inline bool xshim_user_is_on_stack(const void *p, size_t n)
 {
-	return (uintptr_t)p - (uintptr_t)__builtin_frame_address(0) < 2048 - n;
+	return n <= 1024 && (uintptr_t)p - (uintptr_t)__builtin_frame_address(0) < 2048 - n;
 }
 
 /* Each of n parts may be the program's; the array itself can be read. */
@@ -46,17 +46,16 @@ static inline bool xshim_user_parts_fit(const struct iovec *v, size_t n)
 	return true;
 }
 
-/*
- * It can be read now. Before faults are caught (fault.h), that is before the first ring, only what can be told by the address
- * itself: where no ring can come while the call lasts it is left to the kernel to look.
- */
+/* It can be read now. Before faults are caught (fault.h), that is before the first ring, it takes a system call for each page. */
 static inline bool xshim_user_can_read(const void *p, size_t n)
 {
-	return xshim_user_can_read_at((uintptr_t)p, n);
+	return xshim_user_is_on_stack(p, n) || xshim_user_can_read_at((uintptr_t)p, n);
 }
 
-/* The first byte of it can be written, and is as it was; as above. */
+/* The first byte of it can be written, and is as it was; faults are caught already. */
 bool xshim_user_can_write(void *p);
+/* All of it can be written, words of a set of descriptors; faults are not caught yet. What was there is lost. */
+bool xshim_user_can_overwrite(void *p, size_t n);
 
 /* 0 or -EFAULT; faults are caught already */
 static inline int xshim_user_get(void *to, const void *from, size_t n)

@@ -84,7 +84,7 @@ static void set_of(int fd, uint32_t events)
 	int set = epoll_create1(0);
 
 	for (int i = 0; i < BAD; i++)
-		told("epoll_ctl bad", epoll_ctl(set, EPOLL_CTL_ADD, fd, i == 1 || i == 4 ? NULL : bad_address(i)));
+		told("epoll_ctl bad", epoll_ctl(set, EPOLL_CTL_ADD, fd, bad_address(i)));
 	told("epoll_ctl", epoll_ctl(set, EPOLL_CTL_ADD, fd, &ev));
 	for (int i = 0; i < BAD - 1; i++)
 		told("epoll_wait bad", epoll_wait(set, bad_address(i), 1, 20));
@@ -190,33 +190,38 @@ static void *idle(void *arg)
 	return NULL;
 }
 
-/* A connection to ourselves, which does not live long enough to be offered. */
+/* Connections to ourselves, which do not live long enough to be offered; of the second it is known that somebody listens there. */
 static void all_without_ring(void)
 {
 	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	int l = socket(AF_INET, SOCK_STREAM, 0), fd = socket(AF_INET, SOCK_STREAM, 0), other, un[2];
+	int l = socket(AF_INET, SOCK_STREAM, 0), first = socket(AF_INET, SOCK_STREAM, 0), un[2];
 	socklen_t len = sizeof(at);
 
 	if (bind(l, (struct sockaddr *)&at, len) < 0 || listen(l, 1) < 0 || getsockname(l, (struct sockaddr *)&at, &len) < 0)
 		die("listen");
 	for (int i = 0; i < 4; i++)
-		told("connect", connect(fd, bad_address(i), 16));
-	if (connect(fd, (struct sockaddr *)&at, len) < 0)
-		die("connect");
-	other = accept(l, NULL, NULL);
-	fixed_arrays(fd, false);
-	if (send(other, "12345", 5, 0) != 5)
-		die("send");
-	fixed_arrays(fd, true);
-	set_of(fd, EPOLLIN);
-	set_of(fd, EPOLLIN | EPOLLONESHOT);
-	calls(fd);
+		told("connect", connect(first, bad_address(i), 16));
+	for (int i = 0; i < 2; i++) {
+		int fd = socket(AF_INET, SOCK_STREAM, 0), other;
+
+		if (connect(fd, (struct sockaddr *)&at, len) < 0)
+			die("connect");
+		other = accept(l, NULL, NULL);
+		fixed_arrays(fd, false);
+		if (send(other, "12345", 5, 0) != 5)
+			die("send");
+		fixed_arrays(fd, true);
+		set_of(fd, EPOLLIN);
+		set_of(fd, EPOLLIN | EPOLLONESHOT);
+		calls(fd);
+		close(fd);
+		close(other);
+	}
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, un) < 0)
 		die("socketpair");
 	say("a unix socket");
 	calls(un[0]);
-	close(fd);
-	close(other);
+	close(first);
 	close(l);
 }
 
@@ -227,7 +232,7 @@ int behave_wild(void)
 	return 0;
 }
 
-/* Several threads do not change it as far as the address itself tells. */
+/* Several threads do not change it. */
 int behave_wild_threads(void)
 {
 	struct pollfd *nowhere = (struct pollfd *)(uintptr_t)64;
@@ -240,6 +245,7 @@ int behave_wild_threads(void)
 		die("pthread_create");
 	told("poll", poll(hidden, 1, 0));
 	told("recvmsg", recvmsg(p[0], (struct msghdr *)hidden, 0));
+	all_without_ring();
 	close(p[1]);
 	pthread_join(t, NULL);
 	return 0;
