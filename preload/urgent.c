@@ -104,8 +104,10 @@ int xshim_urgent_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, uint6
 	int rc = 0;
 
 	xshim_wait_enter(ch, POLLOUT);
-	/* Empty the bell /then/ look; the peer rings when it has crossed. */
+	/* Empty the bell /then/ look; the peer rings when it has crossed. Its LEAVE comes on TCP. */
 	if (xshim_ready_look(c, ch, fd, POLLOUT, &r) == 0 && is_held_up(c, ch)) {
+		if (!r.in_from_tcp)
+			p[0].events |= (short)(r.tcp_events & POLLIN);
 		now = xshim_clock_ns();
 		if ((xshim_tx_peer_reads(&c->slot->link, ch->remote.region) || xshim_tx_is_alone(ch->remote.region)) &&
 		    deadline_ns > now)

@@ -3,7 +3,8 @@
 #
 # What a return to TCP takes. Two ends send small pieces to and fro, and leave the ring again and again: no return waits for the
 # kernel's delayed acknowledgement, which comes after 40 ms, though TCP_NODELAY is not set. And a program executes another one, with
-# the preload and without, while the other end of its connection is busy elsewhere: the connection goes on.
+# the preload and without, while the other end of its connection is busy elsewhere: the connection goes on. And urgent data is sent while
+# the other end's LEAVE is late: it goes when that has come.
 
 . "${srcdir:-$(dirname "$0")/..}/tests/lib/netns.sh"
 
@@ -118,3 +119,62 @@ for fd in 0 7; do
 		note "ok exec as $fd, $how"
 	done
 done
+
+# ---- urgent data while the other end's LEAVE is late ----
+
+# It is asked for, and is lost on its way until the send of urgent data sleeps, because neither direction can be moved any more.
+SERVER='
+import socket, sys
+s = socket.create_server((sys.argv[1], int(sys.argv[2])))
+c, _ = s.accept()
+while (data := c.recv(1000)) != b"wait":
+    c.sendall(data)
+print(c.recv(30, socket.MSG_WAITALL), c.recv(1, socket.MSG_OOB))
+'
+# client ADDRESS PORT DIRECTORY
+CLIENT='
+import os, select, socket, sys, time
+s = socket.socket()
+s.connect((sys.argv[1], int(sys.argv[2])))
+def say(what):
+    open(sys.argv[3] + "/" + what, "w").close()
+while not select.select([0], [], [], 0)[0]:
+    s.sendall(b"x" * 100)
+    got = 0
+    while got < 100:
+        got += len(s.recv(100 - got))
+s.sendall(b"wait")
+say("waits")
+while not os.path.exists(sys.argv[3] + "/held"):
+    time.sleep(0.01)
+s.sendall(b"some")
+s.setsockopt(socket.SOL_SOCKET, 29, 0)	# SO_TIMESTAMP: it leaves
+say("asked")
+print(s.send(b"!", socket.MSG_OOB))
+'
+urgent() {
+	PORT=$((PORT + 1))
+	exec 9<>"$WORK/input"
+	snapshot "$WORK/before.json"
+	ns_start server b shim "$PYTHON" -c "$SERVER" "$IP_B" $PORT
+	wait_listen b $PORT
+	build_cmd a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$WORK"
+	"${CMD[@]}" <"$WORK/input" >"$WORK/client.out" 2>"$WORK/client.err" 9>&- &
+	JOB_PID[client]=$!
+	wait_for 20 "bytes by ring" eval '[ "$(since "$WORK/before.json" .bytes.ring_tx)" -gt 5000 ]'
+	echo end >&9
+	wait_for 20 "the last round trip" [ -e "$WORK/waits" ]
+	# less than the smallest packet: nothing passes
+	ns_run b tc qdisc add dev v0 root tbf rate 8kbit burst 20 limit 20 || { note "no queue that drops can be had (tc)"; return; }
+	: >"$WORK/held"
+	wait_for 20 "the return to TCP to be given up" eval '[ -e "$WORK/asked" ] || job_ended client'
+	ns_run b tc qdisc del dev v0 root
+	job_wait client 30
+	[ "$STATUS" = 0 ] || { cat "$WORK/client.err" >&2; fail "the client that sends urgent data ended with status $STATUS"; }
+	check_eq "urgent octets sent" "$(<"$WORK/client.out")" 1
+	job_wait server 30
+	check_eq "what came" "$(<"$WORK/server.out")" "b'some' b'!'"
+	exec 9>&-
+	note "ok urgent data while a LEAVE is late"
+}
+urgent
