@@ -138,6 +138,14 @@ void xshim_chan_peer_gone_locked(struct xshim_conn *c, struct xshim_chan *ch, in
 	peer_dead(c, ch, fd);
 }
 
+/* So many bytes are in the socket. A look at nothing would take an error of the socket. */
+static int queued(int fd)
+{
+	int n = 0;
+
+	return libc.ioctl(fd, FIONREAD, &n) < 0 ? 0 : n;
+}
+
 /*
  * The peer's LEAVE, which our half-close has called off or which nobody needs to answer any more, may lie in front of its FIN: away with
  * it, or it would look like bytes that came past the ring. Only a whole and true one. Both locks.
@@ -148,11 +156,9 @@ static void drop_called_off(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	uint8_t whole[XSHIM_FRAME_BYTES];
 	uint32_t got = l->rx.frame_got;
 	struct xshim_frame f;
-	int queued = 0;
 	ssize_t n;
 
-	/* a look at nothing would take an error of the socket */
-	if (libc.ioctl(fd, FIONREAD, &queued) < 0 || queued < (int)(sizeof(whole) - got))
+	if (queued(fd) < (int)(sizeof(whole) - got))
 		return;
 	if (l->rx.state != XSHIM_RX_RING || atomic_load_explicit(&ch->remote.region->sw_seq, memory_order_seq_cst) != l->rx.seq)
 		return;		/* what is there is the stream's */
@@ -190,6 +196,37 @@ static void hear_deaf(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	}
 }
 
+/* Of the peer's LEAVE, what is there. True: it is complete. Both locks. */
+static bool read_frame(struct xshim_conn *c, int fd)
+{
+	struct xshim_link *l = &c->slot->link;
+	ssize_t n = libc.recv(fd, l->rx.frame + l->rx.frame_got, XSHIM_FRAME_BYTES - l->rx.frame_got, MSG_DONTWAIT);
+
+	if (n <= 0)
+		return false;
+	c->slot->base_rx -= n;
+	l->rx.frame_got += (uint32_t)n;
+	return l->rx.frame_got == XSHIM_FRAME_BYTES;
+}
+
+/*
+ * The socket has an error, which stays in it. If both have begun, the peer's LEAVE and what it sent behind that may lie in front of it.
+ * As below. Both locks.
+ */
+static int take_frame_from_dead(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	struct xshim_link *l = &c->slot->link;
+	int rc = 0;
+
+	atomic_store_explicit(&ch->tcp_dead, 1, memory_order_relaxed);
+	if (l->rx.state != XSHIM_RX_FRAME)
+		drop_called_off(c, ch, fd);
+	else if (queued(fd) && read_frame(c, fd))
+		rc = xshim_link_leave_got(l) < 0 ? -EPROTO : 1;
+	xshim_chan_peer_gone_locked(c, ch, fd);
+	return rc;
+}
+
 /*
  * Read what there is of the peer's LEAVE, or see the end of the stream. kmask: what poll has just said. An error of the
  * socket stays in it for the program to find. 1: LEAVE is complete and taken in; 0: not; or -errno.
@@ -204,12 +241,8 @@ static int take_frame(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsig
 
 	if (atomic_load_explicit(&ch->fin_seen, memory_order_relaxed) && !(kmask & POLLERR))
 		return 0;
-	if (kmask & POLLERR) {
-		atomic_store_explicit(&ch->tcp_dead, 1, memory_order_relaxed);
-		drop_called_off(c, ch, fd);
-		xshim_chan_peer_gone_locked(c, ch, fd);
-		return 0;
-	}
+	if (kmask & POLLERR)
+		return take_frame_from_dead(c, ch, fd);
 	/*
 	 * See that bytes are there /then/ see that no switch was announced: only then are they a frame,
 	 * because the peer announces a down before it writes the first byte of it.
@@ -232,13 +265,7 @@ static int take_frame(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsig
 	if (l->rx.state == XSHIM_RX_RING &&
 	    atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) != l->rx.seq)
 		return 0;
-	n = libc.recv(fd, l->rx.frame + l->rx.frame_got, XSHIM_FRAME_BYTES - l->rx.frame_got,
-		      MSG_DONTWAIT);
-	if (n <= 0)
-		return 0;
-	c->slot->base_rx -= n;
-	l->rx.frame_got += (uint32_t)n;
-	if (l->rx.frame_got < XSHIM_FRAME_BYTES)
+	if (!read_frame(c, fd))
 		return 0;
 	/* The kernel of who sent it holds small pieces back until it has an acknowledgement, for which ours would wait 40 ms. */
 	(void)libc.setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &now_only, sizeof(now_only));

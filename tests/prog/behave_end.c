@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -321,7 +322,43 @@ static void leave_called_off(struct scene *s, bool shuts)
 static void leave_called_off_and_closed(struct scene *s) { leave_called_off(s, false); }
 static void leave_called_off_and_shut(struct scene *s) { leave_called_off(s, true); }
 
+/*
+ * The server asks to leave, and the client begins to. The server answers, sends again what is unread on its ring, and more, and resets
+ * the connection. All that lies in front of the RST.
+ */
+static void leave_answered_then_reset(struct scene *s)
+{
+	struct pollfd p = { .fd = s->fd, .events = POLLIN };
+	struct linger now = { .l_onoff = 1, .l_linger = 0 };
+	int left = 1;
+
+	if (s->is_server) {
+		send_exactly(s->fd, 150000);
+		barrier(s);
+		barrier(s);
+		say("nothing: %d", poll(&p, 1, 0));
+		send_part(s->fd, 150000, 1000);
+		while (ioctl(s->fd, TIOCOUTQ, &left) == 0 && left)
+			usleep(1000);
+		if (setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now)) < 0)
+			die("SO_LINGER");
+		close(s->fd);
+		barrier(s);
+	} else {
+		barrier(s);
+		recv_exactly(s->fd, 145000);
+		(void)poll(&p, 1, 0);
+		barrier(s);
+		barrier(s);
+		recv_part(s->fd, 145000, 6000);
+		say("all that was sent");
+		say_recv_all("the other is gone", s->fd);
+	}
+	barrier(s);
+}
+
 const struct scene_case scenes_leave[] = {
+	{ "leave_answered_then_reset", leave_answered_then_reset },
 	{ "leave_called_off_and_closed", leave_called_off_and_closed },
 	{ "leave_called_off_and_shut", leave_called_off_and_shut },
 	{ NULL, NULL },
