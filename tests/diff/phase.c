@@ -87,7 +87,6 @@ static bool until_on(struct stage *st, const char *where, char what, const char 
 static bool leave(struct stage *st, const char *where, char *text)
 {
 	struct proc *a = proc_named(st, "a");
-	struct pollfd pfd = { .fd = a->sock, .events = POLLIN };
 	int ring, attached, all;
 
 	if (!proc_tell(st, a, "set SO_TIMESTAMP 0"))
@@ -95,7 +94,7 @@ static bool leave(struct stage *st, const char *where, char *text)
 	do {
 		if (!proc_ask(st, "b", text, "poll s=RDHUP for 1"))
 			return false;
-	} while (poll(&pfd, 1, 0) == 0);
+	} while (!proc_answered(a, 0));
 	if (!proc_answer(st, a, text, ANSWER_MS))
 		return false;
 	if (!st->setup->preload)

@@ -175,12 +175,24 @@ bool proc_tell(struct stage *st, struct proc *p, const char *line)
 	return false;
 }
 
+bool proc_answered(struct proc *p, int ms)
+{
+	struct pollfd pfd = { .fd = p->sock, .events = POLLIN };
+	char text[TEXT];
+
+	while (poll(&pfd, 1, ms) == 1) {
+		if (!p->late || recv(p->sock, text, sizeof(text), 0) <= 0)
+			return true;
+		p->late--;
+	}
+	return false;
+}
+
 static void pump(struct stage *st, struct proc *waiting);
 
 /* False: it has died or hangs; answer says which. */
 bool proc_answer(struct stage *st, struct proc *p, char *text, int ms)
 {
-	struct pollfd pfd = { .fd = p->sock, .events = POLLIN };
 	int64_t deadline = now_ms() + ms;
 	int status = 0;
 	ssize_t n;
@@ -191,9 +203,9 @@ bool proc_answer(struct stage *st, struct proc *p, char *text, int ms)
 		p->early = NULL;
 		return true;
 	}
-	while (st->pumps && poll(&pfd, 1, 5) != 1 && now_ms() < deadline)
+	while (st->pumps && !proc_answered(p, 5) && now_ms() < deadline)
 		pump(st, p);
-	if (poll(&pfd, 1, st->pumps ? 0 : ms) != 1) {
+	if (!proc_answered(p, st->pumps ? 0 : ms)) {
 		snprintf(text, TEXT, "HANGS");
 		st->broken = st->hung = true;
 		return false;
@@ -214,7 +226,6 @@ bool proc_answer(struct stage *st, struct proc *p, char *text, int ms)
 
 static void pump(struct stage *st, struct proc *waiting)
 {
-	struct pollfd pfd = { .events = POLLIN };
 	char text[TEXT];
 
 	for (int i = 0; i < PROCS; i++) {
@@ -222,14 +233,18 @@ static void pump(struct stage *st, struct proc *waiting)
 
 		if (p == waiting || !p->name[0] || p->pending || p->side == waiting->side)
 			continue;
-		pfd.fd = p->sock;
-		if (p->busy && poll(&pfd, 1, 0) == 1 && recv(p->sock, text, sizeof(text), 0) > 0) {
+		if (p->busy && proc_answered(p, 0) && recv(p->sock, text, sizeof(text), 0) > 0) {
 			p->early = strdup(text);
 			p->busy = false;
 		}
-		if (p->busy)
+		if (p->late)
+			(void)proc_answered(p, 0);
+		if (p->busy || p->late || send(p->sock, LOOK_ALL, strlen(LOOK_ALL), MSG_NOSIGNAL) <= 0)
 			continue;
-		if (send(p->sock, LOOK_ALL, strlen(LOOK_ALL), MSG_NOSIGNAL) > 0 && poll(&pfd, 1, 1000) == 1)
+		/* one that comes later must not be taken for what the next question is answered */
+		if (!proc_answered(p, 1000))
+			p->late++;
+		else
 			(void)recv(p->sock, text, sizeof(text), 0);
 	}
 }

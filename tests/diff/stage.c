@@ -26,12 +26,11 @@ static char state_of(pid_t pid)
 /* Sleeping, twice in a row, without an answer. */
 static bool is_blocked(struct proc *p)
 {
-	struct pollfd pfd = { .fd = p->sock, .events = POLLIN };
 	int64_t deadline = now_ms() + 2000;
 	int asleep = 0;
 
 	while (asleep < 3 && now_ms() < deadline) {
-		if (poll(&pfd, 1, 2) == 1)
+		if (proc_answered(p, 2))
 			return false;
 		asleep = state_of(p->pid) == 'S' ? asleep + 1 : 0;
 	}

@@ -17,6 +17,7 @@ struct proc {
 	bool pending;		/* has an operation under way ("a& ...") */
 	bool busy;		/* was told something, and has not answered */
 	char *early;		/* an answer that came while another one was waited for */
+	int late;		/* answers that were not waited for any longer, and come yet */
 };
 
 struct stage {
@@ -46,6 +47,8 @@ struct proc *proc_accept(struct stage *st, int ms);
 void procs_end(struct stage *st);
 void procs_begin(struct stage *st);
 bool proc_tell(struct stage *st, struct proc *p, const char *line);
+/* Within ms there is an answer, to what was told last, or it has died. */
+bool proc_answered(struct proc *p, int ms);
 /* False: it has died or hangs; text says which. */
 bool proc_answer(struct stage *st, struct proc *p, char *text, int ms);
 bool proc_ask(struct stage *st, const char *who, char *text, const char *fmt, ...)
