@@ -137,12 +137,17 @@ static int unpark(struct xshim_reg *r, const struct epoll_event *want)
 	return 0;
 }
 
+/* All that an exclusive entry may ask for. */
+#define WITH_EXCLUSIVE (EPOLLEXCLUSIVE | EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET)
+
 static int control(struct xshim_eset *set, struct xshim_conn *c, int op, int fd,
 		   const struct epoll_event *ev)
 {
 	struct xshim_reg *r = find(set, c, fd);
 	int rc;
 
+	if (op != EPOLL_CTL_DEL && (ev->events & EPOLLEXCLUSIVE) && (op == EPOLL_CTL_MOD || (ev->events & ~WITH_EXCLUSIVE)))
+		return -EINVAL;
 	switch (op) {
 	case EPOLL_CTL_ADD:
 		if (r && r->parked)
