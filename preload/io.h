@@ -11,4 +11,9 @@ bool xshim_io_plain_vector(const struct iovec *v, int n);
 /* A header whose parts cannot be looked at, or are too many. */
 bool xshim_io_plain_message(const struct msghdr *m);
 
+/* Flags of preadv2 and pwritev2 that every kernel knows, and that say nothing of a stream but for RWF_NOWAIT. */
+#define XSHIM_RWF_KNOWN (RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND)
+/* What this kernel says of other ones for a socket: 0, or -errno. */
+int xshim_io_ask_rwf(int flags, bool writes);
+
 #endif

@@ -150,11 +150,31 @@ XSHIM_EXPORT ssize_t readv(int fd, const struct iovec *v, int n)
 	RECEIVE_AND(fd, v, (size_t)n, 0, xshim_io_plain_vector(v, n), libc.readv(fd, v, n), (void)0);
 }
 
+int xshim_io_ask_rwf(int flags, bool writes)
+{
+	char byte = 0;
+	struct iovec v = { &byte, 1 };
+	int pair[2], saved = errno, rc = 0;
+
+	if (!(flags & ~XSHIM_RWF_KNOWN) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return 0;
+	if (writes)
+		rc = libc.pwritev2(pair[0], &v, 1, -1, flags) < 0 ? -errno : 0;
+	else if (libc.write(pair[1], &byte, 1) == 1)
+		rc = libc.preadv2(pair[0], &v, 1, -1, flags) < 0 ? -errno : 0;
+	libc.close(pair[0]);
+	libc.close(pair[1]);
+	errno = saved;
+	return rc;
+}
+
 XSHIM_EXPORT ssize_t preadv2(int fd, const struct iovec *v, int n, off_t offset, int flags)
 {
 	int msg = flags & RWF_NOWAIT ? MSG_DONTWAIT : 0;
 
-	if (offset != -1)
+	/* the arguments that are looked at first the kernel refuses first, and of what it does not know nothing comes */
+	if (offset != -1 || (flags & ~XSHIM_RWF_KNOWN && xshim_fd_peek(fd) && !xshim_io_plain_vector(v, n) &&
+			     xshim_io_ask_rwf(flags, false) < 0))
 		return libc.preadv2(fd, v, n, offset, flags);
 	RECEIVE_AND(fd, v, (size_t)n, msg, xshim_io_plain_vector(v, n), libc.preadv2(fd, v, n, offset, flags), (void)0);
 }

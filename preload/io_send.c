@@ -13,11 +13,16 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 
 /* MSG_ZEROCOPY without SO_ZEROCOPY is ignored, and with it there is no ring. MSG_FASTOPEN: the kernel refuses it here. */
 #define TX_RING_FLAGS (~MSG_FASTOPEN)
+#ifndef RWF_NOSIGNAL
+#define RWF_NOSIGNAL 0x100
+#endif
 
 /* bad: the arguments are for the kernel to refuse; looked at only where there is a ring. */
 #define SEND(fd, v, n, flags, bad, plain)                                                               \
@@ -44,13 +49,33 @@
 
 /*
  * One call with very much in it would be inside the kernel for all of its bytes, and nothing can be attached
- * meanwhile. In pieces it is the same to the program: a blocking send takes all or stops where a signal came.
+ * meanwhile. In pieces it is the same to the program: a blocking send takes all or stops where a signal or an error came, which the
+ * next call is told of. A time limit is for the whole: with one it ends soon, and is made as it is.
  */
 #define PIECE ((size_t)262144)
 
+static bool is_limited(int fd)
+{
+	struct timeval tv = { 0 };
+	socklen_t len = sizeof(tv);
+
+	return libc.getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, &len) < 0 || tv.tv_sec || tv.tv_usec;
+}
+
+/*
+ * Behind the first piece: not to sleep in a call that has moved nothing yet, which would be begun anew after a handler with SA_RESTART, and
+ * not to take an error away. False: the call ends with what it has.
+ */
+static bool takes_more(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+
+	return libc.poll(&p, 1, -1) > 0 && !(p.revents & POLLHUP);
+}
+
 static bool in_pieces(int fd, size_t n, int flags, struct xshim_conn **c)
 {
-	if (n <= PIECE || (flags & (MSG_DONTWAIT | MSG_OOB | ~TX_RING_FLAGS)))
+	if (n <= PIECE || (flags & (MSG_DONTWAIT | MSG_OOB | ~TX_RING_FLAGS)) || is_limited(fd))
 		return false;
 	*c = xshim_conn_get(fd);
 	if (!*c)
@@ -65,6 +90,7 @@ static ssize_t send_pieces(struct xshim_conn *c, int fd, const char *buf, size_t
 {
 	struct iovec v;
 	size_t done = 0, piece;
+	int saved = errno;
 	ssize_t rc = 0;
 
 	while (done < n) {
@@ -76,8 +102,13 @@ static ssize_t send_pieces(struct xshim_conn *c, int fd, const char *buf, size_t
 				return xshim_ret(rc);
 			}
 		}
+		if (done && !takes_more(fd))
+			break;
 		piece = n - done > PIECE ? PIECE : n - done;
-		rc = is_write ? libc.write(fd, buf + done, piece) : libc.send(fd, buf + done, piece, flags);
+		if (done)	/* who has something to tell gets no SIGPIPE */
+			rc = libc.send(fd, buf + done, piece, flags | MSG_NOSIGNAL);
+		else
+			rc = is_write ? libc.write(fd, buf, piece) : libc.send(fd, buf, piece, flags);
 		if (rc < 0)
 			return done ? (ssize_t)done : rc;
 		xshim_conn_plain_tx(c, rc);
@@ -86,6 +117,7 @@ static ssize_t send_pieces(struct xshim_conn *c, int fd, const char *buf, size_t
 			break;
 		fd = xshim_conn_fd(c, fd);
 	}
+	errno = saved;
 	return (ssize_t)done;
 }
 
@@ -123,9 +155,10 @@ XSHIM_EXPORT ssize_t writev(int fd, const struct iovec *v, int n)
 
 XSHIM_EXPORT ssize_t pwritev2(int fd, const struct iovec *v, int n, off_t offset, int flags)
 {
-	int msg = flags & RWF_NOWAIT ? MSG_DONTWAIT : 0;
+	int msg = (flags & RWF_NOWAIT ? MSG_DONTWAIT : 0) | (flags & RWF_NOSIGNAL ? MSG_NOSIGNAL : 0);
 
-	if (offset != -1)
+	if (offset != -1 || (flags & ~XSHIM_RWF_KNOWN && xshim_fd_peek(fd) && !xshim_io_plain_vector(v, n) &&
+			     xshim_io_ask_rwf(flags, true) < 0))
 		return libc.pwritev2(fd, v, n, offset, flags);
 	SEND(fd, v, (size_t)n, msg, xshim_io_plain_vector(v, n), libc.pwritev2(fd, v, n, offset, flags));
 }
@@ -331,7 +364,8 @@ static ssize_t file_by_ring(struct xshim_conn *c, int out, int in, off64_t *offs
 static ssize_t sendfile_pieces(struct xshim_conn *c, int out, int in, off64_t *offset, size_t n)
 {
 	bool checked = false;
-	size_t done = 0, piece;
+	size_t done = 0, piece, most = n > PIECE && is_limited(out) ? n : PIECE;
+	int saved = errno;
 	ssize_t rc;
 
 	do {
@@ -345,7 +379,9 @@ static ssize_t sendfile_pieces(struct xshim_conn *c, int out, int in, off64_t *o
 				       rc < 0	      ? xshim_ret(rc) :
 							rc + (ssize_t)done;
 		}
-		piece = n - done > PIECE ? PIECE : n - done;
+		if (done && !xshim_identity_nonblock(c, out) && !takes_more(out))
+			break;
+		piece = n - done > most ? most : n - done;
 		rc = libc.sendfile64(out, in, offset, piece);
 		if (rc < 0)
 			return done ? (ssize_t)done : rc;
@@ -353,6 +389,7 @@ static ssize_t sendfile_pieces(struct xshim_conn *c, int out, int in, off64_t *o
 		done += (size_t)rc;
 		out = xshim_conn_fd(c, out);
 	} while (done < n && (size_t)rc == piece);
+	errno = saved;
 	return (ssize_t)done;
 }
 

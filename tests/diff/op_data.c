@@ -290,6 +290,10 @@ static void op_bad(int argc, char **argv)
 		rc = pwrite(fd, byte, 1, 0);
 	else if (!strcmp(what, "preadv2-offset"))
 		rc = preadv2(fd, &v, 1, 0, 0);
+	else if (!strcmp(what, "preadv2-flags"))
+		rc = preadv2(fd, &v, 1, -1, 0x40000000);
+	else if (!strcmp(what, "pwritev2-flags"))
+		rc = pwritev2(fd, &v, 1, -1, 0x40000000);
 	else if (!strcmp(what, "lseek"))
 		rc = lseek(fd, 0, SEEK_CUR);
 	else if (!strcmp(what, "sendmmsg"))
