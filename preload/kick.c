@@ -73,17 +73,30 @@ void xshim_kick(struct xshim_conn *c)
 	}
 }
 
-int xshim_kick_wait(struct xshim_conn *c, int fd)
+/*
+ * Under a time limit the kernel's own call is best at keeping it. Below SO_RCVLOWAT that call has a part in hand, which urgent data, a
+ * signal or the end makes it return, and poll says nothing.
+ */
+static bool kernel_sleeps_better(int fd)
 {
 	struct timeval tv;
 	socklen_t len = sizeof(tv);
+	int low;
+
+	if (libc.getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &len) < 0 || tv.tv_sec || tv.tv_usec)
+		return true;
+	len = sizeof(low);
+	return libc.getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &low, &len) < 0 || low > 1;
+}
+
+int xshim_kick_wait(struct xshim_conn *c, int fd)
+{
 	struct pollfd p[2] = { { .fd = fd, .events = POLLIN } };
 	struct place *place;
 	int rc = 1;
 
-	/* Under a time limit the kernel's own call is best at keeping it. */
-	if (libc.getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &len) < 0 || tv.tv_sec || tv.tv_usec ||
-	    !(place = take(c))) {
+	place = kernel_sleeps_better(fd) ? NULL : take(c);
+	if (!place) {
 		xshim_conn_put(c);
 		return 1;
 	}
