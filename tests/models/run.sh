@@ -11,7 +11,7 @@ set -u
 
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
 cc=${CC:-gcc}
-limit=120		# seconds for one search
+limit=600		# seconds for one search: against one without an end, not against a slow machine
 depth=100000
 long=no
 models=
