@@ -72,6 +72,11 @@ int xshim_chan_pump(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigne
 /* The same for one who holds the locks. */
 int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int kmask);
 /*
+ * The peer has decided, if it was about to (XSHIM_REGION_STOP), whether it leaves alone. That is waited for, but for each decision once,
+ * because it may be stopped there, or lie. False: it has not; nothing is to be put on the ring, and no FIN sent, before it has.
+ */
+bool xshim_chan_decided(struct xshim_conn *c, struct xshim_chan *ch);
+/*
  * Something was put on the ring, and the peer is leaving alone (link.h): what it has left there is sent by TCP, and waited
  * for if the socket does not take it at once. No locks held.
  */

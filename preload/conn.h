@@ -51,6 +51,7 @@ struct xshim_chan {
 	_Atomic uint32_t gone;		/* the peer's half of the channel is closed */
 	_Atomic uint32_t bell_dead;	/* the peer shut our bell down: always readable, no use any more */
 	_Atomic uint32_t fin_seen;	/* TCP has given EOF or an error: no frame will come */
+	_Atomic uint32_t undecided;	/* the peer's decision has been waited for in vain (xshim_chan_decided) */
 	_Atomic uint32_t tcp_dead;	/* an error of the socket: reset, timed out */
 	_Atomic int tcp_err;		/* and its errno, if we took it from the socket: owed to the program */
 	_Atomic uint32_t consult_seen;	/* the peer's hint at our last look */

@@ -93,10 +93,8 @@ void xshim_chan_leave_alone(struct xshim_conn *c, struct xshim_chan *ch, enum xs
 		xshim_conn_reason(c, why);
 		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
 		xshim_chan_wake_own(ch);
-	} else if (l->want_leave) {
-		return;			/* it knows */
 	}
-	xshim_chan_ring(c, ch);
+	xshim_chan_ring(c, ch);		/* also of a decision against it: who sends waits for that */
 }
 
 static int step_ms(uint64_t now, uint64_t until)

@@ -324,6 +324,22 @@ static int send_pending(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	return 0;
 }
 
+/* The half-close that is due, if nothing is to go before it any more. Both locks. */
+static void half_close(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	struct xshim_link *l = &c->slot->link;
+
+	if (l->tx.state == XSHIM_TX_HELD || l->tx.state == XSHIM_TX_RESEND ||
+	    (l->tx.state == XSHIM_TX_RING && xshim_tx_is_alone(ch->remote.region)))
+		return;
+	xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_DUE, false);
+	if (l->tx.state != XSHIM_TX_OUT) {	/* the peer goes on with the ring */
+		xshim_link_fin(l, ch->local.region);
+		xshim_chan_ring(c, ch);
+	}
+	(void)libc.shutdown(fd, SHUT_WR);
+}
+
 /* The peer's end of the channel has gone. Both locks. */
 static void peer_hung_up(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
@@ -345,7 +361,7 @@ int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 {
 	const struct xshim_region_hdr *peer = ch->remote.region;
 	struct xshim_link *l = &c->slot->link;
-	uint32_t tx_was = l->tx.state, rx_was = l->rx.state;
+	uint32_t tx_was = l->tx.state, rx_was = l->rx.state, leave;
 	int rc = 0;
 
 	if (l->error)
@@ -366,7 +382,10 @@ int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 		xshim_chan_wake_own(ch);
 		return 0;
 	}
-	if (atomic_load_explicit(&peer->leave, memory_order_acquire) == XSHIM_REGION_LEFT) {
+	leave = atomic_load_explicit(&peer->leave, memory_order_acquire);
+	if (leave != XSHIM_REGION_STOP)
+		atomic_store_explicit(&ch->undecided, 0, memory_order_relaxed);
+	if (leave == XSHIM_REGION_LEFT) {
 		if (xshim_link_is_left(l, peer) < 0)
 			return xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
 		xshim_conn_reason(c, XSHIM_R_PEER_LEFT);
@@ -389,10 +408,8 @@ int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 		atomic_store_explicit(&ch->tcp_dead, 1, memory_order_relaxed);
 		xshim_chan_peer_gone_locked(c, ch, fd);
 	}
-	if (l->tx.state == XSHIM_TX_OUT && xshim_conn_flag(c, XSHIM_SLOT_SHUT_DUE)) {
-		xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_DUE, false);
-		(void)libc.shutdown(fd, SHUT_WR);
-	}
+	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_DUE))
+		half_close(c, ch, fd);
 	if (l->tx.state != tx_was || l->rx.state != rx_was) {
 		if (l->left && l->tx.frame_len && tx_was == XSHIM_TX_RING)
 			xshim_count(&c->slot->n.switches, 2);
@@ -471,13 +488,27 @@ int xshim_chan_pump(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigne
 #define TAKES_NS 10000000000ull
 #define DECIDES_NS 100000000ull		/* it is between two instructions, or stopped there */
 
+bool xshim_chan_decided(struct xshim_conn *c, struct xshim_chan *ch)
+{
+	const struct xshim_region_hdr *peer = ch->remote.region;
+	uint64_t end;
+
+	if (xshim_tx_is_alone(peer) == XSHIM_REGION_STOP && !atomic_load_explicit(&ch->undecided, memory_order_relaxed)) {
+		end = xshim_now_ns() + DECIDES_NS;
+		while (xshim_tx_is_alone(peer) == XSHIM_REGION_STOP && xshim_now_ns() < end)
+			sched_yield();
+		xshim_chan_ring(c, ch);		/* who decided may have been killed: another process that shares its end is to look */
+	}
+	atomic_store_explicit(&ch->undecided, xshim_tx_is_alone(peer) == XSHIM_REGION_STOP, memory_order_relaxed);
+	return !atomic_load_explicit(&ch->undecided, memory_order_relaxed);
+}
+
 void xshim_chan_left_alone(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
-	uint64_t end = xshim_now_ns() + DECIDES_NS;
 	struct pollfd p = { .events = POLLOUT };
+	uint64_t end;
 
-	while (xshim_tx_is_alone(ch->remote.region) == XSHIM_REGION_STOP && xshim_now_ns() < end)
-		sched_yield();
+	(void)xshim_chan_decided(c, ch);
 	(void)xshim_chan_pump(c, ch, fd, POLLOUT);
 	/*
 	 * The call will say that it has sent them, and no later one may come: not before the socket has them. Also where the call may not
@@ -496,6 +527,6 @@ bool xshim_chan_pump_due(struct xshim_conn *c, struct xshim_chan *ch)
 	struct xshim_link *l = &c->slot->link;
 
 	return l->tx.state != XSHIM_TX_RING || l->rx.state == XSHIM_RX_FRAME || l->error ||
-	       atomic_load_explicit(&ch->told, memory_order_relaxed) ||
+	       atomic_load_explicit(&ch->told, memory_order_relaxed) || xshim_conn_flag(c, XSHIM_SLOT_SHUT_DUE) ||
 	       atomic_load_explicit(&ch->remote.region->leave, memory_order_acquire);
 }

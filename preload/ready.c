@@ -89,7 +89,8 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsi
 		space = xshim_tx_space(l, ch->remote.region);
 		if (space < 0)
 			return (int)space;
-		if ((uint64_t)space >= xshim_ready_threshold(ch) ||
+		/* nothing is put there while the peer decides whether it leaves alone */
+		if (((uint64_t)space >= xshim_ready_threshold(ch) && xshim_tx_is_alone(ch->remote.region) != XSHIM_REGION_STOP) ||
 		    xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
 			r->mask |= POLLOUT;
 		break;
@@ -297,8 +298,10 @@ int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch)
 
 	if (!xshim_chan_lock(s))
 		return -1;
-	if (s->link.tx.state == XSHIM_TX_RING &&
-	    xshim_tx_space(&s->link, ch->remote.region) < (int64_t)xshim_ready_threshold(ch)) {
+	if (s->link.tx.state == XSHIM_TX_RING && xshim_tx_is_alone(ch->remote.region)) {
+		left = XSHIM_READ_MS;	/* it is in the middle of its decision */
+	} else if (s->link.tx.state == XSHIM_TX_RING &&
+		   xshim_tx_space(&s->link, ch->remote.region) < (int64_t)xshim_ready_threshold(ch)) {
 		now = xshim_now_ns();	/* coarse: the exact one is a system call in a Xen guest */
 		tail = s->link.tx.tail;
 		since = atomic_load_explicit(&ch->stall_ns, memory_order_relaxed);

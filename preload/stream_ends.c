@@ -108,9 +108,14 @@ int xshim_stream_shutdown(struct xshim_conn *c, int fd, int how)
 
 	if (how != SHUT_RD && !wr)
 		return libc.shutdown(fd, how) < 0 ? -errno : 0;
+	if (ch && wr && xshim_tx_is_alone(ch->remote.region)) {
+		(void)xshim_chan_decided(c, ch);
+		(void)xshim_chan_pump(c, ch, fd, POLLOUT);
+	}
 	if (ch && wr && xshim_lock_take(&s->tx_lock, xshim_tid()) == 0) {
-		if (s->link.tx.state == XSHIM_TX_HELD || s->link.tx.state == XSHIM_TX_RESEND) {
-			/* what is to be sent again comes before FIN */
+		if (s->link.tx.state == XSHIM_TX_HELD || s->link.tx.state == XSHIM_TX_RESEND ||
+		    (s->link.tx.state == XSHIM_TX_RING && xshim_tx_is_alone(ch->remote.region))) {
+			/* what is to be sent again, or may have to be, comes before FIN */
 			xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_DUE, true);
 			later = true;
 		} else if (s->link.tx.state != XSHIM_TX_OUT || !s->link.left) {
@@ -163,6 +168,9 @@ void xshim_stream_closing(struct xshim_conn *c, int fd)
 
 	if (!ch || !xshim_slot_is_sole(s, getpid()))
 		return;
+	/* what it may leave on the ring is sent again before FIN, or not at all */
+	if (xshim_tx_is_alone(ch->remote.region))
+		xshim_chan_left_alone(c, ch, fd);
 	/* a sender that sees this asks the kernel whether FIN or RST has come */
 	xshim_link_deaf(ch->local.region, XSHIM_REGION_CLOSED);
 	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)

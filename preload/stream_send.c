@@ -130,7 +130,7 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 	struct xshim_slot *s = c->slot;
 	struct xshim_link *l = &s->link;
 	bool bell = false, pumped = false, alone = false;
-	uint32_t asks;
+	uint32_t asks = 0;
 	ssize_t n;
 
 	if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)
@@ -150,11 +150,12 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 					atomic_load_explicit(&ch->remote.region->deaf, memory_order_relaxed) ||
 					(asks && (!l->want_leave || asks != XSHIM_REGION_ASKS))))
 				break;
-			if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
+			if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) && !xshim_conn_flag(c, XSHIM_SLOT_SHUT_DUE))
 				return XSHIM_PLAIN;	/* the kernel knows what to say */
 			if (urgent && !pumped)
 				break;
-			if (urgent) {
+			/* what is put there before the peer has decided may be left there */
+			if (urgent || asks == XSHIM_REGION_STOP || xshim_conn_flag(c, XSHIM_SLOT_SHUT_DUE)) {
 				n = -EAGAIN;
 				goto out;
 			}
@@ -166,7 +167,8 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 		case XSHIM_TX_OUT:
 			return XSHIM_PLAIN;
 		default:
-			if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
+			/* the kernel knows what to say to a send after that, when it has been told */
+			if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) && !xshim_conn_flag(c, XSHIM_SLOT_SHUT_DUE))
 				return XSHIM_PLAIN;
 			if (!pumped)
 				break;
@@ -176,6 +178,8 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 		/* Something is going on with the other direction, too: that lock comes first. */
 		xshim_lock_drop(&s->tx_lock);
 		pumped = true;
+		if (asks == XSHIM_REGION_STOP)
+			(void)xshim_chan_decided(c, ch);
 		n = xshim_chan_pump(c, ch, fd, POLLIN | POLLOUT);
 		if (n < 0)
 			return n;
@@ -187,7 +191,7 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 out:
 	if (n == -EAGAIN)
 		atomic_store_explicit(&ch->tx_full_at,
-				      l->tx.state == XSHIM_TX_RING ? l->tx.tail : XSHIM_WANT_NOTHING,
+				      l->tx.state == XSHIM_TX_RING && asks != XSHIM_REGION_STOP ? l->tx.tail : XSHIM_WANT_NOTHING,
 				      memory_order_relaxed);
 	if (n > 0 && atomic_load_explicit(&ch->stall_ns, memory_order_relaxed))
 		atomic_store_explicit(&ch->stall_ns, 0, memory_order_relaxed);

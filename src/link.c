@@ -366,7 +366,7 @@ bool xshim_link_leave_unask(struct xshim_link *l, struct xshim_region_hdr *own, 
 	return true;
 }
 
-bool xshim_link_leave_alone(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer)
+bool xshim_link_stop(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer)
 {
 	uint64_t at = l->rx.pos, head;
 	uint32_t ahead;
@@ -391,6 +391,11 @@ bool xshim_link_leave_alone(struct xshim_link *l, struct xshim_region_hdr *own, 
 		atomic_store_explicit(&own->leave, l->want_leave ? XSHIM_REGION_ASKS : 0, memory_order_seq_cst);
 		return false;
 	}
+	return true;
+}
+
+void xshim_link_stopped(struct xshim_link *l, struct xshim_region_hdr *own)
+{
 	if (l->tx.state == XSHIM_TX_RING && !l->fin)
 		come_down(l, own);
 	l->tx.state = XSHIM_TX_OUT;
@@ -398,6 +403,13 @@ bool xshim_link_leave_alone(struct xshim_link *l, struct xshim_region_hdr *own, 
 	l->want_leave = 0;
 	l->left = 1;
 	atomic_store_explicit(&own->leave, XSHIM_REGION_LEFT, memory_order_seq_cst);
+}
+
+bool xshim_link_leave_alone(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer)
+{
+	if (!xshim_link_stop(l, own, peer))
+		return false;
+	xshim_link_stopped(l, own);
 	return true;
 }
 

@@ -50,6 +50,7 @@ struct end {
 	int64_t base_tx, base_rx;
 	bool shut, fin_sent, fin_seen;
 	bool calling;			/* what was put on the ring last is to be sent again at once */
+	bool looked, deciding;		/* stopped, both locks held, in the middle of leaving alone */
 };
 
 static struct region regions[CHANNELS][2];
@@ -59,7 +60,7 @@ static uint64_t rnd, seed_now, chunk;
 static unsigned int ask_one_in, down_one_in;
 static struct {
 	uint64_t bytes_ring, bytes_tcp, resent;
-	uint64_t ups, downs, joins, leaves, undone, discarded, half_frames, sleeps, withdrawn, agreed, unasked, answered, alone, late;
+	uint64_t ups, downs, joins, leaves, undone, discarded, half_frames, sleeps, withdrawn, agreed, unasked, answered, alone, late, decided_not, given_up, fin_waits;
 } seen;
 
 #define must(cond, ...)									\
@@ -260,6 +261,24 @@ static bool withdraw(struct end *e)
 	return true;
 }
 
+/* True: it is stopped in the middle of its decision. */
+static bool decides(struct end *e)
+{
+	if (!e->deciding || !chance(20))
+		return e->deciding;
+	e->deciding = false;
+	if (e->looked)
+		xshim_link_stopped(&e->link, e->own);
+	else if (!xshim_link_leave_alone(&e->link, e->own, e->peer)) {
+		/* it may not have come as far as to take that back */
+		atomic_store(&e->own->leave, e->link.want_leave ? XSHIM_REGION_ASKS : 0);
+		seen.decided_not++;
+	}
+	seen.alone += e->link.left;
+	ring_bell(e->other);
+	return false;
+}
+
 static void pump(struct end *e)
 {
 	struct xshim_link *l = &e->link;
@@ -270,9 +289,18 @@ static void pump(struct end *e)
 	if (atomic_load(&e->peer->leave) == XSHIM_REGION_LEFT) {
 		must(xshim_link_is_left(l, e->peer) == 0, "end %u refuses an honest peer that left", e->id);
 		ring_bell(e);
-	} else if (chance(8 * ask_one_in) && xshim_link_leave_alone(l, e->own, e->peer)) {
-		seen.alone++;
+	} else if (l->tx.state <= XSHIM_TX_RING && l->rx.state <= XSHIM_RX_RING && chance(8 * ask_one_in)) {
+		/* at once, or it is stopped before or after its looks */
+		e->looked = chance(2);
+		if (e->looked) {
+			e->deciding = xshim_link_stop(l, e->own, e->peer);
+		} else if (!l->tx.frame_len) {
+			e->deciding = true;
+			atomic_store(&e->own->leave, XSHIM_REGION_STOP);
+		}
 		ring_bell(e->other);
+		if (e->deciding && (chance(2) || decides(e)))
+			return;
 	}
 	if (l->want_leave && chance(4 * ask_one_in)) {
 		/* it has waited for long enough; or the peer is about to answer */
@@ -299,7 +327,9 @@ static void half_close(struct end *e)
 {
 	if (!e->shut) {
 		if (e->own && (e->link.tx.state == XSHIM_TX_HELD || e->link.tx.state == XSHIM_TX_RESEND ||
-			       e->link.tx.frame_sent < e->link.tx.frame_len)) {
+			       e->link.tx.frame_sent < e->link.tx.frame_len ||
+			       (e->link.tx.state == XSHIM_TX_RING && xshim_tx_is_alone(e->peer)))) {
+			seen.fin_waits += e->link.tx.state == XSHIM_TX_RING;
 			e->tx.asleep = e->tx.armed;
 			e->tx.armed = true;
 			return;
@@ -344,6 +374,8 @@ static bool tx_ring(struct end *e)
 		switch_over(e);		/* both locks, so nothing of this end comes in between; maybe somebody wants to leave */
 		return true;
 	}
+	if (xshim_tx_is_alone(e->peer))
+		return false;		/* it rings when it has decided */
 	space = xshim_tx_space(l, e->peer);
 	must(space >= 0 && space <= (int64_t)RING, "end %u: space %lld", e->id, (long long)space);
 	if (space == 0)
@@ -382,6 +414,8 @@ static void tx_step(struct end *e)
 	struct xshim_link *l = &e->link;
 	bool moved = false;
 
+	if (decides(e))
+		return;
 	if (e->tx.mid) {
 		e->tx.mid = false;
 		if (e->tx.n == 0) {
@@ -399,7 +433,13 @@ static void tx_step(struct end *e)
 		return;
 	}
 	pump(e);
-	if (e->calling && e->own && (l->tx.state == XSHIM_TX_RING || l->tx.state == XSHIM_TX_RESEND))
+	if (e->deciding)
+		return;
+	if (e->calling && e->own && l->tx.state == XSHIM_TX_RING && xshim_tx_is_alone(e->peer) == XSHIM_REGION_STOP && chance(20)) {
+		e->calling = false;	/* it is not waited for for ever */
+		seen.given_up++;
+	}
+	if (e->calling && e->own && (l->tx.state == XSHIM_TX_RESEND || (l->tx.state == XSHIM_TX_RING && xshim_tx_is_alone(e->peer))))
 		return;			/* the call does not end before */
 	e->calling = false;
 	if (!e->own && chance(2))
@@ -503,11 +543,15 @@ static void rx_step(struct end *e)
 	uint64_t limit = UINT64_MAX;
 	bool crossed = false, fin_seen;
 
+	if (decides(e))
+		return;
 	if (e->rx.mid) {
 		rx_take(e);
 		return;
 	}
 	pump(e);
+	if (e->deciding)
+		return;
 	fin_seen = e->fin_seen;
 	e->rx.step = XSHIM_RX_STEP_TCP;
 	if (e->own) {
@@ -646,13 +690,14 @@ START_TEST(every_byte_arrives_once_and_in_order_for_all_seeds)
 		run(s);
 	printf("sim: %llu seeds: bytes by ring %llu by TCP %llu resent %llu; ups %llu downs %llu joins %llu "
 	       "leaves %llu undone %llu discarded %llu half frames %llu withdrawn %llu agreed %llu unasked %llu "
-	       "answered %llu alone %llu late %llu sleeps %llu\n",
+	       "answered %llu alone %llu late %llu decided not %llu given up %llu fin waits %llu sleeps %llu\n",
 	       (unsigned long long)seeds, (unsigned long long)seen.bytes_ring, (unsigned long long)seen.bytes_tcp,
 	       (unsigned long long)seen.resent, (unsigned long long)seen.ups, (unsigned long long)seen.downs,
 	       (unsigned long long)seen.joins, (unsigned long long)seen.leaves, (unsigned long long)seen.undone,
 	       (unsigned long long)seen.discarded, (unsigned long long)seen.half_frames,
 	       (unsigned long long)seen.withdrawn, (unsigned long long)seen.agreed,
 	       (unsigned long long)seen.unasked, (unsigned long long)seen.answered, (unsigned long long)seen.alone, (unsigned long long)seen.late,
+	       (unsigned long long)seen.decided_not, (unsigned long long)seen.given_up, (unsigned long long)seen.fin_waits,
 	       (unsigned long long)seen.sleeps);
 	fflush(stdout);
 	if (seeds < 1000)
@@ -661,6 +706,7 @@ START_TEST(every_byte_arrives_once_and_in_order_for_all_seeds)
 	ck_assert(seen.bytes_ring && seen.bytes_tcp && seen.resent && seen.ups && seen.downs && seen.leaves);
 	ck_assert(seen.undone && seen.discarded && seen.half_frames && seen.joins > 2 * seeds);
 	ck_assert(seen.withdrawn && seen.agreed && seen.unasked && seen.answered && seen.alone && seen.late);
+	ck_assert(seen.decided_not && seen.given_up && seen.fin_waits);
 }
 END_TEST
 

@@ -255,6 +255,9 @@ void xshim_link_fin(struct xshim_link *l, struct xshim_region_hdr *own);
 void xshim_link_deaf(struct xshim_region_hdr *own, uint32_t how);
 /* Leave alone. True: the link is out. False: it cannot be done, or not now. The caller rings in both cases. */
 bool xshim_link_leave_alone(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer);
+/* Its two halves: STOP, and whether something stands against it, which takes STOP back; then, if nothing does, LEFT. */
+bool xshim_link_stop(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer);
+void xshim_link_stopped(struct xshim_link *l, struct xshim_region_hdr *own);
 /* The peer has left alone (leave is XSHIM_REGION_LEFT): do as that asks. To be repeated until the link is out. 0 or -EPROTO. */
 int xshim_link_is_left(struct xshim_link *l, const struct xshim_region_hdr *peer);
 /* EOF came where the peer's LEAVE was expected: go on as if ours had not been begun. */

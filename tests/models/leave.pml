@@ -37,7 +37,7 @@
  * MUTANT: READ_AFTER_BEGIN
  * MUTANT: WRITE_AFTER_BEGIN FIN_NOT_DEFERRED NO_UNDO ANSWER_AFTER_FIN HOLD_AFTER_FIN UP_UNATTACHED
  * MUTANT -DG=1 -DUNASKS=1: UNASK_BLIND ANSWERING_LAST DOWN_AFTER_UNDO
- * MUTANT -DG=1 -DALONE=1: ALONE_BLIND ALONE_UNREAD ALONE_LOOKS_FIRST DOWN_BLIND COMMIT_BLIND
+ * MUTANT -DG=1 -DALONE=1: ALONE_BLIND ALONE_UNREAD ALONE_LOOKS_FIRST DOWN_BLIND FIN_BLIND ALONE_TOGETHER
  * MUTANT -DMUST_LEAVE: NO_UP_FOR_LEAVE
  */
 #ifndef N
@@ -190,6 +190,17 @@ bool asked[2];	/* by end, private: it asks */
 #else
 #define MAY_FIN (LAST && (txs == TX_TCP || txs == TX_RING || txs == TX_OUT))
 #endif
+/* What is on the ring may be left there by a peer that leaves alone, and has to go before FIN. */
+#if ALONE > 0 && !defined(FIN_BLIND)
+#define FIN_DECIDED (txs != TX_RING || leave[PEER] <= ASKS_IT)
+#else
+#define FIN_DECIDED 1
+#endif
+#if ALONE > 0
+#define MAY_PUT (leave[PEER] != STOP)
+#else
+#define MAY_PUT 1
+#endif
 #ifdef MUST_LEAVE
 #define FREE (!asked[e] || finseen || txs == TX_OUT && rxs != RX_FRAME)
 #define LAST (rxpos == YOURS)
@@ -332,17 +343,16 @@ proctype End(byte e)
 		txpos++;
 		accepted = txpos
 	   }
-	:: atomic {
-		WRITES_RING && txpos < MINE && FREE && SPACE > 0 ->
+	:: WRITES_RING && txpos < MINE && FREE && SPACE > 0 && MAY_PUT ->
+	   atomic {
 		tailseen = (tail[PEER] > txstart -> tail[PEER] : txstart);
 		ring[OWN * N + txpos % N] = txpos;
 		txpos++;
 		accepted = txpos;
 		head[OWN] = txpos
 	   }
-#if ALONE > 0 && !defined(COMMIT_BLIND)
-		/* before the call ends */
-		(leave[PEER] != STOP);
+#if ALONE > 0
+		/* before the call ends; one that is deciding is not waited for for ever */
 		atomic {
 			if
 			:: leave[PEER] == LEFT -> is_left()
@@ -401,7 +411,7 @@ proctype End(byte e)
 		:: else
 		fi
 	   }
-	:: atomic { accepted == MINE && !shut && FREE && MAY_FIN -> shut = 1; fin[OWN] = 1 }
+	:: accepted == MINE && !shut && FREE && MAY_FIN && FIN_DECIDED -> atomic { shut = 1; fin[OWN] = 1 }
 	:: atomic { shut && !finsent && ROOM -> OUT!FIN(0, 0, 0); finsent = 1 }
 
 	/* ---- leaving ---- */
@@ -413,13 +423,16 @@ proctype End(byte e)
 	   }
 #if ALONE > 0
 	:: (txs == TX_RING || txs == TX_TCP) && (rxs == RX_RING || rxs == RX_TCP) && !begun && !finseen && alones < ALONE ->
-		/* leave /then/ answering /then/ sw_seq, head */
+		/* leave /then/ answering /then/ sw_seq, head, leave */
 #ifndef ALONE_LOOKS_FIRST
 		leave[OWN] = STOP;
 #endif
 		busy = answering[PEER];
 		ahead = sw_seq[PEER] - rxseq;
 		hd = head[PEER];
+#ifndef ALONE_TOGETHER
+		busy = busy || leave[PEER] > ASKS_IT;	/* what it has left of ours is not sent yet */
+#endif
 #ifdef ALONE_LOOKS_FIRST
 		leave[OWN] = STOP;
 #endif

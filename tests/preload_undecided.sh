@@ -1,0 +1,113 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# An end that is stopped in the middle of its decision whether it leaves alone (region.h), or says so for ever. Played by one that
+# writes the word into its own region and makes no call. Meanwhile the other end's sends and its half-close wait: they neither hold up
+# a program that does not want to be held up, nor spin; and when the decision is made all goes on, with nothing lost.
+
+. "${srcdir:-$(dirname "$0")/..}/tests/lib/netns.sh"
+
+# server ADDRESS PORT STOPPED GO: round trips until "stop"; stopped until GO is there; then the rest until the end
+SERVER='
+import ctypes, hashlib, os, socket, struct, sys, time
+def leave_word():
+    for line in open("/proc/self/maps"):
+        span, mode = line.split()[:2]
+        at = int(span.split("-")[0], 16)
+        if mode == "rw-s" and "memfd:" in line and ctypes.string_at(at, 4) == struct.pack("<I", 0x58534852):
+            return ctypes.c_uint32.from_address(at + 260)
+    sys.exit("no region")
+s = socket.create_server((sys.argv[1], int(sys.argv[2])))
+c, _ = s.accept()
+c.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+while (data := c.recv(1000)) != b"stop":
+    c.sendall(data)
+word = leave_word()
+word.value = 3
+open(sys.argv[3], "w").close()
+while not os.path.exists(sys.argv[4]):
+    time.sleep(0.001)
+word.value = 0
+c.sendall(b"now")
+rest = b""
+while (data := c.recv(100000)):
+    rest += data
+print(len(rest), hashlib.md5(rest).hexdigest())
+'
+# client ADDRESS PORT STOPPED GO WHAT
+CLIENT='
+import hashlib, os, select, socket, sys, threading, time
+s = socket.socket()
+s.connect((sys.argv[1], int(sys.argv[2])))
+what = sys.argv[5]
+while not select.select([0], [], [], 0)[0]:
+    s.sendall(b"x" * 100)
+    got = 0
+    while got < 100:
+        got += len(s.recv(100 - got))
+s.sendall(b"stop")
+while not os.path.exists(sys.argv[3]):
+    time.sleep(0.001)
+sent = b""
+began = time.monotonic()
+if what == "send":
+    refused = 0
+    s.setblocking(False)
+    for i in range(40):
+        try:
+            sent += b"y" * s.send(b"y" * 10)
+        except BlockingIOError:
+            refused += 1
+    print("at once:", time.monotonic() - began < 2)
+    print("writable:", bool(refused) == (not select.select([], [s], [], 0)[1]))
+    s.setblocking(True)
+def later():
+    global sent
+    if what == "urgent":
+        s.send(b"!", socket.MSG_OOB)
+        sent += b"!"
+    if what != "shutdown":
+        s.sendall(b"z" * 1000)
+        sent += b"z" * 1000
+    s.shutdown(socket.SHUT_WR)
+thread = threading.Thread(target=later)
+thread.start()
+before = time.process_time()
+thread.join(0.7)
+print("idle:", time.process_time() - before < 0.2)
+open(sys.argv[4], "w").close()
+got = b""
+while (data := s.recv(100)):
+    got += data
+thread.join()
+print("answer:", got)
+print(len(sent), hashlib.md5(sent).hexdigest(), file=sys.stderr)
+'
+
+need python3
+ns_up
+daemon_start
+PORT=7870
+export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1
+mkfifo "$WORK/input"
+for what in ${*:-send block urgent shutdown}; do
+	rm -f "$WORK/stopped" "$WORK/now"
+	exec 9<>"$WORK/input"
+	snapshot "$WORK/before.json"
+	ns_start server b shim "$PYTHON" -c "$SERVER" "$IP_B" $PORT "$WORK/stopped" "$WORK/now"
+	wait_listen b $PORT
+	build_cmd a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$WORK/stopped" "$WORK/now" "$what"
+	"${CMD[@]}" <"$WORK/input" >"$WORK/client.out" 2>"$WORK/client.err" 9>&- &
+	JOB_PID[client]=$!
+	wait_for 20 "bytes by ring" eval '[ "$(since "$WORK/before.json" .bytes.ring_tx)" -gt 5000 ]'
+	echo end >&9
+	job_wait client 20
+	[ "$STATUS" = 0 ] || { cat "$WORK"/{client,server}.{out,err} >&2; fail "$what: the client ended with status $STATUS"; }
+	job_wait server 20
+	exec 9>&-
+	! grep -q False "$WORK/client.out" || { cat "$WORK/client.out" >&2; fail "$what: as above"; }
+	check_eq "$what: what came back" "$(sed -n 's/^answer: //p' "$WORK/client.out")" "b'now'"
+	check_eq "$what: what came there" "$(<"$WORK/server.out")" "$(<"$WORK/client.err")"
+	PORT=$((PORT + 1))
+	note "ok $what"
+done
