@@ -20,7 +20,7 @@
 #include <netinet/tcp.h>
 #include <string.h>
 
-static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *v, size_t n, int flags);
+static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *v, size_t n, int flags, bool *begun);
 
 /* Only these mean something else than the stream; flags that the kernel ignores are ignored. */
 #define RX_RING_FLAGS (~(MSG_OOB | MSG_ERRQUEUE))
@@ -36,12 +36,13 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 #define RECEIVE_AND(fd, v, n, flags, bad, plain, done)                                                  \
 	do {                                                                                       \
 		struct xshim_conn *c_ = xshim_conn_get(fd);                                        \
+		bool begun_ = false;                                                               \
 		ssize_t rc_;                                                                       \
                                                                                                    \
 		if (!c_)                                                                           \
 			return plain;                                                              \
 		if (xshim_conn_on_ring(c_, fd) && !((flags) & ~RX_RING_FLAGS) && !(bad)) {         \
-			rc_ = xshim_stream_recv(c_, fd, v, n, flags);                              \
+			rc_ = xshim_stream_recv(c_, fd, v, n, flags, &begun_);                     \
 			if (rc_ != XSHIM_PLAIN) {                                                  \
 				done;                                                              \
 				xshim_conn_put(c_);                                                \
@@ -49,7 +50,7 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 			}                                                                          \
 		}                                                                                  \
 		if (xshim_kick_able(c_) && !(bad)) {                                                       \
-			rc_ = sleep_outside(&c_, fd, v, n, flags);                                 \
+			rc_ = sleep_outside(&c_, fd, v, n, flags, &begun_);                        \
 			if (rc_ != XSHIM_PLAIN) {                                                  \
 				done;                                                              \
 				return xshim_ret(rc_);                                             \
@@ -88,19 +89,20 @@ static int sleep_and_return(struct xshim_conn **c, int fd)
  * Before a receive that the kernel would sleep in: XSHIM_PLAIN when the kernel's call is to be made, with a reference in *c.
  * Else the result, and no reference.
  */
-static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *v, size_t n, int flags)
+static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *v, size_t n, int flags, bool *begun)
 {
 	ssize_t rc;
 	int woken;
 
-	if ((flags & (MSG_DONTWAIT | ~RX_RING_FLAGS)) || xshim_identity_nonblock(*c, fd))
+	if ((flags & (MSG_DONTWAIT | ~RX_RING_FLAGS)) || (!*begun && xshim_identity_nonblock(*c, fd)))
 		return XSHIM_PLAIN;
+	*begun = true;
 	do {
 		woken = sleep_and_return(c, fd);
 		if (woken < 0)
 			return woken;
-		if (xshim_conn_on_ring(*c, fd)) {
-			rc = xshim_stream_recv(*c, fd, v, n, flags);
+		if (xshim_conn_on_ring(*c, fd) || xshim_stream_must_block(*c, false)) {
+			rc = xshim_stream_recv(*c, fd, v, n, flags, begun);
 			if (rc != XSHIM_PLAIN) {
 				xshim_conn_put(*c);
 				return rc;
@@ -276,10 +278,10 @@ static ssize_t with_inq(struct xshim_conn *c, int fd, struct msghdr *m, size_t r
 	return rc;
 }
 
-static ssize_t message_by_ring(struct xshim_conn *c, int fd, struct msghdr *m, int flags)
+static ssize_t message_by_ring(struct xshim_conn *c, int fd, struct msghdr *m, int flags, bool *begun)
 {
 	size_t room = m->msg_controllen;
-	ssize_t rc = xshim_stream_recv(c, fd, m->msg_iov, m->msg_iovlen, flags);
+	ssize_t rc = xshim_stream_recv(c, fd, m->msg_iov, m->msg_iovlen, flags, begun);
 
 	if (rc >= 0)
 		rc = without_extras(m, flags, rc);
@@ -291,26 +293,28 @@ static ssize_t message_by_ring(struct xshim_conn *c, int fd, struct msghdr *m, i
 XSHIM_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 {
 	struct xshim_conn *c = xshim_conn_get(fd);
+	bool begun = false;
 	int waited = 0;
 	ssize_t rc;
 
 	if (!c)
 		return libc.recvmsg(fd, m, flags);
 	for (;;) {
-		bool ring = xshim_conn_on_ring(c, fd) && !(flags & ~RX_RING_FLAGS);
+		bool ring = (xshim_conn_on_ring(c, fd) || xshim_stream_must_block(c, !begun)) && !(flags & ~RX_RING_FLAGS);
 
 		if (ring && xshim_io_plain_message(m))
 			break;
 		if (ring) {
-			rc = message_by_ring(c, fd, m, flags);
+			rc = message_by_ring(c, fd, m, flags, &begun);
 			if (rc != XSHIM_PLAIN) {
 				xshim_conn_put(c);
 				return xshim_ret(rc);
 			}
 		}
 		if (waited || !xshim_kick_able(c) || (flags & (MSG_DONTWAIT | ~RX_RING_FLAGS)) ||
-		    xshim_identity_nonblock(c, fd) || xshim_io_plain_message(m))
+		    (!begun && xshim_identity_nonblock(c, fd)) || xshim_io_plain_message(m))
 			break;
+		begun = true;
 		waited = sleep_and_return(&c, fd);
 		if (waited < 0)
 			return xshim_ret(waited);

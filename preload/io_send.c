@@ -35,7 +35,7 @@
 		if ((flags) & MSG_OOB) /* urgent.h; where there is no ring yet, none comes */      \
 			xshim_conn_never(c_, XSHIM_R_OOB);                                         \
 		if (xshim_conn_on_ring(c_, fd) && !((flags) & ~TX_RING_FLAGS) && !(bad)) {         \
-			rc_ = xshim_stream_send(c_, fd, v, n, flags);                              \
+			rc_ = xshim_stream_send(c_, fd, v, n, flags, false);                       \
 			if (rc_ != XSHIM_PLAIN) {                                                  \
 				xshim_conn_put(c_);                                                \
 				return xshim_ret(rc_);                                             \
@@ -86,6 +86,13 @@ static bool in_pieces(int fd, size_t n, int flags, struct xshim_conn **c)
 	return false;
 }
 
+/* The socket does not block any more, the call does (stream.h); a time limit is the kernel's. Sleeps until it is to be tried again. */
+static bool goes_on(struct xshim_conn *c, int fd)
+{
+	return xshim_stream_must_block(c, false) && !xshim_conn_flag(c, XSHIM_SLOT_TIMEO) &&
+	       xshim_stream_sleep_plain(fd, POLLOUT, UINT64_MAX) == 0;
+}
+
 static ssize_t send_pieces(struct xshim_conn *c, int fd, const char *buf, size_t n, int flags, bool is_write)
 {
 	struct iovec v;
@@ -96,7 +103,7 @@ static ssize_t send_pieces(struct xshim_conn *c, int fd, const char *buf, size_t
 	while (done < n) {
 		if (xshim_conn_on_ring(c, fd)) {
 			v = (struct iovec){ (void *)(uintptr_t)(buf + done), n - done };
-			rc = xshim_stream_send(c, fd, &v, 1, flags);
+			rc = xshim_stream_send(c, fd, &v, 1, flags, true);
 			if (rc != XSHIM_PLAIN) {
 				rc = rc < 0 && done ? (ssize_t)done : rc < 0 ? rc : rc + (ssize_t)done;
 				return xshim_ret(rc);
@@ -109,11 +116,12 @@ static ssize_t send_pieces(struct xshim_conn *c, int fd, const char *buf, size_t
 			rc = libc.send(fd, buf + done, piece, flags | MSG_NOSIGNAL);
 		else
 			rc = is_write ? libc.write(fd, buf, piece) : libc.send(fd, buf, piece, flags);
-		if (rc < 0)
+		if (rc < 0 && !(errno == EAGAIN && goes_on(c, fd)))
 			return done ? (ssize_t)done : rc;
+		errno = saved;
 		xshim_conn_plain_tx(c, rc);
-		done += (size_t)rc;
-		if ((size_t)rc < piece)
+		done += rc < 0 ? 0 : (size_t)rc;
+		if (rc >= 0 && (size_t)rc < piece && !goes_on(c, fd))
 			break;
 		fd = xshim_conn_fd(c, fd);
 	}
@@ -269,7 +277,7 @@ XSHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 		/* control messages (timestamps, zero-copy) have a meaning only for the kernel */
 		if (m->msg_controllen)
 			xshim_exclude_conn(c, fd, XSHIM_R_OOB);
-		rc = xshim_conn_on_ring(c, fd) ? xshim_stream_send(c, fd, m->msg_iov, m->msg_iovlen, flags) : XSHIM_PLAIN;
+		rc = xshim_conn_on_ring(c, fd) ? xshim_stream_send(c, fd, m->msg_iov, m->msg_iovlen, flags, false) : XSHIM_PLAIN;
 		if (rc != XSHIM_PLAIN) {
 			xshim_conn_put(c);
 			return xshim_ret(rc);

@@ -39,7 +39,8 @@ static ssize_t piece_to_pipe(struct xshim_conn *c, int in, int out, size_t n, si
 {
 	char buf[PIECE];
 	struct iovec v = { buf, n < PIECE ? n : PIECE };
-	ssize_t got = xshim_stream_recv(c, in, &v, 1, MSG_PEEK | (done ? MSG_DONTWAIT : 0)), put;
+	bool begun = false;
+	ssize_t got = xshim_stream_recv(c, in, &v, 1, MSG_PEEK | (done ? MSG_DONTWAIT : 0), &begun), put;
 
 	if (got <= 0 && got != XSHIM_PLAIN)
 		(void)xshim_stream_result(c, done, got);	/* an error that ends a call with a part is the next one's */
@@ -50,7 +51,7 @@ static ssize_t piece_to_pipe(struct xshim_conn *c, int in, int out, size_t n, si
 		return -errno;
 	v.iov_len = (size_t)put;
 	in = xshim_conn_fd(c, in);	/* its number may have been closed in a sleep */
-	if (xshim_stream_recv(c, in, &v, 1, MSG_DONTWAIT) == XSHIM_PLAIN)
+	if (xshim_stream_recv(c, in, &v, 1, MSG_DONTWAIT, &begun) == XSHIM_PLAIN)
 		xshim_conn_plain_rx(c, libc.recv(in, buf, (size_t)put, MSG_DONTWAIT));
 	return put;
 }
@@ -96,7 +97,7 @@ static ssize_t from_pipe(struct xshim_conn *c, int in, int out, size_t n, unsign
 		if (rc < 0)
 			break;
 		/* what the connection says to nothing is what it would say to something, and nothing is lost by it */
-		rc = xshim_stream_send(c, out, &v, 1, more);
+		rc = xshim_stream_send(c, out, &v, 1, more, false);
 		if (rc < 0)
 			break;
 		got = libc.read(in, buf, n - done < PIECE ? n - done : PIECE);
@@ -107,7 +108,7 @@ static ssize_t from_pipe(struct xshim_conn *c, int in, int out, size_t n, unsign
 		for (sent = 0; sent < (size_t)got; sent += (size_t)rc) {
 			out = xshim_conn_fd(c, out);	/* the number may have been closed in a sleep */
 			v = (struct iovec){ buf + sent, (size_t)got - sent };
-			rc = xshim_stream_send(c, out, &v, 1, more);
+			rc = xshim_stream_send(c, out, &v, 1, more, false);
 			if (rc == XSHIM_PLAIN) {
 				rc = libc.send(out, buf + sent, (size_t)got - sent, more);
 				rc = rc < 0 ? -errno : rc;

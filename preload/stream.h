@@ -15,8 +15,12 @@
 
 #define XSHIM_PLAIN ((ssize_t)-4096)
 
-ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags);
-ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags);
+/*
+ * Whether a call blocks is decided when it begins, as the kernel does: an O_NONBLOCK that another thread sets while it sleeps is for the
+ * next one. begun: it has slept, or is to sleep, as one that blocks; kept by the caller until the end of the program's call.
+ */
+ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags, bool *begun);
+ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags, bool begun);
 /* Like sendfile(2): in_fd is read straight into the ring. */
 ssize_t xshim_stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *offset, size_t count);
 /* What TCP_INQ tells after a receive: as FIONREAD, and one more if the end of the stream has come. */
@@ -38,11 +42,16 @@ ssize_t xshim_stream_result(struct xshim_conn *c, size_t total, ssize_t rc);
 /* SO_RCVTIMEO or SO_SNDTIMEO as a deadline; asked for only when we are about to sleep, and if any was ever set. */
 uint64_t xshim_stream_deadline(const struct xshim_conn *c, int fd, int option);
 /*
- * Sleep in a blocking call that has moved bytes, and whose channel has gone meanwhile. Not in the kernel's own: that one has moved
- * nothing yet, and after a handler with SA_RESTART would be begun anew, where the program is to be told what was moved. False: a
- * signal or the deadline ends the call. True: look again, perhaps in vain.
+ * Sleep in a blocking call whose channel has gone meanwhile. Not in the kernel's own where bytes have been moved: that one has moved
+ * nothing yet, and after a handler with SA_RESTART would be begun anew, where the program is to be told what was moved; nor where the
+ * socket does not block any more. -EINTR, or -EAGAIN at the deadline, ends the call. 0: look again, perhaps in vain.
  */
-bool xshim_stream_sleep_plain(int fd, short events, uint64_t deadline_ns);
+int xshim_stream_sleep_plain(int fd, short events, uint64_t deadline_ns);
+/* A call that has begun as one that blocks is to go on as such, and the kernel's own would not. */
+static inline bool xshim_stream_must_block(const struct xshim_conn *c, bool nonblock)
+{
+	return !nonblock && xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
+}
 /*
  * What TCP has for a receive that has a part already. Such a one ends at an error, which is the next call's: it has to stay in the socket,
  * from where any call that finds no data takes it. So none is made unless there is data, or the end.
@@ -55,10 +64,10 @@ enum xshim_tcp_next {
 };
 enum xshim_tcp_next xshim_stream_tcp_next(int fd);
 /*
- * The channel went in the middle of a receive that is to have `want` bytes and has `total`, or whose number was closed: the kernel goes
- * on with it, but does not sleep in it once something is there.
+ * The channel went in the middle of a receive that is to have `want` bytes and has `total`, or whose number was closed, or which has to
+ * block where the socket does not any more: the kernel goes on with it, but does not sleep in it once something is there.
  */
-ssize_t xshim_stream_recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags, size_t total, size_t want,
+ssize_t xshim_stream_recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags, bool nonblock, size_t total, size_t want,
 			       uint64_t deadline);
 /* The channel, or NULL once the connection has left it. */
 static inline struct xshim_chan *xshim_stream_still_there(struct xshim_conn *c)

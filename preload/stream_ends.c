@@ -6,6 +6,7 @@
 #include "channel.h"
 #include "epoll.h"
 #include "ready.h"
+#include "sigact.h"
 #include "urgent.h"
 
 #include <errno.h>
@@ -193,7 +194,7 @@ static bool has_mark(int fd)
 	return libc.getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &low, &len) == 0 && low > 1;
 }
 
-bool xshim_stream_sleep_plain(int fd, short events, uint64_t deadline_ns)
+int xshim_stream_sleep_plain(int fd, short events, uint64_t deadline_ns)
 {
 	struct pollfd p = { .fd = fd, .events = events };
 	struct timespec ts, *limit = NULL;
@@ -204,7 +205,7 @@ bool xshim_stream_sleep_plain(int fd, short events, uint64_t deadline_ns)
 	if (deadline_ns != UINT64_MAX) {
 		now = xshim_clock_ns();
 		if (now >= deadline_ns)
-			return false;
+			return -EAGAIN;
 		left = deadline_ns - now;
 	}
 	often = often && left > LOW_NS;
@@ -214,8 +215,9 @@ bool xshim_stream_sleep_plain(int fd, short events, uint64_t deadline_ns)
 		ts = (struct timespec){ .tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000) };
 		limit = &ts;
 	}
+	xshim_sigact_sleep();
 	n = libc.ppoll(&p, 1, limit, NULL);
-	return n > 0 || (n == 0 && often);
+	return n > 0 || (n == 0 && often) ? 0 : n == 0 ? -EAGAIN : -errno;
 }
 
 enum xshim_tcp_next xshim_stream_tcp_next(int fd)
@@ -231,38 +233,44 @@ enum xshim_tcp_next xshim_stream_tcp_next(int fd)
 	return p.revents & POLLERR ? XSHIM_TCP_ERROR : p.revents ? XSHIM_TCP_END : XSHIM_TCP_NOTHING;
 }
 
-ssize_t xshim_stream_recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags, size_t total, size_t want,
+ssize_t xshim_stream_recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags, bool nonblock, size_t total, size_t want,
 			       uint64_t deadline)
 {
 	struct iovec v[XSHIM_STREAM_SLICES];
 	struct msghdr m = { .msg_iov = v };
-	bool nonblock = flags & MSG_DONTWAIT, marked = false, whole;
+	bool marked = false, whole;
 	enum xshim_tcp_next next;
 	size_t asked;
 	ssize_t n = 0;
+	int rc;
 
 	while (xshim_iov_left(it) && !(total && xshim_urgent_is_next(fd))) {
 		asked = xshim_iov_left(it);
-		whole = !total;
+		whole = !total && !xshim_stream_must_block(c, nonblock);
 		m.msg_iovlen = xshim_iov_slice(it, SSIZE_MAX, v, XSHIM_STREAM_SLICES);
-		next = whole ? XSHIM_TCP_DATA : xshim_stream_tcp_next(fd);
+		next = total ? xshim_stream_tcp_next(fd) : XSHIM_TCP_DATA;
 		if (next == XSHIM_TCP_ERROR)
 			break;
 		if (next != XSHIM_TCP_NOTHING)
 			n = libc.recvmsg(fd, &m, whole ? flags : flags | MSG_DONTWAIT);
-		if (n < 0 && whole)
+		if (!total && n < 0 && (whole || errno != EAGAIN))
 			return -errno;
 		if ((next == XSHIM_TCP_NOTHING || (n < 0 && errno == EAGAIN)) && !nonblock) {
 			if (!deadline)
 				deadline = xshim_stream_deadline(c, fd, SO_RCVTIMEO);
-			if (!xshim_stream_sleep_plain(fd, marked ? POLLIN : POLLIN | POLLPRI, deadline))
+			rc = xshim_stream_sleep_plain(fd, !total || marked ? POLLIN : POLLIN | POLLPRI, deadline);
+			if (rc < 0 && total)
 				break;
+			if (rc < 0 && !(rc == -EINTR && xshim_restarts(deadline)))
+				return rc;
 			fd = xshim_conn_fd(c, fd);
-			marked = xshim_urgent_is_there(fd);
+			marked = total && xshim_urgent_is_there(fd);
 			continue;
 		}
 		if (next == XSHIM_TCP_NOTHING || n <= 0)
 			break;
+		if (flags & MSG_PEEK)
+			return n;
 		marked = false;
 		xshim_conn_plain_rx(c, n);
 		xshim_iov_skip(it, (size_t)n);

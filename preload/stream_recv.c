@@ -398,9 +398,9 @@ static ssize_t peek_more(struct xshim_conn *c, struct xshim_chan *ch, int fd, co
 }
 
 /* front: so many bytes are for nobody, of a peek. */
-static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags, size_t front)
+static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags, size_t front, bool *begun)
 {
-	bool nonblock = (flags & MSG_DONTWAIT) || xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
+	bool nonblock = (flags & MSG_DONTWAIT) || (!*begun && xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK));
 	struct xshim_chan *ch = xshim_conn_chan(c);
 	const int called = fd;
 	uint64_t deadline = 0;
@@ -422,7 +422,9 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 	want += front;
 	for (;;) {
 		if (!ch)
-			return total || fd != called ? xshim_stream_recv_rest(c, fd, &it, flags, total, want, deadline) : XSHIM_PLAIN;
+			return total || fd != called || xshim_stream_must_block(c, nonblock) ?
+				       xshim_stream_recv_rest(c, fd, &it, flags, nonblock, total, want, deadline) :
+				       XSHIM_PLAIN;
 		/* with enough in hand it is only a look */
 		rc = rx_once(c, ch, fd, &it, flags, total, nonblock && !total, &more, &fault);
 		if (rc > 0 && (flags & MSG_PEEK)) {
@@ -432,6 +434,7 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 			if ((size_t)rc >= want || nonblock || fault || n > XSHIM_PEEK_PARTS || xshim_urgent_is_there(fd))
 				return rc;
 			/* MSG_PEEK | MSG_WAITALL, or below SO_RCVLOWAT */
+			*begun = true;
 			rc = peek_more(c, ch, fd, v, n, flags, want, front);
 			if (rc != ANEW)
 				return rc;
@@ -451,6 +454,7 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 		}
 		if (nonblock || (total && total >= want))
 			return total ? (ssize_t)total : -EAGAIN;
+		*begun = true;
 		if (!deadline)
 			deadline = xshim_stream_deadline(c, fd, SO_RCVTIMEO);
 		/* urgent data may end a receive that has too little, and is no POLLIN; once told of it, not again before more has come */
@@ -466,7 +470,7 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 }
 
 /* A peek under SO_PEEK_OFF, behind what is next to be read. Threads have small stacks: only few parts are put together there. */
-static ssize_t peek_at(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags, size_t at)
+static ssize_t peek_at(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags, size_t at, bool *begun)
 {
 	struct iovec few[XSHIM_RXOPTS_PARTS + XSHIM_PEEK_PARTS], *with = few;
 	size_t bytes = (XSHIM_RXOPTS_PARTS + n) * sizeof(*v), front;
@@ -480,7 +484,7 @@ static ssize_t peek_at(struct xshim_conn *c, int fd, const struct iovec *v, size
 	}
 	front = xshim_rxopts_front(with, at);
 	memcpy(with + front, v, n * sizeof(*v));
-	rc = stream_recv(c, fd, with, front + n, flags, at);
+	rc = stream_recv(c, fd, with, front + n, flags, at, begun);
 	if (with != few)
 		munmap(with, bytes);
 	if (rc > (ssize_t)at)
@@ -489,21 +493,21 @@ static ssize_t peek_at(struct xshim_conn *c, int fd, const struct iovec *v, size
 }
 
 /* A receive under SO_PEEK_OFF. */
-static ssize_t recv_with_offset(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
+static ssize_t recv_with_offset(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags, bool *begun)
 {
 	size_t at = flags & MSG_PEEK ? xshim_rxopts_peek_at(c) : 0;
 	ssize_t rc;
 
 	if (!at || n > IOV_MAX || !xshim_user_parts_fit(v, n))
-		rc = stream_recv(c, fd, v, n, flags, 0);
+		rc = stream_recv(c, fd, v, n, flags, 0, begun);
 	else
-		rc = peek_at(c, fd, v, n, flags, at);
+		rc = peek_at(c, fd, v, n, flags, at, begun);
 	if (rc > 0)
 		xshim_rxopts_moved(c, (size_t)rc, flags & MSG_PEEK);
 	return rc;
 }
 
-ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
+ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags, bool *begun)
 {
 	int saved = errno;
 	ssize_t rc;
@@ -511,9 +515,9 @@ ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, s
 	if (__builtin_expect(xshim_conn_flag(c, XSHIM_SLOT_LEAVE), 0))
 		xshim_chan_leave_again(c, fd);
 	if (__builtin_expect(atomic_load_explicit(&c->slot->peek_at, memory_order_relaxed) != 0, 0))
-		rc = recv_with_offset(c, fd, v, n, flags);
+		rc = recv_with_offset(c, fd, v, n, flags, begun);
 	else
-		rc = stream_recv(c, fd, v, n, flags, 0);
+		rc = stream_recv(c, fd, v, n, flags, 0, begun);
 	errno = saved;
 	return rc;
 }

@@ -249,40 +249,46 @@ static bool has_error(int fd)
 }
 
 /*
- * The channel went in the middle of a blocking send that has sent `total`, or whose number was closed: the rest goes the kernel's way.
- * After a part of it has gone, without a sleep in it (stream.h).
+ * The channel went in the middle of a send that has sent `total`, or whose number was closed, or which has to block where the
+ * socket does not any more: the rest goes the kernel's way. After a part of it has gone, without a sleep in it (stream.h).
  */
-static ssize_t send_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags, size_t total, uint64_t deadline)
+static ssize_t send_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags, bool nonblock, size_t total,
+			 uint64_t deadline)
 {
-	bool nonblock = (flags & MSG_DONTWAIT) || xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
 	struct iovec v[XSHIM_STREAM_SLICES];
 	struct msghdr m = { .msg_iov = v };
 	size_t asked;
+	bool whole;
 	ssize_t n;
+	int rc;
 
 	for (;;) {
+		whole = !total && !xshim_stream_must_block(c, nonblock);
 		m.msg_iovlen = xshim_iov_slice(it, SSIZE_MAX, v, XSHIM_STREAM_SLICES);
 		asked = 0;
 		for (size_t i = 0; i < m.msg_iovlen; i++)
 			asked += v[i].iov_len;
 		if (total && has_error(fd))
 			return (ssize_t)total;	/* it is the next call's */
-		n = libc.sendmsg(fd, &m, total ? flags | MSG_DONTWAIT | MSG_NOSIGNAL : flags);
-		if (n < 0 && !total)
+		n = libc.sendmsg(fd, &m, (whole ? flags : flags | MSG_DONTWAIT) | (total ? MSG_NOSIGNAL : 0));
+		if (n < 0 && (whole || (!total && errno != EAGAIN)))
 			return -errno;
 		if (n < 0) {
 			if (errno != EAGAIN || nonblock)
 				return (ssize_t)total;
 			if (!deadline)
 				deadline = xshim_stream_deadline(c, fd, SO_SNDTIMEO);
-			if (!xshim_stream_sleep_plain(fd, POLLOUT, deadline))
+			rc = xshim_stream_sleep_plain(fd, POLLOUT, deadline);
+			if (rc < 0 && total)
 				return (ssize_t)total;
+			if (rc < 0 && !(rc == -EINTR && xshim_restarts(deadline)))
+				return rc;
 			fd = xshim_conn_fd(c, fd);
 			continue;
 		}
 		xshim_conn_plain_tx(c, n);
 		/* the kernel has slept for all that it was given, and was interrupted */
-		if (!total && !nonblock && (size_t)n < asked)
+		if (whole && !nonblock && (size_t)n < asked)
 			return n;
 		total += (size_t)n;
 		xshim_iov_skip(it, (size_t)n);
@@ -291,9 +297,9 @@ static ssize_t send_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int
 	}
 }
 
-static ssize_t stream_send(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
+static ssize_t stream_send(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags, bool begun)
 {
-	bool nonblock = (flags & MSG_DONTWAIT) || xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
+	bool nonblock = (flags & MSG_DONTWAIT) || (!begun && xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK));
 	struct xshim_chan *ch = xshim_conn_chan(c);
 	const int called = fd;
 	uint64_t deadline = 0, urgent_until = 0;
@@ -326,19 +332,19 @@ static ssize_t stream_send(struct xshim_conn *c, int fd, const struct iovec *v, 
 		fd = xshim_conn_fd(c, fd);
 		ch = xshim_stream_still_there(c);
 	}
-	if (!total && fd == called)
+	if (!total && fd == called && !xshim_stream_must_block(c, nonblock))
 		return XSHIM_PLAIN;
-	return send_rest(c, fd, &it, flags, total, deadline);
+	return send_rest(c, fd, &it, flags, nonblock, total, deadline);
 }
 
-ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags)
+ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags, bool begun)
 {
 	int saved = errno;
 	ssize_t rc;
 
 	if (__builtin_expect(xshim_conn_flag(c, XSHIM_SLOT_LEAVE), 0))
 		xshim_chan_leave_again(c, fd);
-	rc = stream_send(c, fd, v, n, flags);
+	rc = stream_send(c, fd, v, n, flags, begun);
 
 	errno = saved;
 	return rc;
