@@ -230,8 +230,7 @@ bool xshim_conn_keep_socket(struct xshim_conn *c, int fd)
 	/* its descriptor's reference, ours, and theirs */
 	if ((atomic_load_explicit(&c->obj.refs, memory_order_acquire) & ~XSHIM_REF_EXCL) <= 2)
 		return false;
-	kept = libc.fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	kept = kept < 0 ? kept : xshim_privfd_move(kept);
+	kept = xshim_privfd_dup(fd);
 	if (kept < 0)
 		return false;
 	atomic_store_explicit(&c->left_fd, kept + 1, memory_order_release);

@@ -216,8 +216,7 @@ void xshim_epoll_keep(int fd)
 		return;
 	if (o->kind == XSHIM_OBJ_EPOLL && atomic_load_explicit(&o->fds, memory_order_relaxed) == 1 &&
 	    atomic_load_explicit(&set->waiting, memory_order_seq_cst) && !set->kept) {
-		own = libc.fcntl(fd, F_DUPFD_CLOEXEC, 3);
-		own = own < 0 ? own : xshim_privfd_move(own);
+		own = xshim_privfd_dup(fd);
 		if (own >= 0) {
 			set->kept = true;
 			set->epfd = own;

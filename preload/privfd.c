@@ -26,7 +26,7 @@ static int top(void)
 	return (int)rl.rlim_cur;
 }
 
-int xshim_privfd_move(int fd)
+int xshim_privfd_dup(int fd)
 {
 	int limit = top(), want, got = -EMFILE;
 
@@ -50,6 +50,13 @@ int xshim_privfd_move(int fd)
 			break;
 		}
 	}
+	return got;
+}
+
+int xshim_privfd_move(int fd)
+{
+	int got = xshim_privfd_dup(fd);
+
 	libc.close(fd);
 	return got;
 }

@@ -27,6 +27,8 @@ static inline bool xshim_privfd_is(int fd)
 		       (fd % 64) & 1;
 }
 
+/* A private number for what fd names, which stays open: at no time is it at one that the program could get. -EMFILE as below. */
+int xshim_privfd_dup(int fd);
 /* Move fd to a private number and close it; -EMFILE when there is no room (fd is closed then too). */
 int xshim_privfd_move(int fd);
 /* As it is: keep the number, but it is ours from now on (found after exec). */
