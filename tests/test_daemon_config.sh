@@ -46,7 +46,7 @@ wait_for() {
 	tries=0
 	until grep -qF -- "$1" "$2" 2>/dev/null; do
 		tries=$((tries + 1))
-		if [ $tries -gt 400 ]; then
+		if [ $tries -gt 1200 ]; then
 			fail "never said: $1; but $(cat "$2")"
 			return 1
 		fi

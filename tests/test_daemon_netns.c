@@ -390,7 +390,8 @@ START_TEST(a_connect_made_blocking_holds_up_nobody)
 			worst = unit_now_ms() - start;
 	}
 	client_expect_declined(&b, 2, XSHIM_R_NETNS);
-	ck_assert_uint_lt(worst, 1000);
+	/* a connect that blocks takes two minutes; our turn may take long to come on a busy machine */
+	ck_assert_uint_lt(worst, 10000);
 	spoiler.stop = true;
 	pthread_join(thread, NULL);
 	daemon_stop(&d, SIGTERM);

@@ -63,7 +63,7 @@ err_is_one_line() { [ "$(wc -l <"$work/err")" -eq 1 ] || fail "stderr is not one
 # wait_for CONDITION...: at most 10 s
 wait_for() {
 	local i
-	for ((i = 0; i < 500; i++)); do
+	for ((i = 0; i < 2500; i++)); do
 		"$@" && return 0
 		sleep 0.02
 	done

@@ -159,7 +159,7 @@ mode_killed() {
 	snapshot "$WORK/before.json"
 	app_server shim "$CASE"
 	client_begin shim
-	wait_for 30 "$(app_half "$CASE") bytes to go by ring" half_done
+	wait_for 100 "$(app_half "$CASE") bytes to go by ring" half_done
 	job_alive client || fail "$RUN: the client had ended before the daemon could be killed; make it longer"
 	daemon_kill
 	client_end

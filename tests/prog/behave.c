@@ -484,7 +484,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	find_out();
-	alarm(40);
+	alarm(150);	/* against a hang */
 	s.is_server = !strcmp(argv[1], "server");
 	s.address = argv[3];
 	s.port = argv[4];

@@ -227,7 +227,7 @@ static void first_calls(void)
 	socklen_t len = sizeof(at);
 	char c;
 
-	alarm(10);
+	alarm(30);
 	if (bind(l, (struct sockaddr *)&at, len) < 0 || listen(l, 1) < 0 || getsockname(l, (struct sockaddr *)&at, &len) < 0 ||
 	    connect(fd, (struct sockaddr *)&at, len) < 0 || (other = accept(l, NULL, NULL)) < 0 ||
 	    epoll_ctl(set, EPOLL_CTL_ADD, other, &ev) < 0 || write(fd, "1", 1) != 1 || epoll_wait(set, &ev, 1, -1) != 1 ||
