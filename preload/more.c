@@ -53,7 +53,8 @@ int xshim_more_wait(struct xshim_more *m, struct xshim_conn *c, int fd, uint64_t
 	if (deadline_ns != UINT64_MAX)
 		ms = deadline_ns <= now ? 0 : (int)((deadline_ns - now) / 1000000) + 1;
 	xshim_count(&c->slot->n.sleeps, 1);
-	xshim_sigact_sleep();
+	if (!xshim_sigact_sleep_again())
+		return -EINTR;
 	n = libc.epoll_pwait(m->ep, ev, 3, ms, NULL);
 	if (n < 0)
 		return -errno;

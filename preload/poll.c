@@ -15,6 +15,7 @@
 #include "nest.h"
 #include "process.h"
 #include "ready.h"
+#include "sigact.h"
 #include "user.h"
 
 #include <errno.h>
@@ -172,6 +173,11 @@ static int one_round(struct pollfd *fds, nfds_t n, struct work *k, const struct 
 		left = &capped;
 		moved = true;
 	}
+	if (left != &zero && !xshim_sigact_sleep_again()) {
+		leave_all(k->w, n);
+		*again = false;
+		return -EINTR;
+	}
 	if (some)
 		mask = NULL;	/* a signal that the mask lets in comes after what is ready */
 	rc = libc.ppoll(k->p, total, left, mask);
@@ -254,6 +260,7 @@ static int poll_rings(struct pollfd *fds, nfds_t n, struct work *k, const struct
 	bool again;
 	int rc;
 
+	xshim_sigact_begin();
 	if (timeout)
 		deadline = xshim_clock_ns() + ns_of(timeout);
 	for (;;) {

@@ -441,7 +441,10 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 	if (!(what & POLLOUT) && r.out_from_tcp)
 		p[0].events &= ~POLLOUT;
 	xshim_count(&c->slot->n.sleeps, 1);
-	xshim_sigact_sleep();
+	if (!xshim_sigact_sleep_again()) {
+		rc = -EINTR;
+		goto out;
+	}
 	if (deadline_ns == UINT64_MAX) {
 		rc = libc.poll(p, 3, stall);
 	} else {

@@ -58,14 +58,40 @@ void xshim_sigact_fork_child(void)
 
 /* ---- which handler ended a sleep ---- */
 
-static __thread struct {
+enum { NONE, INTERRUPTS, RESTARTS };
+
+static __thread struct sleeper {
 	volatile sig_atomic_t asleep, noted, restarts;
+	volatile sig_atomic_t missed;	/* of the first handler since the call began that has ended no sleep */
+	volatile sig_atomic_t awake;	/* counts them */
 } sleeper __attribute__((tls_model("initial-exec")));
+
+void xshim_sigact_begin(void)
+{
+	sleeper.missed = NONE;
+}
+
+int xshim_sigact_awake(void)
+{
+	return sleeper.awake;
+}
 
 void xshim_sigact_sleep(void)
 {
 	sleeper.noted = 0;
 	sleeper.asleep = 1;
+}
+
+bool xshim_sigact_sleep_again(void)
+{
+	xshim_sigact_sleep();
+	if (!sleeper.missed)
+		return true;
+	sleeper.asleep = 0;
+	sleeper.restarts = sleeper.missed == RESTARTS;
+	sleeper.missed = NONE;
+	sleeper.noted = 1;
+	return false;
 }
 
 int xshim_sigact_woken(void)
@@ -94,8 +120,13 @@ static bool has_ended_call(void *context)
 
 static void note(bool restarts, void *context)
 {
-	if (!sleeper.asleep || !has_ended_call(context))
+	if (!sleeper.asleep || !has_ended_call(context)) {
+		if (!sleeper.missed)
+			sleeper.missed = restarts ? RESTARTS : INTERRUPTS;
+		sleeper.awake = (int)((unsigned int)sleeper.awake + 1);
 		return;
+	}
+	sleeper.missed = NONE;		/* what came together with it */
 	sleeper.asleep = 0;
 	sleeper.restarts = restarts;
 	sleeper.noted = 1;
@@ -106,10 +137,13 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 {
 	struct taken *t = &taken[sig];
 	sighandler_t handler = atomic_load_explicit(&t->handler, memory_order_acquire);
+	struct sleeper was;
 
 	note(atomic_load_explicit(&t->flags, memory_order_relaxed) & SA_RESTART, context);
+	was = sleeper;
 	/* also without SA_SIGINFO the kernel gives all three */
 	((xshim_sig_handler *)(uintptr_t)handler)(sig, info, context);
+	sleeper = was;		/* the handler may have made calls of its own */
 }
 
 static bool is_watched(const struct sigaction *act)

@@ -44,6 +44,14 @@ void xshim_sigact_watch(void);
 void xshim_sigact_end(void);
 /* Before a sleep in a call that handlers interrupt. */
 void xshim_sigact_sleep(void);
+/*
+ * For a call that sleeps, looks and sleeps again, awake for longer: begin when it begins, then before each sleep; false: it is not to
+ * sleep, as a handler has run since and ended no sleep. Of one that runs between this and the sleep itself nothing is known.
+ */
+void xshim_sigact_begin(void);
+bool xshim_sigact_sleep_again(void);
+/* Changes with each such handler: for a call that is made of several. */
+int xshim_sigact_awake(void);
 /* That call said EINTR: 1: after a handler with SA_RESTART, 0: after one without, -1: not known. */
 int xshim_sigact_woken(void);
 /* sigaction(2) of the program; sig is a known one. 0 or -errno. */

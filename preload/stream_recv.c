@@ -14,6 +14,7 @@
 #include "peek.h"
 #include "ready.h"
 #include "rxopts.h"
+#include "sigact.h"
 #include "urgent.h"
 #include "user.h"
 
@@ -512,6 +513,7 @@ ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, s
 	int saved = errno;
 	ssize_t rc;
 
+	xshim_sigact_begin();
 	if (__builtin_expect(xshim_conn_flag(c, XSHIM_SLOT_LEAVE), 0))
 		xshim_chan_leave_again(c, fd);
 	if (__builtin_expect(atomic_load_explicit(&c->slot->peek_at, memory_order_relaxed) != 0, 0))

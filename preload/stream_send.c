@@ -8,6 +8,7 @@
 #include "epoll.h"
 #include "options.h"
 #include "ready.h"
+#include "sigact.h"
 #include "urgent.h"
 #include "user.h"
 
@@ -342,6 +343,7 @@ ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, s
 	int saved = errno;
 	ssize_t rc;
 
+	xshim_sigact_begin();
 	if (__builtin_expect(xshim_conn_flag(c, XSHIM_SLOT_LEAVE), 0))
 		xshim_chan_leave_again(c, fd);
 	rc = stream_send(c, fd, v, n, flags, begun);
@@ -408,7 +410,10 @@ static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t 
 ssize_t xshim_stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *offset, size_t count)
 {
 	int saved = errno;
-	ssize_t rc = stream_sendfile(c, fd, in_fd, offset, count);
+	ssize_t rc;
+
+	xshim_sigact_begin();
+	rc = stream_sendfile(c, fd, in_fd, offset, count);
 
 	errno = saved;
 	return rc;
