@@ -11,19 +11,25 @@
 #include "identity.h"
 #include "io.h"
 #include "kick.h"
+#include "ready.h"
 #include "stream.h"
 #include "user.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/time.h>
 
 static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *v, size_t n, int flags, bool *begun);
 
 /* Only these mean something else than the stream; flags that the kernel ignores are ignored. */
 #define RX_RING_FLAGS (~(MSG_OOB | MSG_ERRQUEUE))
+/* The kernel's own mark of a 32-bit call: refused where there is a header, ignored elsewhere. */
+#define CMSG_COMPAT ((int)0x80000000)
 
 /*
  * RECEIVE: the body of a receiving wrapper. plain: the kernel's call; n iovecs at v.
@@ -300,7 +306,8 @@ XSHIM_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 	if (!c)
 		return libc.recvmsg(fd, m, flags);
 	for (;;) {
-		bool ring = (xshim_conn_on_ring(c, fd) || xshim_stream_must_block(c, !begun)) && !(flags & ~RX_RING_FLAGS);
+		bool ring = (xshim_conn_on_ring(c, fd) || xshim_stream_must_block(c, !begun)) &&
+			    !(flags & (~RX_RING_FLAGS | CMSG_COMPAT));
 
 		if (ring && xshim_io_plain_message(m))
 			break;
@@ -311,7 +318,7 @@ XSHIM_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 				return xshim_ret(rc);
 			}
 		}
-		if (waited || !xshim_kick_able(c) || (flags & (MSG_DONTWAIT | ~RX_RING_FLAGS)) ||
+		if (waited || !xshim_kick_able(c) || (flags & (MSG_DONTWAIT | ~RX_RING_FLAGS | CMSG_COMPAT)) ||
 		    (!begun && xshim_identity_nonblock(c, fd)) || xshim_io_plain_message(m))
 			break;
 		begun = true;
@@ -343,12 +350,51 @@ static bool is_time(const struct timespec *t)
 	return xshim_user_can_read(t, sizeof(*t)) && t->tv_sec >= 0 && t->tv_nsec >= 0 && t->tv_nsec < 1000000000;
 }
 
+/*
+ * Not the first message: the call has something to tell, so a handler ends it whatever its flags say, where a receive that has nothing
+ * yet would go on. As recvmsg().
+ */
+static ssize_t next_message(int fd, struct msghdr *m, int flags)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct timeval tv = { 0 };
+	socklen_t len = sizeof(int);
+	int n, ms = -1, low = 1;
+	ssize_t rc;
+
+	/* what these wait for poll() cannot tell */
+	if ((flags & (MSG_DONTWAIT | MSG_WAITALL)) || (libc.fcntl(fd, F_GETFL) & O_NONBLOCK) ||
+	    getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &low, &len) < 0 || low > 1)
+		return recvmsg(fd, m, flags);
+	len = sizeof(tv);
+	if (libc.getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &len) == 0 && (tv.tv_sec || tv.tv_usec))
+		ms = tv.tv_sec > INT_MAX / 1000 - 1 ? INT_MAX : (int)(tv.tv_sec * 1000 + (tv.tv_usec + 999) / 1000);
+	do {
+		n = poll(&p, 1, ms);
+		if (n < 0)
+			return -1;
+		rc = recvmsg(fd, m, flags | MSG_DONTWAIT);
+	} while (rc < 0 && errno == EAGAIN && n);
+	return rc;
+}
+
+/* A message has come: what is left of the time, as the kernel tells it. False: nothing. */
+static bool is_time_left(struct timespec *left, uint64_t deadline)
+{
+	uint64_t now = xshim_clock_ns(), ns = deadline > now ? deadline - now : 0;
+
+	*left = (struct timespec){ .tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000) };
+	return ns;
+}
+
 XSHIM_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags,
 			  struct timespec *timeout)
 {
 	struct xshim_conn *c = xshim_conn_get(fd);
 	unsigned int done = 0;
 	int saved = errno, err = 0;
+	struct timespec left;
+	uint64_t deadline = 0;
 	socklen_t len;
 	ssize_t rc;
 
@@ -363,6 +409,9 @@ XSHIM_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags,
 		return k;
 	}
 	xshim_conn_put(c);
+	if (timeout)
+		deadline = xshim_clock_ns() + (timeout->tv_sec > 1000000000 ? 1000000000u : (uint64_t)timeout->tv_sec) * 1000000000u +
+			   (uint64_t)timeout->tv_nsec;
 	/* an error of the socket comes first here, before data */
 	len = sizeof(err);
 	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 && err)
@@ -370,7 +419,8 @@ XSHIM_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags,
 	while (done < n) {
 		unsigned int len_of;
 
-		rc = recvmsg(fd, &v[done].msg_hdr, flags & ~MSG_WAITFORONE);
+		rc = done ? next_message(fd, &v[done].msg_hdr, flags & ~MSG_WAITFORONE) :
+			    recvmsg(fd, &v[done].msg_hdr, flags & ~MSG_WAITFORONE);
 		len_of = (unsigned int)rc;
 		if (rc >= 0 && xshim_user_put(&v[done].msg_len, &len_of, sizeof(len_of)) < 0)
 			rc = xshim_ret(-EFAULT);
@@ -384,7 +434,11 @@ XSHIM_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags,
 		done++;
 		if (flags & MSG_WAITFORONE)
 			flags |= MSG_DONTWAIT;
+		if (timeout && !is_time_left(&left, deadline))
+			break;
 	}
+	if (done && timeout && xshim_user_put(timeout, &left, sizeof(left)) < 0)
+		return (int)xshim_ret(-EFAULT);
 	errno = saved;
 	return (int)done;
 }

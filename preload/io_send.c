@@ -8,10 +8,12 @@
 #include "identity.h"
 #include "io.h"
 #include "process.h"
+#include "sigact.h"
 #include "stream.h"
 #include "user.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <string.h>
@@ -20,6 +22,8 @@
 
 /* MSG_ZEROCOPY without SO_ZEROCOPY is ignored, and with it there is no ring. MSG_FASTOPEN: the kernel refuses it here. */
 #define TX_RING_FLAGS (~MSG_FASTOPEN)
+/* With a header: the kernel refuses its own mark of a 32-bit call. */
+#define HEADER_FLAGS (TX_RING_FLAGS & 0x7fffffff)
 #ifndef RWF_NOSIGNAL
 #define RWF_NOSIGNAL 0x100
 #endif
@@ -62,15 +66,33 @@ static bool is_limited(int fd)
 	return libc.getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, &len) < 0 || tv.tv_sec || tv.tv_usec;
 }
 
+/* Before another piece: an error that the connection has ended with is for the next call. */
+static bool is_over(int fd)
+{
+	struct pollfd p = { .fd = fd };
+
+	return libc.poll(&p, 1, 0) > 0 && (p.revents & POLLHUP);
+}
+
 /*
- * Behind the first piece: not to sleep in a call that has moved nothing yet, which would be begun anew after a handler with SA_RESTART, and
- * not to take an error away. False: the call ends with what it has.
+ * A piece behind the first: not to sleep in the kernel's call that has moved nothing yet, which would be begun anew after a handler
+ * with SA_RESTART. 0: the call ends with what it has.
  */
-static bool takes_more(int fd)
+static size_t next_piece(int fd, const char *buf, size_t n, int flags)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	int saved = errno;
+	ssize_t rc;
 
-	return libc.poll(&p, 1, -1) > 0 && !(p.revents & POLLHUP);
+	for (;;) {
+		if (is_over(fd))
+			return 0;
+		rc = libc.send(fd, buf, n, flags | MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (rc < 0 && errno == EAGAIN && libc.poll(&p, 1, -1) > 0)
+			continue;
+		errno = saved;
+		return rc < 0 ? 0 : (size_t)rc;
+	}
 }
 
 static bool in_pieces(int fd, size_t n, int flags, struct xshim_conn **c)
@@ -109,23 +131,20 @@ static ssize_t send_pieces(struct xshim_conn *c, int fd, const char *buf, size_t
 				return xshim_ret(rc);
 			}
 		}
-		if (done && !takes_more(fd))
-			break;
 		piece = n - done > PIECE ? PIECE : n - done;
-		if (done)	/* who has something to tell gets no SIGPIPE */
-			rc = libc.send(fd, buf + done, piece, flags | MSG_NOSIGNAL);
+		if (done)
+			rc = (ssize_t)next_piece(fd, buf + done, piece, flags);
 		else
 			rc = is_write ? libc.write(fd, buf, piece) : libc.send(fd, buf, piece, flags);
 		if (rc < 0 && !(errno == EAGAIN && goes_on(c, fd)))
 			return done ? (ssize_t)done : rc;
 		errno = saved;
 		xshim_conn_plain_tx(c, rc);
+		if (rc >= 0 && (done ? !rc : (size_t)rc < piece && !goes_on(c, fd)))
+			return (ssize_t)done + rc;
 		done += rc < 0 ? 0 : (size_t)rc;
-		if (rc >= 0 && (size_t)rc < piece && !goes_on(c, fd))
-			break;
 		fd = xshim_conn_fd(c, fd);
 	}
-	errno = saved;
 	return (ssize_t)done;
 }
 
@@ -273,7 +292,7 @@ XSHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 		return send_elsewhere(fd, m, flags);
 	if (flags & MSG_OOB)	/* as in SEND */
 		xshim_conn_never(c, XSHIM_R_OOB);
-	if (xshim_conn_on_ring(c, fd) && !(flags & ~TX_RING_FLAGS) && !xshim_io_plain_message(m) && !extras_are_bad(m)) {
+	if (xshim_conn_on_ring(c, fd) && !(flags & ~HEADER_FLAGS) && !xshim_io_plain_message(m) && !extras_are_bad(m)) {
 		/* control messages (timestamps, zero-copy) have a meaning only for the kernel */
 		if (m->msg_controllen)
 			xshim_exclude_conn(c, fd, XSHIM_R_OOB);
@@ -291,11 +310,55 @@ XSHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 	return rc;
 }
 
+/*
+ * Not the first message: the call has something to tell, so a handler ends it whatever its flags say, where a send that has nothing to
+ * tell yet would be begun anew. handlers: what had come when the call began. As sendmsg().
+ */
+static ssize_t next_message(int fd, const struct msghdr *m, int flags, int handlers)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	struct iovec parts[XSHIM_STREAM_SLICES];
+	struct msghdr some = *m;
+	struct xshim_iov it;
+	size_t total = 0;
+	ssize_t rc;
+	int n;
+
+	if ((flags & MSG_DONTWAIT) || m->msg_controllen || is_limited(fd) || (libc.fcntl(fd, F_GETFL) & O_NONBLOCK))
+		return sendmsg(fd, m, flags);
+	xshim_iov_init(&it, m->msg_iov, m->msg_iovlen);
+	some.msg_iov = parts;
+	for (;;) {
+		some.msg_iovlen = xshim_iov_slice(&it, SSIZE_MAX, parts, XSHIM_STREAM_SLICES);
+		rc = sendmsg(fd, &some, flags | MSG_DONTWAIT | (total ? MSG_NOSIGNAL : 0));
+		if (rc >= 0) {
+			total += (size_t)rc;
+			xshim_iov_skip(&it, (size_t)rc);
+			if (!xshim_iov_left(&it))
+				return (ssize_t)total;
+			continue;
+		}
+		n = errno == EAGAIN && xshim_sigact_awake() == handlers ? poll(&p, 1, -1) : -1;
+		if (n < 0)
+			return total ? (ssize_t)total : -1;
+	}
+}
+
+/* rc bytes of the message have gone. */
+static bool is_whole(const struct msghdr *m, ssize_t rc)
+{
+	size_t sum = 0;
+
+	for (size_t i = 0; i < m->msg_iovlen; i++)
+		sum += m->msg_iov[i].iov_len;
+	return (size_t)rc >= sum;
+}
+
 XSHIM_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags)
 {
 	struct xshim_conn *c;
 	unsigned int done = 0;
-	int saved = errno, sent;
+	int saved = errno, sent, handlers = xshim_sigact_awake();
 
 	if (!xshim_fd_peek(fd)) {
 		bool first = xshim_fault_is_caught();
@@ -321,8 +384,10 @@ XSHIM_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags)
 	}
 	if (c)
 		xshim_conn_put(c);
-	for (; done < n; done++) {
-		ssize_t rc = sendmsg(fd, &v[done].msg_hdr, flags);
+	while (done < n) {
+		const struct msghdr *m = &v[done].msg_hdr;
+		ssize_t rc = !done || xshim_io_plain_message(m) ? sendmsg(fd, m, flags) :
+								     next_message(fd, m, flags, handlers);
 		unsigned int len_of = (unsigned int)rc;
 
 		if (rc >= 0 && xshim_user_put(&v[done].msg_len, &len_of, sizeof(len_of)) < 0)
@@ -330,6 +395,10 @@ XSHIM_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags)
 		if (rc < 0 && !done)
 			return -1;
 		if (rc < 0)
+			break;
+		/* behind a part of one there is no place for the next */
+		done++;
+		if (!is_whole(m, rc))
 			break;
 	}
 	errno = saved;
@@ -373,7 +442,6 @@ static ssize_t sendfile_pieces(struct xshim_conn *c, int out, int in, off64_t *o
 {
 	bool checked = false;
 	size_t done = 0, piece, most = n > PIECE && is_limited(out) ? n : PIECE;
-	int saved = errno;
 	ssize_t rc;
 
 	do {
@@ -387,7 +455,7 @@ static ssize_t sendfile_pieces(struct xshim_conn *c, int out, int in, off64_t *o
 				       rc < 0	      ? xshim_ret(rc) :
 							rc + (ssize_t)done;
 		}
-		if (done && !xshim_identity_nonblock(c, out) && !takes_more(out))
+		if (done && is_over(out))
 			break;
 		piece = n - done > most ? most : n - done;
 		rc = libc.sendfile64(out, in, offset, piece);
@@ -397,7 +465,6 @@ static ssize_t sendfile_pieces(struct xshim_conn *c, int out, int in, off64_t *o
 		done += (size_t)rc;
 		out = xshim_conn_fd(c, out);
 	} while (done < n && (size_t)rc == piece);
-	errno = saved;
 	return (ssize_t)done;
 }
 

@@ -4,6 +4,7 @@
  *
  *   send|write|sendto|writev|sendmsg|pwritev2|sendmmsg LENGTHS [FLAGS] [on NAME]
  *   recv|read|recvfrom|readv|recvmsg|preadv2|recvmmsg LENGTHS [FLAGS] [on NAME]
+ *   recvmmsg LENGTHS for MS                     another time limit than 1 s
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +26,7 @@ struct call {
 	const char *what, *on;
 	struct payload p;
 	int fd, conn, flags;
+	long ms;
 };
 
 static void call_read(struct call *c, int argc, char **argv)
@@ -35,9 +37,12 @@ static void call_read(struct call *c, int argc, char **argv)
 		die("%s: no length", argv[0]);
 	c->what = argv[0];
 	c->on = "s";
+	c->ms = 1000;
 	for (int i = 2; i < argc; i++) {
 		if (!strcmp(argv[i], "on") && i + 1 < argc)
 			c->on = argv[++i];
+		else if (!strcmp(argv[i], "for") && i + 1 < argc)
+			c->ms = atol(argv[++i]);
 		else
 			flags = argv[i];
 	}
@@ -83,7 +88,10 @@ static ssize_t send_messages(struct call *c)
 	errno = err;
 	put_result(rc);
 	for (int i = 0; i < rc; i++)
-		put(" [%u]", m[i].msg_len);
+		if (m[i].msg_len < m[i].msg_hdr.msg_iov->iov_len && m[i].msg_hdr.msg_iov->iov_len > LARGE)
+			put(" [some]");
+		else
+			put(" [%u]", m[i].msg_len);
 	free(m);
 	return sum;
 }
@@ -148,7 +156,7 @@ static void put_inq(const struct msghdr *m)
 static ssize_t receive_messages(struct call *c, bool many)
 {
 	struct mmsghdr *m = calloc((size_t)c->p.n + 1, sizeof(*m));
-	struct timespec ts = { .tv_sec = 1 };
+	struct timespec ts = { .tv_sec = c->ms / 1000, .tv_nsec = c->ms % 1000 * 1000000 };
 	struct sockaddr_in from;
 	char control[64], flags[80];
 	ssize_t rc, sum = 0;

@@ -21,7 +21,8 @@ static const struct word message_flags[] = {
 	{ "TRUNC", MSG_TRUNC }, { "DONTWAIT", MSG_DONTWAIT }, { "EOR", MSG_EOR }, { "WAITALL", MSG_WAITALL },
 	{ "CONFIRM", MSG_CONFIRM }, { "ERRQUEUE", MSG_ERRQUEUE }, { "NOSIGNAL", MSG_NOSIGNAL },
 	{ "MORE", MSG_MORE }, { "WAITFORONE", MSG_WAITFORONE }, { "CMSG_CLOEXEC", MSG_CMSG_CLOEXEC },
-	{ "ZEROCOPY", MSG_ZEROCOPY }, { "UNKNOWN", 0x800000 }, { NULL, 0 },
+	{ "ZEROCOPY", MSG_ZEROCOPY }, { "UNKNOWN", 0x800000 },
+	{ "COMPAT", 0x80000000u }, { NULL, 0 },
 };
 static const struct word poll_bits[] = {
 	{ "IN", POLLIN }, { "PRI", POLLPRI }, { "OUT", POLLOUT }, { "RDHUP", POLLRDHUP }, { "ERR", POLLERR },
