@@ -32,6 +32,8 @@ int xshim_privfd_dup(int fd)
 
 	if (atomic_load_explicit(&taken, memory_order_relaxed) < limit / 2) {
 		for (want = limit - 1; want > limit / 2; want--) {
+			if (!~atomic_load_explicit(&xshim_privfd_bits[want / 64], memory_order_relaxed))
+				want &= ~63;	/* all of them are taken: the loop steps below them */
 			if (xshim_privfd_is(want))
 				continue;
 			got = libc.fcntl(fd, F_DUPFD_CLOEXEC, want);
