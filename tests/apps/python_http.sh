@@ -19,7 +19,8 @@ app_prepare() {
 
 count() {
 	case $MODE,$1 in
-	killed,*) echo 150 ;;
+	killed,keepalive) echo 150 ;;
+	killed,*) echo 40 ;;
 	*,keepalive) echo 250 ;;
 	*) full && echo 8 || echo 4 ;;
 	esac
