@@ -37,14 +37,36 @@ static inline void xshim_chan_unlock(struct xshim_slot *s)
 }
 
 /*
- * rx_lock has been taken, and what it guards is to be believed: if the holder before was killed between a read of TCP and its
- * counting, count what the kernel has given away, and say that the read has ended (region.h, `reading`).
+ * rx_lock has been taken, and what it guards is to be believed: if the holder before was killed, between a read of TCP and its
+ * counting, count what the kernel has given away, and say that the read has ended (region.h, `reading`); finish what it was at.
  */
 void xshim_chan_rx_mend_slow(struct xshim_conn *c, struct xshim_chan *ch, int fd);
 static inline void xshim_chan_rx_mend(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
-	if (__builtin_expect(atomic_load_explicit(&c->slot->rx_taking, memory_order_relaxed) != 0, 0))
+	if (__builtin_expect(atomic_load_explicit(&c->slot->rx_taking, memory_order_relaxed) |
+			     atomic_load_explicit(&c->slot->rx_lock.orphaned, memory_order_relaxed), 0))
 		xshim_chan_rx_mend_slow(c, ch, fd);
+}
+
+/* The same of tx_lock. */
+void xshim_chan_tx_mend_slow(struct xshim_conn *c, struct xshim_chan *ch, int fd);
+static inline void xshim_chan_tx_mend(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	if (__builtin_expect(atomic_load_explicit(&c->slot->tx_lock.orphaned, memory_order_relaxed) != 0, 0))
+		xshim_chan_tx_mend_slow(c, ch, fd);
+}
+
+/*
+ * Who is killed after it has published something and before it rings is found by who takes its lock over, if it has the lock still. So
+ * where others share the connection the bell is rung with the lock held; else only after it, because who is woken may want the lock.
+ */
+static inline bool xshim_chan_is_shared(const struct xshim_slot *s)
+{
+	int n = 0;
+
+	for (int i = 0; i < XSHIM_ARENA_SHARERS; i++)
+		n += atomic_load_explicit(&s->sharers[i], memory_order_relaxed) != 0;
+	return n > 1;
 }
 
 /* Drop one that was never attached. NULL is fine. */

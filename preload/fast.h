@@ -160,6 +160,10 @@ XSHIM_FAST ssize_t xshim_fast_send(int fd, const void *buf, size_t n)
 				atomic_store_explicit(&ch->stall_ns, 0, memory_order_relaxed);
 			done = (ssize_t)n;
 		}
+		if (bell && xshim_chan_is_shared(s)) {
+			xshim_fast_ring(c, ch);
+			bell = false;
+		}
 		xshim_lock_drop(&s->tx_lock);
 	}
 	if (bell)
@@ -218,6 +222,10 @@ XSHIM_FAST ssize_t xshim_fast_recv(int fd, void *buf, size_t n)
 			s->base_rx += (int64_t)n;
 			xshim_count(&s->n.ring_rx, n);
 			done = (ssize_t)n;
+		}
+		if (bell && xshim_chan_is_shared(s)) {
+			xshim_fast_ring(c, ch);
+			bell = false;
 		}
 		xshim_lock_drop(&s->rx_lock);
 	}

@@ -25,15 +25,36 @@
 void xshim_chan_rx_mend_slow(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
 	struct xshim_link *l = &c->slot->link;
+	bool known;
 	uint64_t pos;
 
-	if ((l->rx.state == XSHIM_RX_TCP || l->rx.state == XSHIM_RX_RAW) && xshim_tcp_consumed(fd, &pos) == 0) {
+	xshim_rx_mend(l, ch->local.region);
+	known = xshim_tcp_consumed(fd, &pos) == 0;
+	if (known && (l->rx.state == XSHIM_RX_TCP || l->rx.state == XSHIM_RX_RAW)) {
 		pos += (uint64_t)c->slot->base_rx;
 		if (pos > l->rx.pos)
 			(void)xshim_rx_took_tcp(l, pos - l->rx.pos);
+	} else if (known && l->rx.state == XSHIM_RX_RING) {
+		c->slot->base_rx = (int64_t)(l->rx.pos - pos);	/* bytes of the ring may not have been counted */
 	}
 	xshim_rx_read_end(ch->local.region);
 	atomic_store_explicit(&c->slot->rx_taking, 0, memory_order_relaxed);
+	atomic_store_explicit(&c->slot->rx_lock.orphaned, 0, memory_order_relaxed);
+	xshim_chan_ring(c, ch);
+	xshim_chan_wake_own(ch);
+}
+
+void xshim_chan_tx_mend_slow(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	struct xshim_link *l = &c->slot->link;
+	uint64_t written;
+
+	xshim_tx_mend(l, ch->local.region);
+	if (l->tx.state == XSHIM_TX_RING && xshim_tcp_written(fd, c->slot->role == XSHIM_ROLE_CONNECT, &written) == 0)
+		c->slot->base_tx = (int64_t)(l->tx.pos - written);
+	atomic_store_explicit(&c->slot->tx_lock.orphaned, 0, memory_order_relaxed);
+	xshim_chan_ring(c, ch);		/* it may not have come to that */
+	xshim_chan_wake_own(ch);
 }
 
 /* A direction that is closed needs no ring. */
@@ -368,6 +389,12 @@ int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 		return xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
 	if (xshim_conn_chan(c) != ch)
 		return 0;		/* detached: all has been said, and its memory may have been let go of */
+	xshim_chan_rx_mend(c, ch, fd);
+	xshim_chan_tx_mend(c, ch, fd);
+	if (xshim_link_mend(l, ch->local.region)) {
+		xshim_chan_ring(c, ch);
+		xshim_chan_if_out(c);
+	}
 	if (xshim_chan_is_cut(ch))
 		return xshim_chan_break(c, fd, XSHIM_R_PEER_MOVED);
 	if (atomic_load_explicit(&ch->told, memory_order_relaxed)) {

@@ -196,6 +196,7 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 		return 0;
 	}
 	xshim_chan_rx_mend(c, ch, fd);
+	xshim_chan_tx_mend(c, ch, fd);
 	if (xshim_chan_pump_due(c, ch))
 		(void)xshim_chan_pump_locked(c, ch, fd, 0);
 	if (arm) {

@@ -136,6 +136,7 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 
 	if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)
 		return -EAGAIN;
+	xshim_chan_tx_mend(c, ch, fd);
 	for (;;) {
 		n = -xshim_chan_owed(c, true);
 		if (n)
@@ -196,6 +197,10 @@ out:
 				      memory_order_relaxed);
 	if (n > 0 && atomic_load_explicit(&ch->stall_ns, memory_order_relaxed))
 		atomic_store_explicit(&ch->stall_ns, 0, memory_order_relaxed);
+	if (bell && xshim_chan_is_shared(s)) {
+		xshim_chan_ring(c, ch);
+		bell = false;
+	}
 	xshim_lock_drop(&s->tx_lock);
 	if (bell)
 		xshim_chan_ring(c, ch);

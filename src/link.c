@@ -151,6 +151,22 @@ void xshim_tx_want(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t 
 	atomic_store_explicit(&own->want_space, at, memory_order_seq_cst);
 }
 
+void xshim_tx_mend(struct xshim_link *l, struct xshim_region_hdr *own)
+{
+	bool ring = l->tx.state == XSHIM_TX_RING;
+
+	if (l->tx.state > XSHIM_TX_RING)
+		return;
+	if (ring)
+		atomic_store_explicit(&own->head, l->tx.pos, memory_order_seq_cst);
+	if (ring != (l->tx.seq & 1)) {
+		publish_switch(l, own, l->tx.pos);
+	} else if (atomic_load_explicit(&own->sw_seq, memory_order_relaxed) != l->tx.seq) {
+		atomic_store_explicit(&own->sw_at[l->tx.seq & 1], l->tx.pos, memory_order_relaxed);
+		atomic_store_explicit(&own->sw_seq, l->tx.seq, memory_order_seq_cst);
+	}
+}
+
 void xshim_tx_resent(struct xshim_link *l, uint64_t n)
 {
 	l->tx.pos += n;
@@ -300,6 +316,20 @@ void xshim_rx_want(struct xshim_link *l, struct xshim_region_hdr *own, bool want
 	atomic_store_explicit(&own->want_data, at, memory_order_seq_cst);
 }
 
+void xshim_rx_mend(struct xshim_link *l, struct xshim_region_hdr *own)
+{
+	if (l->rx.state > XSHIM_RX_RING)
+		return;
+	if ((l->rx.state == XSHIM_RX_RING) != (l->rx.seq & 1))
+		l->rx.state = l->rx.seq & 1 ? XSHIM_RX_RING : XSHIM_RX_TCP;
+	if (l->rx.state == XSHIM_RX_RING) {
+		if (l->rx.head < l->rx.pos || atomic_load_explicit(&own->ack, memory_order_relaxed) != l->rx.seq)
+			l->rx.head = l->rx.pos;	/* it was crossing */
+		atomic_store_explicit(&own->tail, l->rx.pos, memory_order_seq_cst);
+	}
+	atomic_store_explicit(&own->ack, l->rx.seq, memory_order_seq_cst);
+}
+
 /* ---- leaving ---- */
 
 void xshim_link_leave_ask(struct xshim_link *l, struct xshim_region_hdr *own)
@@ -396,13 +426,27 @@ bool xshim_link_stop(struct xshim_link *l, struct xshim_region_hdr *own, const s
 
 void xshim_link_stopped(struct xshim_link *l, struct xshim_region_hdr *own)
 {
+	l->left = 1;			/* first: from here on it can only be finished */
 	if (l->tx.state == XSHIM_TX_RING && !l->fin)
 		come_down(l, own);
 	l->tx.state = XSHIM_TX_OUT;
 	l->rx.state = XSHIM_RX_OUT;
 	l->want_leave = 0;
-	l->left = 1;
 	atomic_store_explicit(&own->leave, XSHIM_REGION_LEFT, memory_order_seq_cst);
+}
+
+bool xshim_link_mend(struct xshim_link *l, struct xshim_region_hdr *own)
+{
+	bool stop = atomic_load_explicit(&own->leave, memory_order_relaxed) == XSHIM_REGION_STOP;
+	bool answers = !l->tx.frame_len && atomic_load_explicit(&own->answering, memory_order_relaxed);
+
+	if (stop && l->left)
+		xshim_link_stopped(l, own);
+	else if (stop)
+		atomic_store_explicit(&own->leave, l->want_leave ? XSHIM_REGION_ASKS : 0, memory_order_seq_cst);
+	if (answers)
+		atomic_store_explicit(&own->answering, 0, memory_order_seq_cst);
+	return stop || answers;
 }
 
 bool xshim_link_leave_alone(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer)

@@ -71,8 +71,10 @@ int xshim_lock_slow(struct xshim_lock *l, uint32_t tid)
 			continue;
 		naps++;
 		dead = naps % ZOMBIE_NAPS ? sys_is_gone((pid_t)holder) : sys_is_dead((pid_t)holder);
-		if (dead && take_from(l, word, tid | XSHIM_LOCK_WAITERS))
+		if (dead && take_from(l, word, tid | XSHIM_LOCK_WAITERS)) {
+			atomic_store_explicit(&l->orphaned, 1, memory_order_relaxed);
 			return 0;
+		}
 	}
 }
 

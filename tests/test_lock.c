@@ -168,6 +168,7 @@ START_TEST(a_killed_holder_loses_it)
 	kill(child[0], SIGKILL);
 	ck_assert_int_eq(finish(0), -SIGKILL);
 	ck_assert_int_eq(xshim_lock_take(&sh->lock, tid()), 0);
+	ck_assert_uint_eq(atomic_load(&sh->lock.orphaned), 1);
 	ck_assert_uint_eq(sh->counter, 41);
 	xshim_lock_drop(&sh->lock);
 	ck_assert_uint_eq(atomic_load(&sh->lock.word), 0);

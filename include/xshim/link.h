@@ -46,7 +46,8 @@
  *
  * Threads: the caller holds the lock of the direction (arena.h) for xshim_tx_* and xshim_rx_*; for
  *          xshim_link_leave_* it holds both, rx before tx. xshim_link_is_out() needs either: the words it reads are atomic.
- * Fork:    lives in memory shared with the child, plain data, no pointers.
+ * Fork:    lives in memory shared with the child, plain data, no pointers. One of the processes that share it may be killed with a lock
+ *          held: each function stores first what it decides by, so that who takes the lock over can finish it (xshim_*_mend()).
  * Errors:  0 or a count or -errno; -EPROTO: the peer broke the protocol, reset the connection.
  */
 #ifndef XSHIM_LINK_H
@@ -161,6 +162,8 @@ static inline uint32_t xshim_tx_is_alone(const struct xshim_region_hdr *peer)
 }
 /* RING, before a sleep for space: store the wish. Re-read xshim_tx_space() afterwards, then sleep. */
 void xshim_tx_want(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t free_wanted);
+/* The lock was taken over from one who was killed: what it had decided, and not announced, is announced. The caller rings. */
+void xshim_tx_mend(struct xshim_link *l, struct xshim_region_hdr *own);
 /* RESEND: n octets of the own ring from pos went out. */
 void xshim_tx_resent(struct xshim_link *l, uint64_t n);
 
@@ -228,6 +231,8 @@ static inline bool xshim_rx_took_ring(struct xshim_link *l, struct xshim_region_
 	want = atomic_load_explicit(&peer->want_space, memory_order_seq_cst);
 	return want - old < n;
 }
+/* As xshim_tx_mend(). */
+void xshim_rx_mend(struct xshim_link *l, struct xshim_region_hdr *own);
 /* Before a sleep for data: store the wish. Ask xshim_rx_next() again afterwards, then sleep. */
 void xshim_rx_want(struct xshim_link *l, struct xshim_region_hdr *own, bool want);
 
@@ -260,6 +265,8 @@ bool xshim_link_stop(struct xshim_link *l, struct xshim_region_hdr *own, const s
 void xshim_link_stopped(struct xshim_link *l, struct xshim_region_hdr *own);
 /* The peer has left alone (leave is XSHIM_REGION_LEFT): do as that asks. To be repeated until the link is out. 0 or -EPROTO. */
 int xshim_link_is_left(struct xshim_link *l, const struct xshim_region_hdr *peer);
+/* Words about leaving that one who was killed has left behind are set to what is so. True: there was one; the caller rings. */
+bool xshim_link_mend(struct xshim_link *l, struct xshim_region_hdr *own);
 /* EOF came where the peer's LEAVE was expected: go on as if ours had not been begun. */
 void xshim_link_leave_undo(struct xshim_link *l);
 /*

@@ -6,7 +6,8 @@
  * recursive. Held for a copy and a publication, never while blocking, never over fork (I9).
  *
  * Holder killed: a waiter that slept 50 ms asks the kernel whether the thread lives (tkill 0) and takes
- * the lock over if not; what it guards is consistent at each step because positions are published last.
+ * the lock over if not, and sets `orphaned`: what it guards is to be believed only after what was begun has been finished
+ * (xshim_tx_mend(), xshim_rx_mend() of link.h). Who does that sets it to 0, the lock held.
  * Signals: a handler that interrupts the holder gets -EDEADLK from xshim_lock_take(), it must not wait.
  */
 #ifndef XSHIM_LOCK_H
@@ -19,6 +20,7 @@
 
 struct xshim_lock {
 	_Atomic uint32_t word;
+	_Atomic uint32_t orphaned;
 };
 
 int xshim_lock_slow(struct xshim_lock *l, uint32_t tid);

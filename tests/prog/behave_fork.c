@@ -283,7 +283,90 @@ static void child_killed_in_a_read(struct scene *s)
 	barrier(s);
 }
 
+/* It has returned from a system call that sent 10 bytes. */
+static bool left_send(pid_t pid)
+{
+	struct __ptrace_syscall_info info;
+
+	return ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof(info), &info) > 0 && info.op == PTRACE_SYSCALL_INFO_EXIT &&
+	       info.exit.rval == 10;
+}
+
+/* How far the bytes reach that this process has put on its ring; NULL: it has none. */
+static const volatile uint64_t *own_head(void)
+{
+	const volatile uint64_t *found = NULL;
+	char line[256], mode[8], name[128];
+	FILE *f = fopen("/proc/self/maps", "r");
+	unsigned long at;
+
+	while (f && !found && fgets(line, sizeof(line), f))
+		if (sscanf(line, "%lx-%*x %7s %*s %*s %*s %127s", &at, mode, name) == 3 && !strcmp(mode, "rw-s") &&
+		    strstr(name, "memfd:") && !memcmp((const void *)at, "RHSX", 4))
+			found = (const volatile uint64_t *)(at + 64);
+	if (f)
+		fclose(f);
+	return found;
+}
+
+/* The child ends when what it sends is there for the other end, and it has not come to anything else. */
+static void kill_in_a_send(pid_t pid)
+{
+	const volatile uint64_t *head = own_head();
+	uint64_t was = head ? *head : 0;
+	int status;
+
+	while (waitpid(pid, &status, 0) == pid && WIFSTOPPED(status)) {
+		if (head && *head != was)
+			kill(pid, SIGKILL);
+		else if (!head && WSTOPSIG(status) == (SIGTRAP | 0x80) && left_send(pid))
+			kill(pid, SIGKILL);
+		(void)ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_TRACESYSGOOD);
+		(void)ptrace(head ? PTRACE_SINGLESTEP : PTRACE_SYSCALL, pid, NULL, NULL);
+	}
+	say("child: status 0x%x", status);
+}
+
+/*
+ * A child that shares the connection is killed in a send. The other end, which sleeps, gets what was sent once the parent makes a call;
+ * and what the parent sends after that, on this ring and, if it leaves that, on the next.
+ */
+static void child_killed_in_a_send(struct scene *s)
+{
+	struct pollfd p = { .fd = s->fd, .events = POLLOUT };
+	char buf[10];
+	pid_t pid;
+
+	barrier(s);
+	if (s->is_server) {
+		recv_exactly(s->fd, 10);
+		barrier(s);
+		recv_part(s->fd, 10, 30);
+	} else {
+		for (size_t i = 0; i < sizeof(buf); i++)
+			buf[i] = (char)pattern(i);
+		pid = fork_or_die();
+		if (pid == 0) {
+			if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0)
+				raise(SIGSTOP);
+			(void)send(s->fd, buf, sizeof(buf), 0);
+			_exit(0);
+		}
+		kill_in_a_send(pid);
+		say("poll: %d", poll(&p, 1, 3000));
+		barrier(s);
+		send_part(s->fd, 10, 30);
+	}
+	barrier(s);
+	for (int i = 0; i < 6; i++) {
+		echo(s, s->fd, 100000);
+		barrier(s);
+	}
+	say("all that was sent");
+}
+
 const struct scene_case scenes_fork[] = {
+	{ "child_killed_in_a_send", child_killed_in_a_send },
 	{ "child_killed_in_a_read", child_killed_in_a_read },
 	{ "child_serves", child_serves },
 	{ "child_exits", child_exits },
