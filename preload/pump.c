@@ -115,6 +115,7 @@ static void peer_dead(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
 	struct xshim_link *l = &c->slot->link;
 	uint64_t tail = atomic_load_explicit(&ch->remote.region->tail, memory_order_seq_cst);
+	struct pollfd p = { .fd = fd };
 	bool unread;
 
 	/* what went before that stretch of the ring went by TCP */
@@ -126,6 +127,9 @@ static void peer_dead(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	 */
 	if (l->rx.state == XSHIM_RX_FRAME)
 		l->rx.state = XSHIM_RX_RING;
+	/* the kernel knows of a reset, perhaps since just now: then the error is the socket's */
+	if (libc.poll(&p, 1, 0) > 0 && (p.revents & POLLERR))
+		atomic_store_explicit(&ch->tcp_dead, 1, memory_order_relaxed);
 	unread = sent_by_ring(l) && tail < l->tx.pos && !atomic_load_explicit(&ch->tcp_dead, memory_order_relaxed);
 	/*
 	 * It had half-closed, and then closed, which with something unread it does by RST: what the kernel makes of that behind a FIN (if
@@ -457,6 +461,17 @@ int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 	return 0;
 }
 
+/* It is told, once: also if the peer's RST has come since it was known. */
+static void told_reset(struct xshim_conn *c)
+{
+	int fd = xshim_fd_find(&c->obj), err;
+	socklen_t len = sizeof(err);
+
+	xshim_conn_set_flag(c, XSHIM_SLOT_RESET, false);
+	if (fd >= 0)
+		(void)libc.getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len);
+}
+
 int xshim_chan_owed(struct xshim_conn *c, bool take)
 {
 	struct xshim_chan *ch = xshim_conn_chan(c);
@@ -469,7 +484,7 @@ int xshim_chan_owed(struct xshim_conn *c, bool take)
 	if (!err && xshim_conn_flag(c, XSHIM_SLOT_RESET)) {
 		err = ECONNRESET;
 		if (take)
-			xshim_conn_set_flag(c, XSHIM_SLOT_RESET, false);
+			told_reset(c);
 	}
 	if (ch && err && take)
 		xshim_chan_if_out(c);
