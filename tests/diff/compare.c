@@ -94,6 +94,14 @@ static char *play(const struct test_case *c, enum phase p, const char *cached)
 				printf("known: %s, %s: %s\n", c->name, phase_names[p], c->why_known);
 		} else {
 			(void)stage_play(stage(PLAIN), c, like, &again);
+			if (!strcmp(ring, again)) {
+				/* time decides over plain TCP, and the kernel says this, too */
+				printf("once so, once so over plain TCP: %s, %s:\n", c->name, phase_names[p]);
+				print_difference(plain, again);
+				all.unrepeatable++;
+				free(again);
+				goto out;
+			}
 			printf("not ok %s, %s: over plain TCP (-) and under the preload (+):\n", c->name, phase_names[p]);
 			print_difference(plain, ring);
 			if (strcmp(plain, again)) {
@@ -110,6 +118,7 @@ static char *play(const struct test_case *c, enum phase p, const char *cached)
 	} else if (all.verbose) {
 		printf("ok %s, %s\n%s", c->name, phase_names[p], plain);
 	}
+out:
 	fflush(stdout);
 	free(ring);
 	return plain;

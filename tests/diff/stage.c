@@ -26,7 +26,7 @@ static char state_of(pid_t pid)
 /* Sleeping, twice in a row, without an answer. */
 static bool is_blocked(struct proc *p)
 {
-	int64_t deadline = now_ms() + 2000;
+	int64_t deadline = now_ms() + ANSWER_MS;
 	int asleep = 0;
 
 	while (asleep < 3 && now_ms() < deadline) {
