@@ -60,7 +60,8 @@ static uint64_t rnd, seed_now, chunk;
 static unsigned int ask_one_in, down_one_in;
 static struct {
 	uint64_t bytes_ring, bytes_tcp, resent;
-	uint64_t ups, downs, joins, leaves, undone, discarded, half_frames, sleeps, withdrawn, agreed, unasked, answered, alone, late, decided_not, given_up, fin_waits;
+	uint64_t ups, downs, joins, leaves, undone, discarded, half_frames, sleeps, withdrawn, agreed,
+		unasked, answered, alone, late, decided_not, given_up, fin_waits;
 } seen;
 
 #define must(cond, ...)									\

@@ -198,8 +198,11 @@ bool asked[2];	/* by end, private: it asks */
 #endif
 #if ALONE > 0
 #define MAY_PUT (leave[PEER] != STOP)
+/* the peer may stop to decide in between */
+#define LOOK_THEN(c) c -> atomic {
 #else
 #define MAY_PUT 1
+#define LOOK_THEN(c) atomic { c ->
 #endif
 #ifdef MUST_LEAVE
 #define FREE (!asked[e] || finseen || txs == TX_OUT && rxs != RX_FRAME)
@@ -343,8 +346,7 @@ proctype End(byte e)
 		txpos++;
 		accepted = txpos
 	   }
-	:: WRITES_RING && txpos < MINE && FREE && SPACE > 0 && MAY_PUT ->
-	   atomic {
+	:: LOOK_THEN(WRITES_RING && txpos < MINE && FREE && SPACE > 0 && MAY_PUT)
 		tailseen = (tail[PEER] > txstart -> tail[PEER] : txstart);
 		ring[OWN * N + txpos % N] = txpos;
 		txpos++;
@@ -411,7 +413,7 @@ proctype End(byte e)
 		:: else
 		fi
 	   }
-	:: accepted == MINE && !shut && FREE && MAY_FIN && FIN_DECIDED -> atomic { shut = 1; fin[OWN] = 1 }
+	:: LOOK_THEN(accepted == MINE && !shut && FREE && MAY_FIN && FIN_DECIDED) shut = 1; fin[OWN] = 1 }
 	:: atomic { shut && !finsent && ROOM -> OUT!FIN(0, 0, 0); finsent = 1 }
 
 	/* ---- leaving ---- */
