@@ -363,6 +363,8 @@ static void half_close(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 		xshim_chan_ring(c, ch);
 	}
 	(void)libc.shutdown(fd, SHUT_WR);
+	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD))	/* as xshim_stream_shutdown() */
+		xshim_link_deaf(ch->local.region, XSHIM_REGION_SHUT);
 }
 
 /* The peer's end of the channel has gone. Both locks. */

@@ -89,9 +89,9 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsi
 		space = xshim_tx_space(l, ch->remote.region);
 		if (space < 0)
 			return (int)space;
-		/* nothing is put there while the peer decides whether it leaves alone */
+		/* nothing is put there, and no half-close made, while the peer decides whether it leaves alone */
 		if (((uint64_t)space >= xshim_ready_threshold(ch) && xshim_tx_is_alone(ch->remote.region) != XSHIM_REGION_STOP) ||
-		    xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
+		    (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) && !xshim_conn_flag(c, XSHIM_SLOT_SHUT_DUE)))
 			r->mask |= POLLOUT;
 		break;
 	case XSHIM_TX_HELD:

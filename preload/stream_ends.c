@@ -129,12 +129,14 @@ int xshim_stream_shutdown(struct xshim_conn *c, int fd, int how)
 	}
 	if (how == SHUT_RD || how == SHUT_RDWR)
 		xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_RD, true);
-	if (later) {
-		(void)xshim_chan_pump(c, ch, fd, POLLOUT);
+	if (later)
 		how = how == SHUT_RDWR ? SHUT_RD : -1;
-	}
 	if (how >= 0 && libc.shutdown(fd, how) < 0)
 		return -errno;
+	if (later) {
+		(void)xshim_chan_decided(c, ch);	/* it may have begun just now, and the program may make no other call */
+		(void)xshim_chan_pump(c, ch, fd, POLLOUT);
+	}
 	/* from here on the kernel answers what comes by TCP with RST */
 	if (ch && !later && xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) && xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
 		xshim_link_deaf(ch->local.region, XSHIM_REGION_SHUT);

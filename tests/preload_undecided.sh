@@ -7,7 +7,8 @@
 
 . "${srcdir:-$(dirname "$0")/..}/tests/lib/netns.sh"
 
-# server ADDRESS PORT STOPPED GO: round trips until "stop"; stopped until GO is there; then the rest until the end
+# server ADDRESS PORT STOPPED GO [REFUSED]: round trips until "stop"; stopped until GO is there; then the rest until the end. REFUSED: the
+# other end has shut both ways, so what is sent to it is refused sooner or later
 SERVER='
 import ctypes, hashlib, os, socket, struct, sys, time
 def leave_word():
@@ -33,8 +34,19 @@ rest = b""
 while (data := c.recv(100000)):
     rest += data
 print(len(rest), hashlib.md5(rest).hexdigest())
+if len(sys.argv) > 5:
+    refused = False
+    until = time.monotonic() + 10
+    while not refused and time.monotonic() < until:
+        try:
+            c.send(b"x")
+            time.sleep(0.001)
+        except OSError:
+            refused = True
+    print("refused:", refused, file=sys.stderr)
+    open(sys.argv[5], "w").close()
 '
-# client ADDRESS PORT STOPPED GO WHAT
+# client ADDRESS PORT STOPPED GO WHAT REFUSED
 CLIENT='
 import hashlib, os, select, socket, sys, threading, time
 s = socket.socket()
@@ -66,20 +78,41 @@ def later():
     if what == "urgent":
         s.send(b"!", socket.MSG_OOB)
         sent += b"!"
-    if what != "shutdown":
+    if what not in ("shutdown", "both", "after"):
         s.sendall(b"z" * 1000)
         sent += b"z" * 1000
-    s.shutdown(socket.SHUT_WR)
+    s.shutdown(socket.SHUT_RDWR if what == "both" else socket.SHUT_WR)
+    if what == "after":
+        try:
+            print("too late:", not s.send(b"!"))
+        except BrokenPipeError:
+            pass
+def sleeps():
+    try:
+        for line in open("/proc/self/task/%d/status" % thread.native_id):
+            if line.startswith("voluntary"):
+                return int(line.split()[1])
+    except OSError:
+        pass
 thread = threading.Thread(target=later)
 thread.start()
 before = time.process_time()
 thread.join(0.7)
 print("idle:", time.process_time() - before < 0.2)
+# where it has no processor for itself, that says little; but what spins does not sleep either
+until = time.monotonic() + 10
+while (n := sleeps()) is not None and n < 20 and time.monotonic() < until:
+    time.sleep(0.01)
+print("asleep:", n is None or n >= 20)
 open(sys.argv[4], "w").close()
 got = b""
 while (data := s.recv(100)):
     got += data
 thread.join()
+# the half-close that waits is made in a call
+while what == "both" and not os.path.exists(sys.argv[6]):
+    select.select([s], [], [], 0)
+    time.sleep(0.001)
 print("answer:", got)
 print(len(sent), hashlib.md5(sent).hexdigest(), file=sys.stderr)
 '
@@ -90,13 +123,15 @@ daemon_start
 PORT=7870
 export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1
 mkfifo "$WORK/input"
-for what in ${*:-send block urgent shutdown}; do
-	rm -f "$WORK/stopped" "$WORK/now"
+for what in ${*:-send block urgent shutdown both after}; do
+	rm -f "$WORK"/{stopped,now,refused}
+	REFUSED=() answer="b'now'"
+	[ $what != both ] || REFUSED=("$WORK/refused") answer="b''"
 	exec 9<>"$WORK/input"
 	snapshot "$WORK/before.json"
-	ns_start server b shim "$PYTHON" -c "$SERVER" "$IP_B" $PORT "$WORK/stopped" "$WORK/now"
+	ns_start server b shim "$PYTHON" -c "$SERVER" "$IP_B" $PORT "$WORK/stopped" "$WORK/now" "${REFUSED[@]}"
 	wait_listen b $PORT
-	build_cmd a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$WORK/stopped" "$WORK/now" "$what"
+	build_cmd a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$WORK/stopped" "$WORK/now" "$what" "${REFUSED[@]}"
 	"${CMD[@]}" <"$WORK/input" >"$WORK/client.out" 2>"$WORK/client.err" 9>&- &
 	JOB_PID[client]=$!
 	wait_for 20 "bytes by ring" eval '[ "$(since "$WORK/before.json" .bytes.ring_tx)" -gt 5000 ]'
@@ -105,8 +140,8 @@ for what in ${*:-send block urgent shutdown}; do
 	[ "$STATUS" = 0 ] || { cat "$WORK"/{client,server}.{out,err} >&2; fail "$what: the client ended with status $STATUS"; }
 	job_wait server 20
 	exec 9>&-
-	! grep -q False "$WORK/client.out" || { cat "$WORK/client.out" >&2; fail "$what: as above"; }
-	check_eq "$what: what came back" "$(sed -n 's/^answer: //p' "$WORK/client.out")" "b'now'"
+	! grep -q False "$WORK"/{client.out,server.err} || { cat "$WORK"/{client.out,server.err} >&2; fail "$what: as above"; }
+	check_eq "$what: what came back" "$(sed -n 's/^answer: //p' "$WORK/client.out")" "$answer"
 	check_eq "$what: what came there" "$(<"$WORK/server.out")" "$(<"$WORK/client.err")"
 	PORT=$((PORT + 1))
 	note "ok $what"
