@@ -97,12 +97,14 @@ static size_t next_piece(int fd, const char *buf, size_t n, int flags)
 
 static bool in_pieces(int fd, size_t n, int flags, struct xshim_conn **c)
 {
-	if (n <= PIECE || (flags & (MSG_DONTWAIT | MSG_OOB | ~TX_RING_FLAGS)) || is_limited(fd))
+	if (n <= PIECE || (flags & (MSG_DONTWAIT | MSG_OOB | ~TX_RING_FLAGS)))
 		return false;
 	*c = xshim_conn_get(fd);
 	if (!*c)
 		return false;
-	if ((*c)->slot && !xshim_conn_flag(*c, XSHIM_SLOT_CROWDED) && !xshim_identity_nonblock(*c, fd))
+	/* on the ring it is no call of the kernel's */
+	if ((*c)->slot && !xshim_conn_chan(*c) && !xshim_conn_flag(*c, XSHIM_SLOT_CROWDED) && !xshim_identity_nonblock(*c, fd) &&
+	    !is_limited(fd))
 		return true;
 	xshim_conn_put(*c);
 	return false;
@@ -441,7 +443,7 @@ static ssize_t file_by_ring(struct xshim_conn *c, int out, int in, off64_t *offs
 static ssize_t sendfile_pieces(struct xshim_conn *c, int out, int in, off64_t *offset, size_t n)
 {
 	bool checked = false;
-	size_t done = 0, piece, most = n > PIECE && is_limited(out) ? n : PIECE;
+	size_t done = 0, piece, most = 0;
 	ssize_t rc;
 
 	do {
@@ -457,6 +459,8 @@ static ssize_t sendfile_pieces(struct xshim_conn *c, int out, int in, off64_t *o
 		}
 		if (done && is_over(out))
 			break;
+		if (!most)
+			most = n > PIECE && is_limited(out) ? n : PIECE;
 		piece = n - done > most ? most : n - done;
 		rc = libc.sendfile64(out, in, offset, piece);
 		if (rc < 0)

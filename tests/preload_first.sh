@@ -124,3 +124,45 @@ for end in server client; do
 	[ $more -le $((YOUNG + 400 + TENTHS)) ] || fail "$YOUNG young connections: the $end made $more more calls than without the preload"
 	note "ok $YOUNG young connections: the $end made $more more calls than without the preload"
 done
+
+# ---- a long send by ring asks the kernel nothing of the socket ----
+
+LONG=200
+LONG_SERVER='
+import socket, sys
+c = socket.create_server((sys.argv[1], int(sys.argv[2]))).accept()[0]
+while (got := c.recv(1)):
+    left = 400000 - 1
+    while left:
+        left -= len(c.recv(left))
+    c.sendall(got)
+'
+# every other one from a file
+LONG_CLIENT='
+import os, socket, sys
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+data = bytes(400000)
+file = os.open(sys.argv[4], os.O_RDWR | os.O_CREAT, 0o600)
+os.write(file, data)
+for i in range(int(sys.argv[3])):
+    if i % 2:
+        s.sendall(data)
+    else:
+        done = 0
+        while done < len(data):
+            done += os.sendfile(s.fileno(), file, done, len(data) - done)
+    s.recv(1)
+'
+PORT=$((PORT + 1))
+snapshot "$WORK/long.json"
+ns_start server b shim "$PYTHON" -S -c "$LONG_SERVER" "$IP_B" $PORT
+wait_listen b $PORT
+ns_start client a strace -f -e trace=getsockopt -o "$WORK/long.trace" env "${PRELOADED[@]}" \
+	"$PYTHON" -S -c "$LONG_CLIENT" "$IP_B" $PORT $LONG "$WORK/file"
+job_wait client 60
+[ "$STATUS" = 0 ] || { cat "$WORK/client.err" >&2; fail "the client ended with status $STATUS"; }
+job_wait server 20
+check_gt "bytes by ring" "$(since "$WORK/long.json" .bytes.ring_tx)" $((LONG * 300000))
+asked=$(grep -c SO_SNDTIMEO "$WORK/long.trace")
+[ "$asked" -lt $((LONG / 4)) ] || fail "$LONG long sends by ring: SO_SNDTIMEO was asked for $asked times"
+note "ok $LONG long sends by ring: SO_SNDTIMEO was asked for $asked times"
