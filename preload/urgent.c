@@ -45,16 +45,23 @@ int xshim_urgent_at_mark(struct xshim_conn *c, int fd, int *yes)
 	return libc.ioctl(fd, SIOCATMARK, yes) < 0 ? -errno : 0;
 }
 
+/* The peer's stream: all that is to come of it is here, or on its way. */
+static bool has_ended(const struct xshim_chan *ch)
+{
+	return atomic_load_explicit(&ch->fin_seen, memory_order_relaxed) ||
+	       atomic_load_explicit(&ch->remote.region->fin, memory_order_acquire);
+}
+
 /*
  * A question of ours that the peer is too busy to answer is no reason to wait for it: on TCP is where we want to be. If it stands, so
  * is it for the other direction, which we cannot bring there: by leaving alone, or by waiting for the answer, but not for ever (late).
- * Both locks.
+ * Where that direction has ended no answer comes, and nothing that a signal would tell of. Both locks.
  */
 static void take_back(struct xshim_conn *c, struct xshim_chan *ch, bool late)
 {
 	struct xshim_link *l = &c->slot->link;
 
-	if (l->want_leave == XSHIM_ASKS_STANDS && !late)
+	if (l->want_leave == XSHIM_ASKS_STANDS && !late && !has_ended(ch))
 		xshim_chan_leave_alone(c, ch, XSHIM_R_SIGIO);
 	else if (l->want_leave && xshim_link_leave_unask(l, ch->local.region, ch->remote.region))
 		xshim_chan_ring(c, ch);
@@ -96,7 +103,7 @@ static bool is_held_up(struct xshim_conn *c, struct xshim_chan *ch)
 
 int xshim_urgent_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, uint64_t deadline_ns)
 {
-	struct pollfd p[3] = { { .fd = fd, .events = POLLRDHUP },
+	struct pollfd p[3] = { { .fd = fd },
 			       { .fd = xshim_ready_bell_fd(ch), .events = POLLIN },
 			       { .fd = xshim_ready_peer_fd(ch) } };
 	struct xshim_ready r;
@@ -107,7 +114,9 @@ int xshim_urgent_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, uint6
 	/* Empty the bell /then/ look; the peer rings when it has crossed. Its LEAVE comes on TCP. */
 	if (xshim_ready_look(c, ch, fd, POLLOUT, &r) == 0 && is_held_up(c, ch)) {
 		if (!r.in_from_tcp)
-			p[0].events |= (short)(r.tcp_events & POLLIN);
+			p[0].events = (short)(r.tcp_events & POLLIN);
+		if (!atomic_load_explicit(&ch->fin_seen, memory_order_relaxed))
+			p[0].events |= POLLRDHUP;
 		now = xshim_clock_ns();
 		if ((xshim_tx_peer_reads(&c->slot->link, ch->remote.region) || xshim_tx_is_alone(ch->remote.region)) &&
 		    deadline_ns > now)

@@ -435,6 +435,31 @@ static void signal_driven_and_urgent(struct scene *s)
 	barrier(s);
 }
 
+/* As above, but the other end has half-closed: it answers no question to return to TCP any more. */
+static void signal_driven_and_urgent_at_the_end(struct scene *s)
+{
+	char c;
+
+	if (s->is_server) {
+		send_exactly(s->fd, 10);
+		shutdown(s->fd, SHUT_WR);
+		barrier(s);
+		barrier(s);
+		say("urgent: %zd", recv(s->fd, &c, 1, MSG_OOB));
+	} else {
+		signal(SIGIO, SIG_IGN);
+		barrier(s);
+		if (fcntl(s->fd, F_SETOWN, getpid()) < 0 || fcntl(s->fd, F_SETFL, O_ASYNC) < 0)
+			die("O_ASYNC");
+		say("urgent: %zd", send(s->fd, "!", 1, MSG_OOB));
+		barrier(s);
+		fcntl(s->fd, F_SETFL, 0);
+		recv_exactly(s->fd, 10);
+		say_recv_all("the end", s->fd);
+	}
+	barrier(s);
+}
+
 /* poll takes as many entries as descriptors are allowed; what is added to them may not count. */
 static void poll_at_the_limit(struct scene *s)
 {
@@ -499,6 +524,7 @@ const struct scene_case scenes_call[] = {
 	{ "by_execveat", by_execveat },
 	{ "signal_driven", signal_driven },
 	{ "signal_driven_and_urgent", signal_driven_and_urgent },
+	{ "signal_driven_and_urgent_at_the_end", signal_driven_and_urgent_at_the_end },
 	{ "poll_at_the_limit", poll_at_the_limit },
 	{ "uring", uring },
 	{ NULL, NULL },
