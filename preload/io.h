@@ -13,7 +13,7 @@ bool xshim_io_plain_message(const struct msghdr *m);
 
 /* Flags of preadv2 and pwritev2 that every kernel knows, and that say nothing of a stream but for RWF_NOWAIT. */
 #define XSHIM_RWF_KNOWN (RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND)
-/* What this kernel says of other ones for a socket: 0, or -errno. */
+/* What this kernel says of other ones for a socket: 0, or a negative number. It is asked once for the same ones in turn. */
 int xshim_io_ask_rwf(int flags, bool writes);
 
 #endif

@@ -11,6 +11,7 @@
 #include "identity.h"
 #include "io.h"
 #include "kick.h"
+#include "process.h"
 #include "ready.h"
 #include "stream.h"
 #include "user.h"
@@ -160,11 +161,15 @@ XSHIM_EXPORT ssize_t readv(int fd, const struct iovec *v, int n)
 
 int xshim_io_ask_rwf(int flags, bool writes)
 {
+	static _Atomic uint64_t last[2];	/* what was asked last, in the upper half, and 1: it is known; 2: it is refused */
+	uint64_t what = (uint64_t)(uint32_t)flags << 32 | 1, was = atomic_load_explicit(&last[writes], memory_order_relaxed);
 	char byte = 0;
 	struct iovec v = { &byte, 1 };
 	int pair[2], saved = errno, rc = 0;
 
-	if (!(flags & ~XSHIM_RWF_KNOWN) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+	if ((was & ~2ull) == what)
+		return was & 2 ? -EOPNOTSUPP : 0;
+	if (!(flags & ~XSHIM_RWF_KNOWN) || !xshim_active || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return 0;
 	if (writes)
 		rc = libc.pwritev2(pair[0], &v, 1, -1, flags) < 0 ? -errno : 0;
@@ -172,6 +177,7 @@ int xshim_io_ask_rwf(int flags, bool writes)
 		rc = libc.preadv2(pair[0], &v, 1, -1, flags) < 0 ? -errno : 0;
 	libc.close(pair[0]);
 	libc.close(pair[1]);
+	atomic_store_explicit(&last[writes], rc < 0 ? what | 2 : what, memory_order_relaxed);
 	errno = saved;
 	return rc;
 }

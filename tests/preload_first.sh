@@ -125,7 +125,7 @@ for end in server client; do
 	note "ok $YOUNG young connections: the $end made $more more calls than without the preload"
 done
 
-# ---- a long send by ring asks the kernel nothing of the socket ----
+# ---- a long send by ring asks the kernel nothing of the socket, and what it thinks of flags only once ----
 
 LONG=200
 LONG_SERVER='
@@ -152,12 +152,16 @@ for i in range(int(sys.argv[3])):
         while done < len(data):
             done += os.sendfile(s.fileno(), file, done, len(data) - done)
     s.recv(1)
+    try:
+        os.preadv(s.fileno(), [bytearray(1)], -1, 0x40000000)
+    except OSError:
+        pass
 '
 PORT=$((PORT + 1))
 snapshot "$WORK/long.json"
 ns_start server b shim "$PYTHON" -S -c "$LONG_SERVER" "$IP_B" $PORT
 wait_listen b $PORT
-ns_start client a strace -f -e trace=getsockopt -o "$WORK/long.trace" env "${PRELOADED[@]}" \
+ns_start client a strace -f -e trace=getsockopt,socketpair -o "$WORK/long.trace" env "${PRELOADED[@]}" \
 	"$PYTHON" -S -c "$LONG_CLIENT" "$IP_B" $PORT $LONG "$WORK/file"
 job_wait client 60
 [ "$STATUS" = 0 ] || { cat "$WORK/client.err" >&2; fail "the client ended with status $STATUS"; }
@@ -165,4 +169,6 @@ job_wait server 20
 check_gt "bytes by ring" "$(since "$WORK/long.json" .bytes.ring_tx)" $((LONG * 300000))
 asked=$(grep -c SO_SNDTIMEO "$WORK/long.trace")
 [ "$asked" -lt $((LONG / 4)) ] || fail "$LONG long sends by ring: SO_SNDTIMEO was asked for $asked times"
+pairs=$(grep -c socketpair "$WORK/long.trace")
+[ "$pairs" -lt $((LONG / 4)) ] || fail "$LONG receives with unknown flags: the kernel was asked $pairs times"
 note "ok $LONG long sends by ring: SO_SNDTIMEO was asked for $asked times"
