@@ -62,8 +62,7 @@ enum xshim_reason xshim_chan_why(const struct xshim_chan *ch, int rc)
 	}
 }
 
-/* Once for each reason: it is the same for the next connection. */
-static void say_once(enum xshim_reason why)
+void xshim_chan_say_once(enum xshim_reason why)
 {
 	static _Atomic uint64_t said;
 
@@ -97,7 +96,7 @@ struct xshim_chan *xshim_chan_new(const struct xshim_party *guest, enum xshim_re
 	if (rc < 0) {
 		*why = xshim_chan_why(ch, rc);
 		if (guest)
-			say_once(*why);
+			xshim_chan_say_once(*why);
 		xshim_chan_drop(ch);
 		return NULL;
 	}

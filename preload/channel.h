@@ -19,6 +19,8 @@
 struct xshim_chan *xshim_chan_new(const struct xshim_party *guest, enum xshim_reason *why);
 /* The reason that an error of the backend stands for. */
 enum xshim_reason xshim_chan_why(const struct xshim_chan *ch, int rc);
+/* In the log, that there is no ring over xen for this: once for each reason, as it is the same for the next connection. */
+void xshim_chan_say_once(enum xshim_reason why);
 /* Both locks of the slot, in their order. False: this thread, which is in a handler, has one of them already; none is held then. */
 static inline bool xshim_chan_lock(struct xshim_slot *s)
 {

@@ -328,9 +328,10 @@ static void take_matched_xen(const union xshim_msg *m)
 	rc = ch->be->attach(&ch->remote, &ch->local, &ticket, NULL);
 	if (rc == -EPIPE)
 		xlog(INFO, "connection %u: the ring of domain %u is not there any more; it stays on TCP", c->id, ticket.domid);
+	else if (rc == -EPROTO)
+		xlog(WARN, "connection %u: the ring of domain %u is not what it must be; it stays on TCP", c->id, ticket.domid);
 	else if (rc < 0)
-		xlog(WARN, "connection %u: the ring of domain %u cannot be mapped: errno %d; it stays on TCP", c->id,
-		     ticket.domid, -rc);
+		xshim_chan_say_once(xshim_chan_why(ch, rc));
 	if (rc < 0) {
 		give_up(c, xshim_chan_why(ch, rc));
 		return;

@@ -18,6 +18,8 @@ typedef uint16_t domid_t;
 typedef uint32_t grant_ref_t;
 #include <xen/gntdev.h>
 
+#define COPY_FROM_GRANT 1		/* Xen's own name for it, and for the status, is in no header of the kernel's */
+#define COPY_DONE 0
 #define PIECE ((size_t)2 << 20)		/* address space that one page of a page table speaks for */
 
 static _Atomic int kept_gntdev = -1;	/* see gntdev(); mapping is by one at a time */
@@ -77,8 +79,26 @@ static int gntdev(void)
 }
 
 /*
- * how: MAP_FIXED or MAP_FIXED_NOREPLACE. op: room for so many. -EPIPE: not granted to us. Xen does not say whether it ever was, and
- * that of an end that has just gone is taken back.
+ * gntdev says of a mapping that cannot be had no more than that. Of a page that is granted to us Xen copies a byte for us, and that needs
+ * nothing that can be used up; so this tells what the peer has taken back or never given from what we lack.
+ */
+static bool is_granted(int dev, uint32_t domid, uint32_t ref)
+{
+	uint8_t byte;
+	struct gntdev_grant_copy_segment seg = {
+		.source.foreign = { .ref = ref, .domid = (domid_t)domid },
+		.dest.virt = &byte,
+		.len = 1,
+		.flags = COPY_FROM_GRANT,
+	};
+	struct ioctl_gntdev_grant_copy op = { .count = 1, .segments = &seg };
+
+	return sys_ioctl(dev, IOCTL_GNTDEV_GRANT_COPY, &op) == 0 && seg.status == COPY_DONE;
+}
+
+/*
+ * how: MAP_FIXED or MAP_FIXED_NOREPLACE. op: room for so many. -EPIPE: not granted to us, or not any more: that of an end that has just
+ * gone is taken back. -ENOSPC: granted, but Xen has no room left to note one more mapping of ours.
  */
 static int map_grants(void *at, int how, struct ioctl_gntdev_map_grant_ref *op, uint32_t domid, const uint32_t *refs,
 		      unsigned int pages)
@@ -102,7 +122,12 @@ static int map_grants(void *at, int how, struct ioctl_gntdev_map_grant_ref *op, 
 	rc = xen_map_at(&at, at, (size_t)pages * XEN_MAP_PAGE, PROT_READ, MAP_SHARED | how, dev, op->index);
 	/* Off gntdev's list: from here on the mapping alone holds the grants. */
 	(void)sys_ioctl(dev, IOCTL_GNTDEV_UNMAP_GRANT_REF, &off);
-	return rc == -EINVAL ? -EPIPE : rc;
+	if (rc != -EINVAL)
+		return rc;
+	for (unsigned int i = 0; i < pages; i++)
+		if (!is_granted(dev, domid, refs[i]))
+			return -EPIPE;
+	return -ENOSPC;
 }
 
 struct scratch {			/* too much for a small stack */

@@ -19,8 +19,8 @@
  * Fork:    in a PV guest the child has no mapping of the peer's pages, and xen_map_forked() makes it again at the same address; in
  *          others it is there already.
  * Signals: not from handlers, but for forsake and the inline functions.
- * Errors:  0 or -errno; errno itself is left alone. -EPIPE: the pages are not there for us, or not any more. -EPROTO: they are not
- *          what a peer may give. -EACCES, -ENOENT: gntdev is not ours to open, or not there.
+ * Errors:  0 or -errno; errno itself is left alone. -EPIPE: the pages are not there for us, or not any more. -ENOSPC: they are, but this
+ *          guest may map no more. -EPROTO: they are not what a peer may give. -EACCES, -ENOENT: gntdev is not ours to open, or not there.
  */
 #ifndef XSHIM_SRC_XEN_MAP_H
 #define XSHIM_SRC_XEN_MAP_H
