@@ -374,13 +374,16 @@ static void peer_hung_up(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 
 	/* Abandoned before anything was switched: the peer never attached and never will. */
 	if (!l->tx.seq && !l->rx.seq &&
-	    atomic_load_explicit(&ch->remote.region->attached, memory_order_acquire) != 1)
+	    atomic_load_explicit(&ch->remote.region->attached, memory_order_acquire) != 1) {
 		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
+		xshim_conn_reason(c, XSHIM_R_PEER_LEFT);
+		return;
+	}
 	/*
 	 * A peer that returned to TCP in order has had our LEAVE, and its own is on TCP, perhaps not read
 	 * yet: in HELD only TCP tells whether it died.
 	 */
-	else if (sent_by_ring(l))
+	if (sent_by_ring(l))
 		peer_dead(c, ch, fd);
 }
 
