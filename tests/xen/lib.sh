@@ -189,7 +189,8 @@ stat_is() { [ "$(stat_get "$1")" "$2" "$3" ]; }
 
 # ---- in dom0: guests come and go ----
 
-# guest_create N [SEQ]: waits not for its start. In a case it gets to run guestN_again, if there is one.
+# guest_create N [SEQ]: waits not for its start. In a case it gets to run guestN_again, if there is one. GUEST_MORE: more lines of its
+# configuration, e.g. limits.
 guest_create() {
 	local n=$1 again= seq=${2:-}
 	[ -n "$seq" ] || { seq=$(cat /run/lab/seq); again=" lab.again=1"; }
@@ -205,6 +206,7 @@ guest_create() {
 		on_poweroff = "destroy"
 		on_reboot = "destroy"
 		on_crash = "destroy"
+		${GUEST_MORE:-}
 	X
 	xl create -q "/run/g$n.cfg" || return
 	guest_domid "$n"
