@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* eset.h - between eset.c (entries) and epoll.c (waiting); the concept is in epoll.h. */
+/* eset.h - between eset.c (entries), answer.c (what is told of them) and epoll.c (waiting); the concept is in epoll.h. */
 #ifndef XSHIM_ESET_H
 #define XSHIM_ESET_H
 #include "epoll.h"

@@ -29,7 +29,7 @@ struct xshim_ready {
 	uint64_t reach;		/* how far what came by ring was seen to reach: another number means that bytes have come */
 };
 
-/* In arm: the caller is epoll.c, which finds by itself what is new for its entries. */
+/* In arm: the caller is answer.c, which finds by itself what is new for its entries. */
 #define XSHIM_LOOK_EPOLL 0x10000u
 /* In arm: the caller is inside a receive, which takes whatever comes until it has enough: SO_RCVLOWAT is its own affair. */
 #define XSHIM_LOOK_RECV 0x20000u

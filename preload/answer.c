@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+/* answer.c - what a wait in an epoll set tells of connections on rings (answer.h). */
+#include "answer.h"
+#include "channel.h"
+#include "hot.h"
+#include "ready.h"
+
+#include <poll.h>
+#include <stdint.h>
+
+#define ARMED_AT_ONCE 32
+
+/*
+ * May r go unarmed until somebody is about to sleep? Only what comes on the ring can be seen without the
+ * kernel, and only by a thread that will look. A process that sleeps in the same set has to hear the bell from who took it.
+ */
+static bool may_be_hot(struct xshim_answer *a, struct xshim_reg *r, const struct xshim_ready *rdy, unsigned int dir)
+{
+	return !a->arming && (dir & POLLIN) && !rdy->in_from_tcp &&
+	       r->conn->slot->link.rx.state == XSHIM_RX_RING &&
+	       (!(dir & POLLOUT) || (rdy->mask & POLLOUT)) &&
+	       !(a->set->shared && xshim_slot_others_wait(r->conn->slot, xshim_conn_chan(r->conn)->waits, true, false)) &&
+	       atomic_load_explicit(&a->set->waiting, memory_order_seq_cst) == 1;
+}
+
+/* What the program is to be told of r now. *goes: its channel will be taken away. Set lock held. */
+static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, bool *goes)
+{
+	struct xshim_conn *c = r->conn;
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	uint32_t want = r->events & (EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLRDNORM |
+				     EPOLLRDBAND | EPOLLWRNORM | EPOLLWRBAND);
+	unsigned int dir = ((want & (EPOLLIN | EPOLLRDNORM)) ? POLLIN : 0) |
+			   ((want & (EPOLLOUT | EPOLLWRNORM)) ? POLLOUT : 0);
+	struct xshim_ready rdy;
+	struct pollfd p;
+	uint32_t mask;
+	bool hot;
+	int stall, fd = xshim_conn_fd(c, r->fd);	/* the number of the entry may be closed */
+
+	*goes = false;
+	if (!ch)
+		return 0;
+	if (xshim_ready_look(c, ch, fd, 0, &rdy) < 0)
+		r->tcp_dirty = true;
+	hot = !r->cold && may_be_hot(a, r, &rdy, dir);
+	r->cold = false;
+	if (hot) {
+		xshim_hot_heat(a->set, r, rdy.reach);
+	} else {
+		xshim_hot_cool(a->set, r);
+		if (xshim_ready_look(c, ch, fd, dir ? dir | XSHIM_LOOK_EPOLL : 0, &rdy) < 0)
+			r->tcp_dirty = true;
+	}
+	/* what the kernel said last holds until it says more; but an error and urgent data may have been taken */
+	if (r->tcp_dirty || (r->kmask & (POLLERR | POLLPRI)) || ((dir & POLLIN) && rdy.in_from_tcp) || ((dir & POLLOUT) && rdy.out_from_tcp)) {
+		p = (struct pollfd){ .fd = fd,
+				     .events = (short)(rdy.tcp_events | POLLRDHUP | POLLPRI) };
+		r->tcp_dirty = false;
+		if (libc.poll(&p, 1, 0) < 0)
+			p.revents = 0;
+		r->kmask = (unsigned short)p.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLPRI);
+		mask = xshim_ready_result(c, ch, fd, &rdy, (unsigned short)p.revents);
+	} else {
+		mask = rdy.mask | r->kmask;
+	}
+	if (atomic_load_explicit(&c->detach_due, memory_order_acquire) && a->leavings < XSHIM_ANSWER_HELD) {
+		xshim_obj_hold(&c->obj);
+		a->leaving[a->leavings++] = c;
+		*goes = true;
+	}
+	r->seen_head = rdy.reach;
+	if (mask & POLLIN)
+		mask |= EPOLLRDNORM;
+	if (mask & POLLOUT)
+		mask |= EPOLLWRNORM;
+	xshim_eset_count_waiters(r, ch, (dir & POLLIN) && !(mask & POLLIN), (dir & POLLOUT) && !(mask & POLLOUT),
+				 (dir & POLLIN) && (r->events & EPOLLET));
+	if (r->tx_wait) {
+		stall = xshim_stall(c, ch);
+		if (stall >= 0 && (a->stall_ms < 0 || stall < a->stall_ms))
+			a->stall_ms = stall;
+	}
+	return mask & (want | EPOLLERR | EPOLLHUP);
+}
+
+/* The same of an entry without a ring that has kept our tag, and is edge-triggered in the kernel whatever the program asked for. */
+static uint32_t ask_kernel(const struct xshim_reg *r)
+{
+	struct pollfd p = { .fd = xshim_conn_fd(r->conn, r->fd), .events = (short)(r->events & 0xffff) };
+
+	return libc.poll(&p, 1, 0) > 0 ? (unsigned short)p.revents : 0;
+}
+
+/* This answer names a descriptor of the connection already. Set lock held. */
+static bool is_named(const struct xshim_answer *a, const struct xshim_conn *c)
+{
+	for (const struct xshim_reg *r = a->set->regs; r; r = r->next_of_set)
+		if (r->conn == c && r->told_by == a->number)
+			return true;
+	return false;
+}
+
+void xshim_answer_collect(struct xshim_answer *a, int max)
+{
+	struct xshim_eset *set = a->set;
+	struct xshim_reg *r, *last = set->list_tail;
+	uint32_t mask;
+	bool stays, goes;
+
+	a->stall_ms = -1;
+	if (!a->number)
+		a->number = ++set->waits;
+	while (a->n < max && (r = set->list_head)) {
+		set->list_head = r->next_listed;
+		if (!set->list_head)
+			set->list_tail = NULL;
+		r->listed = false;
+		stays = goes = false;
+		if ((r->attached || r->stuck) && !r->disabled) {
+			int stall_before = a->stall_ms;
+			bool told = r->rearmed && (r->events & EPOLLET) && !r->tcp_dirty;
+			uint64_t seen = r->seen_head;
+
+			mask = r->attached ? evaluate(a, r, &goes) : ask_kernel(r);
+			/* the kernel is asked behind this, and tells of it together with the others; but not a second time */
+			if (goes && a->kernel_next && !a->plain && !is_named(a, r->conn))
+				mask = 0;
+			else if (goes)
+				a->plain = true;
+			/* what has come since changes the head, seen after the wish was stored */
+			if (told && r->seen_head == seen &&
+			    !(mask & ~(EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLWRNORM)))
+				mask = 0;
+			if (r->quiet && (r->events & EPOLLET) && r->seen_head == seen && !(mask & EPOLLOUT))
+				mask = 0;
+			r->quiet = r->rearmed = false;
+			if (mask) {
+				/* one answer names an entry once */
+				if (r->told_by == a->number) {
+					a->events[r->told_at].events |= mask;
+				} else {
+					r->told_by = a->number;
+					r->told_at = a->n;
+					a->events[a->n].events = mask;
+					a->events[a->n++].data.u64 = r->data;
+				}
+				if (r->events & EPOLLONESHOT)
+					r->disabled = true;
+				else
+					stays = !(r->events & EPOLLET);
+			} else if (a->stall_ms != stall_before) {
+				stays = true;
+				r->quiet = true;
+			}
+		}
+		if (stays)
+			xshim_eset_list(set, r);
+		if (r == last)
+			break;
+	}
+}
+
+void xshim_answer_arm_hot(struct xshim_answer *a, bool all)
+{
+	a->arming = true;
+	while (a->set->hot && (all || !a->n)) {
+		for (int i = 0; i < ARMED_AT_ONCE && a->set->hot; i++)
+			xshim_hot_goes(a->set, a->set->hot, true);
+		xshim_answer_collect(a, a->max);
+	}
+	a->arming = false;
+}
+
+bool xshim_answer_take_away(struct xshim_answer *a)
+{
+	bool some = a->leavings > 0;
+
+	for (int i = 0; i < a->leavings; i++) {
+		xshim_chan_detach(a->leaving[i]);
+		xshim_conn_put(a->leaving[i]);
+	}
+	a->leavings = 0;
+	return some;
+}
+
+void xshim_answer_tell_again(const struct xshim_answer *a)
+{
+	for (struct xshim_reg *r = a->set->regs; r; r = r->next_of_set)
+		if (r->told_by == a->number) {
+			r->disabled = false;
+			xshim_eset_list(a->set, r);
+		}
+}
