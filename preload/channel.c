@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* channel.c - attach and detach a channel (channel.h). pump.c moves its protocol on. */
 #include "channel.h"
+#include "ask.h"
 #include "client.h"
 #include "depart.h"
 #include "epoll.h"
@@ -16,7 +17,6 @@
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/time.h>
 
 static unsigned int ring_order(const struct xshim_chan *ch)
 {
@@ -179,14 +179,6 @@ void xshim_chan_reap(struct xshim_conn *c, uint32_t own)
 	enter_again(c);
 }
 
-static bool has_limit(int fd, int option)
-{
-	struct timeval tv = { 0 };
-	socklen_t len = sizeof(tv);
-
-	return libc.getsockopt(fd, SOL_SOCKET, option, &tv, &len) < 0 || tv.tv_sec || tv.tv_usec;
-}
-
 /*
  * Where the program stands in the stream that it reads, as long as the kernel can tell, and whether its calls have a time
  * limit. 0 or -errno. Nobody is inside; a close on the way is seen because the table is cleared first.
@@ -199,7 +191,7 @@ static int learn_pos(struct xshim_conn *c, uint64_t *pos)
 	if (fd < 0)
 		return -EBADF;
 	rc = xshim_tcp_consumed(fd, pos);
-	if (has_limit(fd, SO_RCVTIMEO) || has_limit(fd, SO_SNDTIMEO))
+	if (xshim_ask_limit(fd, SO_RCVTIMEO) || xshim_ask_limit(fd, SO_SNDTIMEO))
 		xshim_conn_set_flag(c, XSHIM_SLOT_TIMEO, true);
 	if (libc.getsockopt(fd, IPPROTO_TCP, TCP_INQ, &inq, &len) == 0 && inq)
 		xshim_conn_set_flag(c, XSHIM_SLOT_INQ, true);

@@ -5,6 +5,7 @@
  * On a connection without a channel the very same call goes to the kernel, so that programs under a
  * seccomp filter, cancellation and restarts see nothing new.
  */
+#include "ask.h"
 #include "channel.h"
 #include "conn.h"
 #include "fast.h"
@@ -23,7 +24,6 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/time.h>
 
 static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *v, size_t n, int flags, bool *begun);
 
@@ -363,18 +363,17 @@ static bool is_time(const struct timespec *t)
 static ssize_t next_message(int fd, struct msghdr *m, int flags)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
-	struct timeval tv = { 0 };
 	socklen_t len = sizeof(int);
-	int n, ms = -1, low = 1;
+	int n, ms, low = 1;
+	int64_t ns;
 	ssize_t rc;
 
 	/* what these wait for poll() cannot tell */
 	if ((flags & (MSG_DONTWAIT | MSG_WAITALL)) || (libc.fcntl(fd, F_GETFL) & O_NONBLOCK) ||
 	    getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &low, &len) < 0 || low > 1)
 		return recvmsg(fd, m, flags);
-	len = sizeof(tv);
-	if (libc.getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &len) == 0 && (tv.tv_sec || tv.tv_usec))
-		ms = tv.tv_sec > INT_MAX / 1000 - 1 ? INT_MAX : (int)(tv.tv_sec * 1000 + (tv.tv_usec + 999) / 1000);
+	ns = xshim_ask_limit(fd, SO_RCVTIMEO);
+	ms = ns <= 0 ? -1 : ns / 1000000 >= INT_MAX ? INT_MAX : (int)((ns + 999999) / 1000000);
 	do {
 		n = poll(&p, 1, ms);
 		if (n < 0)

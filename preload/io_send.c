@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* io_send.c - the write family, as io_recv.c; sendfile. */
+#include "ask.h"
 #include "channel.h"
 #include "conn.h"
 #include "exclude.h"
@@ -18,7 +19,6 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 
 /* MSG_ZEROCOPY without SO_ZEROCOPY is ignored, and with it there is no ring. MSG_FASTOPEN: the kernel refuses it here. */
 #define TX_RING_FLAGS (~MSG_FASTOPEN)
@@ -60,18 +60,13 @@
 
 static bool is_limited(int fd)
 {
-	struct timeval tv = { 0 };
-	socklen_t len = sizeof(tv);
-
-	return libc.getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, &len) < 0 || tv.tv_sec || tv.tv_usec;
+	return xshim_ask_limit(fd, SO_SNDTIMEO) != 0;
 }
 
 /* Before another piece: an error that the connection has ended with is for the next call. */
 static bool is_over(int fd)
 {
-	struct pollfd p = { .fd = fd };
-
-	return libc.poll(&p, 1, 0) > 0 && (p.revents & POLLHUP);
+	return xshim_ask_poll(fd, 0) & POLLHUP;
 }
 
 /*

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* kick.c - sleeping on connections that may still get a channel (kick.h). */
 #include "kick.h"
+#include "ask.h"
 #include "privfd.h"
 #include "ready.h"
 #include "sigact.h"
@@ -8,7 +9,6 @@
 #include <errno.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 
 /* who: NULL nobody; ANY any connection; else that one. */
 #define ANY ((struct xshim_conn *)1)
@@ -79,14 +79,12 @@ void xshim_kick(struct xshim_conn *c)
  */
 static bool kernel_sleeps_better(int fd)
 {
-	struct timeval tv;
-	socklen_t len = sizeof(tv);
 	int low;
 
-	if (libc.getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &len) < 0 || tv.tv_sec || tv.tv_usec)
+	if (xshim_ask_limit(fd, SO_RCVTIMEO))
 		return true;
-	len = sizeof(low);
-	return libc.getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &low, &len) < 0 || low > 1;
+	low = xshim_ask_lowat(fd);
+	return low < 0 || low > 1;
 }
 
 int xshim_kick_wait(struct xshim_conn *c, int fd)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* more.c - sleep until more comes than is there already (more.h). */
 #include "more.h"
+#include "ask.h"
 #include "client.h"
 #include "privfd.h"
 #include "ready.h"
@@ -82,10 +83,8 @@ void xshim_more_end(struct xshim_more *m)
 
 bool xshim_more_is_over(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
-	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
-
 	return atomic_load_explicit(&ch->fin_seen, memory_order_relaxed) ||
 	       atomic_load_explicit(&ch->gone, memory_order_relaxed) || xshim_chan_owed(c, false) ||
 	       xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) ||
-	       (libc.poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR)));
+	       (xshim_ask_poll(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP | POLLERR));
 }

@@ -5,6 +5,7 @@
  * No thread of ours exists, so this runs inside the program's calls: before a sleep, after a wake-up,
  * when readiness is computed, and when a quick path finds the state unusual. It never blocks.
  */
+#include "ask.h"
 #include "channel.h"
 #include "client.h"
 #include "depart.h"
@@ -18,7 +19,6 @@
 #include <poll.h>
 #include <sched.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <xshim/ring.h>
 
@@ -115,7 +115,6 @@ static void peer_dead(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
 	struct xshim_link *l = &c->slot->link;
 	uint64_t tail = atomic_load_explicit(&ch->remote.region->tail, memory_order_seq_cst);
-	struct pollfd p = { .fd = fd };
 	bool unread;
 
 	/* what went before that stretch of the ring went by TCP */
@@ -128,7 +127,7 @@ static void peer_dead(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	if (l->rx.state == XSHIM_RX_FRAME)
 		l->rx.state = XSHIM_RX_RING;
 	/* the kernel knows of a reset, perhaps since just now: then the error is the socket's */
-	if (libc.poll(&p, 1, 0) > 0 && (p.revents & POLLERR))
+	if (xshim_ask_poll(fd, 0) & POLLERR)
 		atomic_store_explicit(&ch->tcp_dead, 1, memory_order_relaxed);
 	unread = sent_by_ring(l) && tail < l->tx.pos && !atomic_load_explicit(&ch->tcp_dead, memory_order_relaxed);
 	/*
@@ -163,14 +162,6 @@ void xshim_chan_peer_gone_locked(struct xshim_conn *c, struct xshim_chan *ch, in
 	peer_dead(c, ch, fd);
 }
 
-/* So many bytes are in the socket. A look at nothing would take an error of the socket. */
-static int queued(int fd)
-{
-	int n = 0;
-
-	return libc.ioctl(fd, FIONREAD, &n) < 0 ? 0 : n;
-}
-
 /*
  * The peer's LEAVE, which our half-close has called off or which nobody needs to answer any more, may lie in front of its FIN: away with
  * it, or it would look like bytes that came past the ring. Only a whole and true one. Both locks.
@@ -183,7 +174,7 @@ static void drop_called_off(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	struct xshim_frame f;
 	ssize_t n;
 
-	if (queued(fd) < (int)(sizeof(whole) - got))
+	if (xshim_ask_queued(fd) < (int)(sizeof(whole) - got))
 		return;
 	if (l->rx.state != XSHIM_RX_RING || atomic_load_explicit(&ch->remote.region->sw_seq, memory_order_seq_cst) != l->rx.seq)
 		return;		/* what is there is the stream's */
@@ -205,15 +196,18 @@ static void drop_called_off(struct xshim_conn *c, struct xshim_chan *ch, int fd)
  */
 static void hear_deaf(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
-	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
 	struct xshim_link *l = &c->slot->link;
 	uint32_t deaf = atomic_load_explicit(&ch->remote.region->deaf, memory_order_relaxed);
+	unsigned int end;
 
-	if (!deaf || l->tx.state != XSHIM_TX_RING || libc.poll(&p, 1, 0) <= 0)
+	if (!deaf || l->tx.state != XSHIM_TX_RING)
 		return;
-	if (p.revents & POLLERR)
+	end = xshim_ask_poll(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP | POLLERR);
+	if (!end)
+		return;
+	if (end & POLLERR)
 		atomic_store_explicit(&ch->tcp_dead, 1, memory_order_relaxed);
-	if ((p.revents & (POLLERR | POLLHUP)) || deaf == XSHIM_REGION_CLOSED) {
+	if ((end & (POLLERR | POLLHUP)) || deaf == XSHIM_REGION_CLOSED) {
 		drop_called_off(c, ch, fd);
 		xshim_chan_peer_gone_locked(c, ch, fd);
 	} else {
@@ -246,7 +240,7 @@ static int take_frame_from_dead(struct xshim_conn *c, struct xshim_chan *ch, int
 	atomic_store_explicit(&ch->tcp_dead, 1, memory_order_relaxed);
 	if (l->rx.state != XSHIM_RX_FRAME)
 		drop_called_off(c, ch, fd);
-	else if (queued(fd) && read_frame(c, fd))
+	else if (xshim_ask_queued(fd) > 0 && read_frame(c, fd))
 		rc = xshim_link_leave_got(l) < 0 ? -EPROTO : 1;
 	xshim_chan_peer_gone_locked(c, ch, fd);
 	return rc;

@@ -3,6 +3,7 @@
  * stream_ends.c - what is queued in a stream with a channel, half-close, close, and a call that is left without it (stream.h).
  */
 #include "stream.h"
+#include "ask.h"
 #include "channel.h"
 #include "epoll.h"
 #include "ready.h"
@@ -64,13 +65,12 @@ int xshim_stream_inq(struct xshim_conn *c, int fd, int *bytes)
 
 int xshim_stream_inq_hint(struct xshim_conn *c, int fd)
 {
-	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
 	int saved = errno, n = 0;
 
 	if (xshim_stream_inq(c, fd, &n) < 0)
 		n = 0;
 	/* a FIN counts as one: who is told 0 may wait for an edge, and that of the end has been */
-	if (libc.poll(&p, 1, 0) > 0 && (p.revents & POLLRDHUP))
+	if (xshim_ask_poll(fd, POLLRDHUP) & POLLRDHUP)
 		n++;
 	errno = saved;
 	return n;
@@ -188,20 +188,12 @@ void xshim_stream_closing(struct xshim_conn *c, int fd)
 /* A receive that has a part lacks less than SO_RCVLOWAT says, and below that the kernel wakes nobody: look so often. */
 #define LOW_NS 20000000ull
 
-static bool has_mark(int fd)
-{
-	socklen_t len = sizeof(int);
-	int low = 1;
-
-	return libc.getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &low, &len) == 0 && low > 1;
-}
-
 int xshim_stream_sleep_plain(int fd, short events, uint64_t deadline_ns)
 {
 	struct pollfd p = { .fd = fd, .events = events };
 	struct timespec ts, *limit = NULL;
 	uint64_t left = UINT64_MAX, now;
-	bool often = (events & POLLIN) && has_mark(fd);
+	bool often = (events & POLLIN) && xshim_ask_lowat(fd) > 1;
 	int n;
 
 	if (deadline_ns != UINT64_MAX) {
@@ -224,15 +216,12 @@ int xshim_stream_sleep_plain(int fd, short events, uint64_t deadline_ns)
 
 enum xshim_tcp_next xshim_stream_tcp_next(int fd)
 {
-	struct pollfd p = { .fd = fd, .events = POLLRDHUP };
-	int queued = 0;
+	unsigned int end = xshim_ask_poll(fd, POLLRDHUP);
 
-	if (libc.poll(&p, 1, 0) < 0)
-		return XSHIM_TCP_DATA;	/* nothing is known */
-	/* poll /then/ count: what came before an error, or before the end, comes first */
-	if (libc.ioctl(fd, FIONREAD, &queued) < 0 || queued)
+	/* poll /then/ count: what came before an error, or before the end, comes first. Where nothing is known the kernel's call tells */
+	if ((end & POLLNVAL) || xshim_ask_queued(fd))
 		return XSHIM_TCP_DATA;
-	return p.revents & POLLERR ? XSHIM_TCP_ERROR : p.revents ? XSHIM_TCP_END : XSHIM_TCP_NOTHING;
+	return end & POLLERR ? XSHIM_TCP_ERROR : end ? XSHIM_TCP_END : XSHIM_TCP_NOTHING;
 }
 
 ssize_t xshim_stream_recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags, bool nonblock, size_t total, size_t want,

@@ -7,6 +7,7 @@
  * made by anybody wakes it.
  */
 #include "stream.h"
+#include "ask.h"
 #include "channel.h"
 #include "depart.h"
 #include "epoll.h"
@@ -24,9 +25,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/time.h>
 #include <xshim/ring.h>
 
 #define TCP_HAS_DATA ((ssize_t)-4097)
@@ -97,7 +96,7 @@ static ssize_t ring_empty(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	uint32_t got, state, seq, fin;
 	struct xshim_slot *s = c->slot;
 	struct xshim_link *l = &s->link;
-	int err = xshim_chan_owed(c, true), queued = 0;
+	int err = xshim_chan_owed(c, true);
 	uint8_t byte;
 	ssize_t n;
 
@@ -117,7 +116,7 @@ static ssize_t ring_empty(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	if (libc.poll(&p, 1, 0) <= 0 || !p.revents)
 		return -EAGAIN;
 	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) && !(p.revents & POLLERR) &&
-	    !xshim_tcp_peer_closed(fd) && (libc.ioctl(fd, FIONREAD, &queued) < 0 || !queued))
+	    !xshim_tcp_peer_closed(fd) && xshim_ask_queued(fd) <= 0)
 		return 0;
 	if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)
 		return -EAGAIN;
@@ -356,14 +355,9 @@ out:
 
 uint64_t xshim_stream_deadline(const struct xshim_conn *c, int fd, int option)
 {
-	struct timeval tv;
-	socklen_t len = sizeof(tv);
+	int64_t ns = xshim_conn_flag(c, XSHIM_SLOT_TIMEO) ? xshim_ask_limit(fd, option) : 0;
 
-	if (!xshim_conn_flag(c, XSHIM_SLOT_TIMEO))
-		return UINT64_MAX;
-	if (libc.getsockopt(fd, SOL_SOCKET, option, &tv, &len) < 0 || (!tv.tv_sec && !tv.tv_usec))
-		return UINT64_MAX;
-	return xshim_clock_ns() + (uint64_t)tv.tv_sec * 1000000000ull + (uint64_t)tv.tv_usec * 1000;
+	return ns > 0 ? xshim_clock_ns() + (uint64_t)ns : UINT64_MAX;
 }
 
 /*

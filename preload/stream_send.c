@@ -4,6 +4,7 @@
  * loops around it add blocking and timeouts, as in stream_recv.c.
  */
 #include "stream.h"
+#include "ask.h"
 #include "channel.h"
 #include "epoll.h"
 #include "options.h"
@@ -247,13 +248,6 @@ static ssize_t no_room(struct xshim_conn *c, struct xshim_chan *ch, int fd, bool
 	return rc == -EINTR && !total && xshim_restarts(*deadline) ? 0 : rc;
 }
 
-static bool has_error(int fd)
-{
-	struct pollfd p = { .fd = fd };
-
-	return libc.poll(&p, 1, 0) > 0 && (p.revents & POLLERR);
-}
-
 /*
  * The channel went in the middle of a send that has sent `total`, or whose number was closed, or which has to block where the
  * socket does not any more: the rest goes the kernel's way. After a part of it has gone, without a sleep in it (stream.h).
@@ -274,7 +268,7 @@ static ssize_t send_rest(struct xshim_conn *c, int fd, struct xshim_iov *it, int
 		asked = 0;
 		for (size_t i = 0; i < m.msg_iovlen; i++)
 			asked += v[i].iov_len;
-		if (total && has_error(fd))
+		if (total && (xshim_ask_poll(fd, 0) & POLLERR))
 			return (ssize_t)total;	/* it is the next call's */
 		n = libc.sendmsg(fd, &m, (whole ? flags : flags | MSG_DONTWAIT) | (total ? MSG_NOSIGNAL : 0));
 		if (n < 0 && (whole || (!total && errno != EAGAIN)))
@@ -370,10 +364,8 @@ static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t 
 		rc = tx_ring(c, ch, fd, NULL, in_fd, offset, count - total, false);
 		if (rc == XSHIM_PLAIN) {
 			atomic_store_explicit(&ch->tx_full_at, XSHIM_WANT_NOTHING, memory_order_relaxed);
-			/* O_NONBLOCK is the description's, so this could sleep: poll first */
-			struct pollfd p = { .fd = fd, .events = POLLOUT };
-
-			if (!nonblock && libc.poll(&p, 1, 0) == 0) {
+			/* O_NONBLOCK is the description's, so this could sleep */
+			if (!nonblock && !xshim_ask_poll(fd, POLLOUT)) {
 				rc = -EAGAIN;
 			} else {
 				rc = libc.sendfile64(fd, in_fd, offset,

@@ -7,6 +7,7 @@
  * bytes_received - SIOCINQ. Each two come from two calls, so it is done again until nothing moved in between. bytes_received
  * counts a FIN as an octet, SIOCINQ does not.
  */
+#include "ask.h"
 #include "channel.h"
 
 #include <errno.h>
@@ -70,8 +71,9 @@ int xshim_tcp_consumed(int fd, uint64_t *n)
 	int rc = get_info(fd, &before), queued, fin;
 
 	for (int tries = 0; !rc && tries < 1000; tries++) {
-		if (libc.ioctl(fd, SIOCINQ, &queued) < 0)
-			return -errno;
+		queued = xshim_ask_queued(fd);
+		if (queued < 0)
+			return queued;
 		rc = get_info(fd, &after);
 		if (!rc && after.tcpi_bytes_received == before.tcpi_bytes_received) {
 			fin = has_fin(&after);

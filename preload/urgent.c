@@ -3,6 +3,7 @@
  * urgent.c - urgent data (MSG_OOB) on a connection with a channel (urgent.h).
  */
 #include "urgent.h"
+#include "ask.h"
 #include "ready.h"
 #include "user.h"
 
@@ -19,9 +20,7 @@ bool xshim_urgent_is_next(int fd)
 
 bool xshim_urgent_is_there(int fd)
 {
-	struct pollfd p = { .fd = fd, .events = POLLPRI };
-
-	return libc.poll(&p, 1, 0) > 0 && (p.revents & POLLPRI);
+	return xshim_ask_poll(fd, POLLPRI) & POLLPRI;
 }
 
 int xshim_urgent_at_mark(struct xshim_conn *c, int fd, int *yes)
