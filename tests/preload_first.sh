@@ -4,7 +4,7 @@
 # The first connections of a process, made by several threads at once, all come onto the ring: none is left without a place
 # in the counters, and so without a ring for life, because another thread is at making that place.
 
-. "${srcdir:-$(dirname "$0")/..}/tests/lib/netns.sh"
+. "${srcdir:-$(dirname "$0")/..}/tests/lib/dialogue.sh"
 
 THREADS=8
 ROUNDS=10
@@ -19,8 +19,8 @@ while True:
     threading.Thread(target=echo, args=(s.accept()[0],), daemon=True).start()
 '
 # client ADDRESS PORT THREADS: each makes a connection when all are ready, and sends to and fro until the input ends
-CLIENT='
-import select, socket, sys, threading
+CLIENT=$ROUND_TRIP'
+import socket, sys, threading
 ready = threading.Barrier(int(sys.argv[3]))
 end = threading.Event()
 def work():
@@ -28,10 +28,7 @@ def work():
     ready.wait()
     s.connect((sys.argv[1], int(sys.argv[2])))
     while not end.wait(0.001):
-        s.sendall(b"x" * 100)
-        got = 0
-        while got < 100:
-            got += len(s.recv(100 - got))
+        round_trip(s)
 threads = [threading.Thread(target=work) for _ in range(int(sys.argv[3]))]
 for t in threads:
     t.start()
@@ -54,17 +51,10 @@ PORT=7850
 ns_start server b shim "$PYTHON" -c "$SERVER" "$IP_B" $PORT
 wait_listen b $PORT
 for ((round = 0; round < ROUNDS; round++)); do
-	rm -f "$WORK/input"
-	mkfifo "$WORK/input"
-	exec 9<>"$WORK/input"
-	build_cmd a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT $THREADS
-	"${CMD[@]}" <"$WORK/input" >"$WORK/client.out" 2>"$WORK/client.err" 9>&- &
-	JOB_PID[client]=$!
-	exec 8>"$WORK/input" 9>&-
+	held_start client a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT $THREADS
 	wait_for 20 "all connections to be on the ring" all_on_ring
-	exec 8>&-
-	job_wait client 20
-	[ "$STATUS" = 0 ] || { cat "$WORK/client.err" >&2; fail "the client ended with status $STATUS"; }
+	held_end
+	job_ok client 20 "round $round"
 done
 note "ok first connections of $THREADS threads, $ROUNDS times"
 
@@ -100,8 +90,7 @@ young() {
 	wait_listen b $PORT
 	ns_start client a strace -f -c -o "$WORK/client.trace" "$@" "$PYTHON" -S -c "$YOUNG_CLIENT" "$IP_B" $PORT $YOUNG
 	for end in client server; do
-		job_wait $end 60
-		[ "$STATUS" = 0 ] || { cat "$WORK/$end.err" >&2; fail "the $end ended with status $STATUS"; }
+		job_ok $end 60 "connections that end young"
 		printf -v "CALLS_$end" %d "$(calls_of $end)"
 		check_gt "system calls of the $end" $((CALLS_$end)) $((5 * YOUNG))
 	done
@@ -163,8 +152,7 @@ ns_start server b shim "$PYTHON" -S -c "$LONG_SERVER" "$IP_B" $PORT
 wait_listen b $PORT
 ns_start client a strace -f -e trace=getsockopt,socketpair -o "$WORK/long.trace" env "${PRELOADED[@]}" \
 	"$PYTHON" -S -c "$LONG_CLIENT" "$IP_B" $PORT $LONG "$WORK/file"
-job_wait client 60
-[ "$STATUS" = 0 ] || { cat "$WORK/client.err" >&2; fail "the client ended with status $STATUS"; }
+job_ok client 60 "long sends"
 job_wait server 20
 check_gt "bytes by ring" "$(since "$WORK/long.json" .bytes.ring_tx)" $((LONG * 300000))
 asked=$(grep -c SO_SNDTIMEO "$WORK/long.trace")

@@ -6,7 +6,7 @@
 # the preload and without, while the other end of its connection is busy elsewhere: the connection goes on. And urgent data is sent while
 # the other end's LEAVE is late: it goes when that has come.
 
-. "${srcdir:-$(dirname "$0")/..}/tests/lib/netns.sh"
+. "${srcdir:-$(dirname "$0")/..}/tests/lib/dialogue.sh"
 
 SERVER='
 import socket, sys
@@ -16,17 +16,14 @@ while (data := c.recv(1000)):
     c.sendall(data)
 '
 # client ADDRESS PORT: round trips until its input ends, then how many there were of 35 ms or more
-CLIENT='
-import select, socket, sys, time
+CLIENT=$ROUND_TRIP'
+import socket, sys, time
 s = socket.socket()
 s.connect((sys.argv[1], int(sys.argv[2])))
 slow = 0
-while not select.select([0], [], [], 0)[0]:
+while not is_over():
     began = time.monotonic()
-    s.sendall(b"x" * 100)
-    got = 0
-    while got < 100:
-        got += len(s.recv(100 - got))
+    round_trip(s)
     slow += time.monotonic() - began >= 0.035
 print(slow)
 '
@@ -36,26 +33,20 @@ ns_up
 daemon_start
 PORT=7850
 export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1
-mkfifo "$WORK/input"
 
 # How long a round trip takes is for a quiet machine to say: only by check-long.
 round_trips() {
 	local leaves slow
 	export XSHIM_FORCE_LEAVE=500
-	exec 9<>"$WORK/input"
 	ns_start server b shim "$PYTHON" -c "$SERVER" "$IP_B" $PORT
 	wait_listen b $PORT
-	build_cmd a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT
-	"${CMD[@]}" <"$WORK/input" >"$WORK/client.out" 2>"$WORK/client.err" 9>&- &
-	JOB_PID[client]=$!
+	held_start client a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT
 	snapshot "$WORK/before.json"
 	# both ends count
 	wait_for 60 "100 returns to TCP" eval '[ "$(since "$WORK/before.json" .counters.leaves)" -ge 200 ]'
-	echo end >&9
-	job_wait client 20
-	[ "$STATUS" = 0 ] || { cat "$WORK/client.err" >&2; fail "the client ended with status $STATUS"; }
+	held_end
+	job_ok client 20 "small pieces"
 	job_wait server 20
-	exec 9>&-
 	leaves=$(($(since "$WORK/before.json" .counters.leaves) / 2))
 	slow=$(<"$WORK/client.out")
 	# a busy machine has such round trips, too; each return had one
@@ -80,8 +71,8 @@ while (data := c.recv(1000)):
     c.sendall(data)
 '
 # client ADDRESS PORT FILE: round trips until its input ends, then "exec"; when FILE is there, a round trip with what was executed
-CLIENT='
-import os, select, socket, sys, time
+CLIENT=$ROUND_TRIP'
+import os, socket, sys, time
 s = socket.socket()
 s.connect((sys.argv[1], int(sys.argv[2])))
 def echo(data):
@@ -90,8 +81,8 @@ def echo(data):
     while len(got) < len(data):
         got += s.recv(100)
     return got == data
-while not select.select([0], [], [], 0)[0]:
-    echo(b"x" * 100)
+while not is_over():
+    round_trip(s)
 s.sendall(b"exec")
 while not os.path.exists(sys.argv[3]):
     time.sleep(0.01)
@@ -102,19 +93,14 @@ for fd in 0 7; do
 	for how in shim bare; do
 		PORT=$((PORT + 1))
 		rm -f "$WORK/executed"
-		exec 9<>"$WORK/input"
 		snapshot "$WORK/before.json"
 		ns_start server b shim "$PYTHON" -c "$SERVER" "$IP_B" $PORT $fd $how "$WORK/executed"
 		wait_listen b $PORT
-		build_cmd a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$WORK/executed"
-		"${CMD[@]}" <"$WORK/input" >"$WORK/client.out" 2>"$WORK/client.err" 9>&- &
-		JOB_PID[client]=$!
-		wait_for 20 "bytes by ring" eval '[ "$(since "$WORK/before.json" .bytes.ring_tx)" -gt 5000 ]'
-		echo end >&9
-		job_wait client 20
-		[ "$STATUS" = 0 ] || { cat "$WORK/client.err" >&2; fail "the client ended with status $STATUS"; }
+		held_start client a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$WORK/executed"
+		wait_ring 5000
+		held_end
+		job_ok client 20 "exec as $fd, $how"
 		job_wait server 20
-		exec 9>&-
 		check_eq "exec as $fd, $how: what came back" "$(<"$WORK/client.out")" "True True"
 		note "ok exec as $fd, $how"
 	done
@@ -132,17 +118,14 @@ while (data := c.recv(1000)) != b"wait":
 print(c.recv(30, socket.MSG_WAITALL), c.recv(1, socket.MSG_OOB))
 '
 # client ADDRESS PORT DIRECTORY
-CLIENT='
-import os, select, socket, sys, time
+CLIENT=$ROUND_TRIP'
+import os, socket, sys, time
 s = socket.socket()
 s.connect((sys.argv[1], int(sys.argv[2])))
 def say(what):
     open(sys.argv[3] + "/" + what, "w").close()
-while not select.select([0], [], [], 0)[0]:
-    s.sendall(b"x" * 100)
-    got = 0
-    while got < 100:
-        got += len(s.recv(100 - got))
+while not is_over():
+    round_trip(s)
 s.sendall(b"wait")
 say("waits")
 while not os.path.exists(sys.argv[3] + "/held"):
@@ -154,27 +137,22 @@ print(s.send(b"!", socket.MSG_OOB))
 '
 urgent() {
 	PORT=$((PORT + 1))
-	exec 9<>"$WORK/input"
 	snapshot "$WORK/before.json"
 	ns_start server b shim "$PYTHON" -c "$SERVER" "$IP_B" $PORT
 	wait_listen b $PORT
-	build_cmd a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$WORK"
-	"${CMD[@]}" <"$WORK/input" >"$WORK/client.out" 2>"$WORK/client.err" 9>&- &
-	JOB_PID[client]=$!
-	wait_for 20 "bytes by ring" eval '[ "$(since "$WORK/before.json" .bytes.ring_tx)" -gt 5000 ]'
-	echo end >&9
+	held_start client a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$WORK"
+	wait_ring 5000
+	held_end
 	wait_for 20 "the last round trip" [ -e "$WORK/waits" ]
 	# less than the smallest packet: nothing passes
 	ns_run b tc qdisc add dev v0 root tbf rate 8kbit burst 20 limit 20 || { note "no queue that drops can be had (tc)"; return; }
 	: >"$WORK/held"
 	wait_for 20 "the return to TCP to be given up" eval '[ -e "$WORK/asked" ] || job_ended client'
 	ns_run b tc qdisc del dev v0 root
-	job_wait client 30
-	[ "$STATUS" = 0 ] || { cat "$WORK/client.err" >&2; fail "the client that sends urgent data ended with status $STATUS"; }
+	job_ok client 30 "urgent data"
 	check_eq "urgent octets sent" "$(<"$WORK/client.out")" 1
 	job_wait server 30
 	check_eq "what came" "$(<"$WORK/server.out")" "b'some' b'!'"
-	exec 9>&-
 	note "ok urgent data while a LEAVE is late"
 }
 urgent

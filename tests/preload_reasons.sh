@@ -6,7 +6,7 @@
 # return to TCP while the other end is busy elsewhere does so when both come together again. And a number that was a TCP listener's when
 # a stretch of numbers was closed is none any more: what is accepted by it later is no connection to show.
 
-. "${srcdir:-$(dirname "$0")/..}/tests/lib/netns.sh"
+. "${srcdir:-$(dirname "$0")/..}/tests/lib/dialogue.sh"
 
 SERVER='
 import socket, sys, time
@@ -18,8 +18,8 @@ while (data := c.recv(1000)):
     c.sendall(data)
 '
 # client ADDRESS PORT WHAT: does it, then sends to and fro until its input ends
-CLIENT='
-import ctypes, fcntl, os, select, socket, struct, sys, time
+CLIENT=$ROUND_TRIP'
+import ctypes, fcntl, os, socket, struct, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
 what = sys.argv[3]
 early = socket.socket()
@@ -44,17 +44,14 @@ if what == "seccomp":
     allow = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7fff0000))
     if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, struct.pack("HxxxxxxP", 1, ctypes.addressof(allow))):
         sys.exit("seccomp: errno %d" % ctypes.get_errno())
-while not select.select([0], [], [], 0)[0]:
+while not is_over():
     if what == "busy" and os.path.exists(sys.argv[4]):
         os.unlink(sys.argv[4])
         early.sendall(b"busy")
         early.setsockopt(socket.SOL_SOCKET, 29, 1)
         print("set", early.recv(100), flush=True)
         continue
-    early.sendall(b"x" * 100)
-    got = 0
-    while got < 100:
-        got += len(early.recv(100 - got))
+    round_trip(early)
     time.sleep(0.001)
 '
 
@@ -71,23 +68,16 @@ shown() {
 
 # both_ends WHAT: begin
 both_ends() {
-	rm -f "$WORK/input"
-	mkfifo "$WORK/input"
-	exec 9<>"$WORK/input"
 	ns_start server b shim "$PYTHON" -c "$SERVER" "$IP_B" $PORT
 	wait_listen b $PORT
-	build_cmd a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$1" "$WORK/now"
-	"${CMD[@]}" <"$WORK/input" >"$WORK/client.out" 2>"$WORK/client.err" 9>&- &
-	JOB_PID[client]=$!
+	held_start client a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$1" "$WORK/now"
 	snapshot "$WORK/before.json"
 }
 
 ends_finish() {
-	echo end >&9
-	job_wait client 20
-	[ "$STATUS" = 0 ] || { cat "$WORK/client.err" >&2; fail "$1: the client ended with status $STATUS"; }
+	held_end
+	job_ok client 20 "$1"
 	job_wait server 20
-	exec 9>&-
 	note "ok $1"
 	PORT=$((PORT + 1))
 }
@@ -135,32 +125,22 @@ print("accepted", flush=True)
 sys.stdin.readline()
 '
 for how in close_range closefrom; do
-	rm -f "$WORK/input"
-	mkfifo "$WORK/input"
-	exec 9<>"$WORK/input"
-	build_cmd a shim "$PYTHON" -c "$NUMBERS" $how
-	"${CMD[@]}" <"$WORK/input" >"$WORK/client.out" 2>"$WORK/client.err" 9>&- &
-	JOB_PID[client]=$!
+	held_start client a shim "$PYTHON" -c "$NUMBERS" $how
 	wait_for 20 "the unix connection" grep -qx accepted "$WORK/client.out"
 	wait_for 10 "$how: no connection to be open" eval '[ "$("$XSHIM_TOOL" stat --json | jq .connections.open)" = 0 ]'
-	echo end >&9
-	job_wait client 20
-	exec 9>&-
-	[ "$STATUS" = 0 ] || { cat "$WORK/client.err" >&2; fail "$how: status $STATUS"; }
+	held_end
+	job_ok client 20 "$how"
 	note "ok $how"
 done
 
 # Turned away at the door: a process of a user with as many control connections as he may have. Its parent has one, and shows both.
-TURNED_AWAY='
-import os, select, socket, sys, time
+TURNED_AWAY=$ROUND_TRIP'
+import os, socket, sys, time
 os.setresuid(65534, 65534, 65534)
 def talk():
     s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
-    while not select.select([0], [], [], 0)[0]:
-        s.sendall(b"x" * 100)
-        got = 0
-        while got < 100:
-            got += len(s.recv(100 - got))
+    while not is_over():
+        round_trip(s)
         time.sleep(0.001)
 first = socket.create_connection((sys.argv[1], int(sys.argv[2])))
 child = os.fork()
@@ -185,14 +165,9 @@ for t in all: t.join()
 daemon_stop
 printf 'max_connections = 1\n' >"$WORK/xshimd.conf"
 daemon_start --config="$WORK/xshimd.conf"
-rm -f "$WORK/input" "$WORK/client.out"
-mkfifo "$WORK/input"
-exec 9<>"$WORK/input"
 ns_start server b shim "$PYTHON" -c "$TWO" "$IP_B" $PORT
 wait_listen b $PORT
-build_cmd a shim "$PYTHON" -c "$TURNED_AWAY" "$IP_B" $PORT
-"${CMD[@]}" <"$WORK/input" >"$WORK/client.out" 2>"$WORK/client.err" 9>&- &
-JOB_PID[client]=$!
+held_start client a shim "$PYTHON" -c "$TURNED_AWAY" "$IP_B" $PORT
 wait_for 20 "the child" test -s "$WORK/client.out"
 says() {
 	"$XSHIM_TOOL" ss --json --pid="$(cat "$WORK/client.out")" |

@@ -5,7 +5,7 @@
 # writes the word into its own region and makes no call. Meanwhile the other end's sends and its half-close wait: they neither hold up
 # a program that does not want to be held up, nor spin; and when the decision is made all goes on, with nothing lost.
 
-. "${srcdir:-$(dirname "$0")/..}/tests/lib/netns.sh"
+. "${srcdir:-$(dirname "$0")/..}/tests/lib/dialogue.sh"
 
 # server ADDRESS PORT STOPPED GO [REFUSED]: round trips until "stop"; stopped until GO is there; then the rest until the end. REFUSED: the
 # other end has shut both ways, so what is sent to it is refused sooner or later
@@ -47,16 +47,13 @@ if len(sys.argv) > 5:
     open(sys.argv[5], "w").close()
 '
 # client ADDRESS PORT STOPPED GO WHAT REFUSED
-CLIENT='
+CLIENT=$ROUND_TRIP'
 import hashlib, os, select, socket, sys, threading, time
 s = socket.socket()
 s.connect((sys.argv[1], int(sys.argv[2])))
 what = sys.argv[5]
-while not select.select([0], [], [], 0)[0]:
-    s.sendall(b"x" * 100)
-    got = 0
-    while got < 100:
-        got += len(s.recv(100 - got))
+while not is_over():
+    round_trip(s)
 s.sendall(b"stop")
 while not os.path.exists(sys.argv[3]):
     time.sleep(0.001)
@@ -122,24 +119,18 @@ ns_up
 daemon_start
 PORT=7870
 export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1
-mkfifo "$WORK/input"
 for what in ${*:-send block urgent shutdown both after}; do
 	rm -f "$WORK"/{stopped,now,refused}
 	REFUSED=() answer="b'now'"
 	[ $what != both ] || REFUSED=("$WORK/refused") answer="b''"
-	exec 9<>"$WORK/input"
 	snapshot "$WORK/before.json"
 	ns_start server b shim "$PYTHON" -c "$SERVER" "$IP_B" $PORT "$WORK/stopped" "$WORK/now" "${REFUSED[@]}"
 	wait_listen b $PORT
-	build_cmd a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$WORK/stopped" "$WORK/now" "$what" "${REFUSED[@]}"
-	"${CMD[@]}" <"$WORK/input" >"$WORK/client.out" 2>"$WORK/client.err" 9>&- &
-	JOB_PID[client]=$!
-	wait_for 20 "bytes by ring" eval '[ "$(since "$WORK/before.json" .bytes.ring_tx)" -gt 5000 ]'
-	echo end >&9
-	job_wait client 20
-	[ "$STATUS" = 0 ] || { cat "$WORK"/{client,server}.{out,err} >&2; fail "$what: the client ended with status $STATUS"; }
+	held_start client a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$WORK/stopped" "$WORK/now" "$what" "${REFUSED[@]}"
+	wait_ring 5000
+	held_end
+	job_ok client 20 "$what"
 	job_wait server 20
-	exec 9>&-
 	! grep -q False "$WORK"/{client.out,server.err} || { cat "$WORK"/{client.out,server.err} >&2; fail "$what: as above"; }
 	check_eq "$what: what came back" "$(sed -n 's/^answer: //p' "$WORK/client.out")" "$answer"
 	check_eq "$what: what came there" "$(<"$WORK/server.out")" "$(<"$WORK/client.err")"
