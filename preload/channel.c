@@ -308,6 +308,20 @@ void xshim_chan_ring(struct xshim_conn *c, struct xshim_chan *ch)
 		atomic_store_explicit(&ch->gone, 1, memory_order_relaxed);
 }
 
+void xshim_chan_drop_ringing(struct xshim_conn *c, struct xshim_chan *ch, struct xshim_lock *lock)
+{
+	int sharers = 0, saved = errno;
+
+	for (int i = 0; i < XSHIM_ARENA_SHARERS; i++)
+		sharers += atomic_load_explicit(&c->slot->sharers[i], memory_order_relaxed) != 0;
+	if (sharers > 1)
+		xshim_chan_ring(c, ch);
+	xshim_lock_drop(lock);
+	if (sharers <= 1)
+		xshim_chan_ring(c, ch);
+	errno = saved;
+}
+
 int xshim_chan_break(struct xshim_conn *c, int fd, enum xshim_reason why)
 {
 	struct linger now = { .l_onoff = 1, .l_linger = 0 };

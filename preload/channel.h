@@ -58,19 +58,6 @@ static inline void xshim_chan_tx_mend(struct xshim_conn *c, struct xshim_chan *c
 		xshim_chan_tx_mend_slow(c, ch, fd);
 }
 
-/*
- * Who is killed after it has published something and before it rings is found by who takes its lock over, if it has the lock still. So
- * where others share the connection the bell is rung with the lock held; else only after it, because who is woken may want the lock.
- */
-static inline bool xshim_chan_is_shared(const struct xshim_slot *s)
-{
-	int n = 0;
-
-	for (int i = 0; i < XSHIM_ARENA_SHARERS; i++)
-		n += atomic_load_explicit(&s->sharers[i], memory_order_relaxed) != 0;
-	return n > 1;
-}
-
 /* Drop one that was never attached. NULL is fine. */
 void xshim_chan_drop(struct xshim_chan *ch);
 
@@ -86,6 +73,19 @@ void xshim_chan_reap(struct xshim_conn *c, uint32_t own);
 
 /* Ring the peer; notices that it is gone. */
 void xshim_chan_ring(struct xshim_conn *c, struct xshim_chan *ch);
+/*
+ * The lock of a direction is dropped; bell: the peer is to be rung. Who is killed after it has published something and before it rings
+ * is found by who takes its lock over, if it has the lock still. So where others share the connection the bell is rung with the lock
+ * held; else only after it, because who is woken may want the lock. errno is kept.
+ */
+void xshim_chan_drop_ringing(struct xshim_conn *c, struct xshim_chan *ch, struct xshim_lock *lock);
+static inline void xshim_chan_drop_lock(struct xshim_conn *c, struct xshim_chan *ch, struct xshim_lock *lock, bool bell)
+{
+	if (bell)
+		xshim_chan_drop_ringing(c, ch, lock);
+	else
+		xshim_lock_drop(lock);
+}
 
 /*
  * Do what the protocol asks of us now, without blocking: announce our switch, begin, send and take

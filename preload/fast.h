@@ -32,7 +32,7 @@
 #define XSHIM_FAST_MANY ((size_t)XSHIM_RING_PART) /* what goes in parts goes the long way */
 
 #define XSHIM_FAST_NOT (XSHIM_SLOT_SHUT_WR | XSHIM_SLOT_RESET | XSHIM_SLOT_FORCED | XSHIM_SLOT_LEAVE)	/* for a send */
-/* for a send */
+
 /*
  * What the next call is likely to want is asked for while this one ends, because it is in the other processor's cache: that many
  * bytes of the ring behind, if they are known to be there or to be free. Measured: 1.3 to 1.4 times the rate for 64 to 512 bytes,
@@ -70,14 +70,6 @@ XSHIM_FAST struct xshim_conn *xshim_fast_enter(int fd, struct xshim_chan **ch)
 	}
 	xshim_obj_put(o);
 	return NULL;
-}
-
-XSHIM_FAST void xshim_fast_ring(struct xshim_conn *c, struct xshim_chan *ch)
-{
-	int saved = errno;
-
-	xshim_chan_ring(c, ch);
-	errno = saved;
 }
 
 /* It may have left without what was just put there (link.h). */
@@ -160,14 +152,8 @@ XSHIM_FAST ssize_t xshim_fast_send(int fd, const void *buf, size_t n)
 				atomic_store_explicit(&ch->stall_ns, 0, memory_order_relaxed);
 			done = (ssize_t)n;
 		}
-		if (bell && xshim_chan_is_shared(s)) {
-			xshim_fast_ring(c, ch);
-			bell = false;
-		}
-		xshim_lock_drop(&s->tx_lock);
+		xshim_chan_drop_lock(c, ch, &s->tx_lock, bell);
 	}
-	if (bell)
-		xshim_fast_ring(c, ch);
 	if (alone)
 		xshim_fast_left_alone(c, ch, fd);
 	xshim_conn_put(c);
@@ -223,14 +209,8 @@ XSHIM_FAST ssize_t xshim_fast_recv(int fd, void *buf, size_t n)
 			xshim_count(&s->n.ring_rx, n);
 			done = (ssize_t)n;
 		}
-		if (bell && xshim_chan_is_shared(s)) {
-			xshim_fast_ring(c, ch);
-			bell = false;
-		}
-		xshim_lock_drop(&s->rx_lock);
+		xshim_chan_drop_lock(c, ch, &s->rx_lock, bell);
 	}
-	if (bell)
-		xshim_fast_ring(c, ch);
 	xshim_conn_put(c);
 	return done;
 }

@@ -341,13 +341,7 @@ out:
 				      l->rx.state == XSHIM_RX_RING ? l->rx.head : XSHIM_WANT_NOTHING,
 				      memory_order_relaxed);
 	xshim_chan_if_out(c);
-	if (ring && xshim_chan_is_shared(s)) {
-		xshim_chan_ring(c, ch);
-		ring = false;
-	}
-	xshim_lock_drop(&s->rx_lock);
-	if (ring)
-		xshim_chan_ring(c, ch);
+	xshim_chan_drop_lock(c, ch, &s->rx_lock, ring);
 	if (crossings)
 		xshim_epoll_crossed(c);
 	return n;

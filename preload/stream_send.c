@@ -198,13 +198,7 @@ out:
 				      memory_order_relaxed);
 	if (n > 0 && atomic_load_explicit(&ch->stall_ns, memory_order_relaxed))
 		atomic_store_explicit(&ch->stall_ns, 0, memory_order_relaxed);
-	if (bell && xshim_chan_is_shared(s)) {
-		xshim_chan_ring(c, ch);
-		bell = false;
-	}
-	xshim_lock_drop(&s->tx_lock);
-	if (bell)
-		xshim_chan_ring(c, ch);
+	xshim_chan_drop_lock(c, ch, &s->tx_lock, bell);
 	if (__builtin_expect(alone, 0))
 		xshim_chan_left_alone(c, ch, fd);
 	return n;
