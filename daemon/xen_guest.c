@@ -14,9 +14,6 @@
 #include "xen_wire.h"
 #include "xshimd.h"
 
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71
-#endif
 #define RETRY_GAP_MS 100	/* between two attempts, whatever a peer does to its leaves */
 
 struct xshimd_guest_peer *xshimd_guest_find(const struct xshimd_guest *g, uint32_t domid)

@@ -24,9 +24,6 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#ifndef IPPROTO_MPTCP
-#define IPPROTO_MPTCP 262
-#endif
 #define NEVER_OPS UINT32_MAX
 
 __thread uint32_t xshim_tid_cache __attribute__((tls_model("initial-exec")));

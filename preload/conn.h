@@ -21,11 +21,16 @@
 #include "fdtab.h"
 #include "libc.h"
 
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <unistd.h>
 #include <xshim/arena.h>
 #include <xshim/backend.h>
+
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
 
 enum xshim_intro {
 	XSHIM_INTRO_PLAIN = 0,

@@ -8,9 +8,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
-#ifndef IPPROTO_MPTCP
-#define IPPROTO_MPTCP 262
-#endif
 #define COMM_NS 1000000000ull
 
 /* ---- the process ---- */

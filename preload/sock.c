@@ -19,10 +19,6 @@
 #include <sys/resource.h>
 #include <sys/single_threaded.h>
 
-#ifndef IPPROTO_MPTCP
-#define IPPROTO_MPTCP 262
-#endif
-
 static bool is_inet(const struct sockaddr *sa, socklen_t len)
 {
 	return sa && len >= sizeof(sa_family_t) &&

@@ -68,18 +68,8 @@ XSHIM_EXPORT int fcntl(int fd, int cmd, ...)
 	va_end(ap);
 	return do_fcntl(fd, cmd, arg);
 }
+XSHIM_ALIAS(int, fcntl64, fcntl, (int, int, ...))
 XSHIM_ALIAS(int, __fcntl, fcntl, (int, int, ...))
-
-XSHIM_EXPORT int fcntl64(int fd, int cmd, ...)
-{
-	va_list ap;
-	long arg;
-
-	va_start(ap, cmd);
-	arg = va_arg(ap, long);
-	va_end(ap);
-	return do_fcntl(fd, cmd, arg);
-}
 
 XSHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
 {

@@ -36,13 +36,6 @@
 #define DAEMON_USER "xshim"
 #define OVERFLOW_UID 65534		/* what a uid of another user namespace looks like */
 
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71
-#endif
-#ifndef F_SEAL_FUTURE_WRITE
-#define F_SEAL_FUTURE_WRITE 0x0010
-#endif
-
 extern char **environ;
 
 struct doctor {
