@@ -102,14 +102,9 @@ struct xshim_conn {
 	_Atomic int left_fd;		/* plus one: a number of ours for the socket, whose last one was closed while calls were inside */
 	bool lost;			/* a forked child could not map the peer's memory again */
 	struct xshim_chan *_Atomic dead; /* detached; calls under way may still look at it */
-	/* epoll sets that watch it, under epoll.c's lock */
+	/* epoll sets that watch it, under their structure lock (eset.h) */
 	struct xshim_reg *regs;
 };
-
-static inline struct xshim_conn *xshim_conn_of(struct xshim_obj *o)
-{
-	return o && o->kind == XSHIM_OBJ_CONN ? (struct xshim_conn *)o : NULL;
-}
 
 /* The connection that fd names, referenced; NULL for everything else. */
 static inline struct xshim_conn *xshim_conn_get(int fd)

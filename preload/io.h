@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* io.h - what io_recv.c and io_send.c have in common: arguments that the kernel's own call answers best. */
+/* io.h - what the io_*.c have in common: arguments that the kernel's own call answers best. */
 #ifndef XSHIM_IO_H
 #define XSHIM_IO_H
 #include <stdbool.h>
@@ -15,5 +15,8 @@ bool xshim_io_plain_message(const struct msghdr *m);
 #define XSHIM_RWF_KNOWN (RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND)
 /* What this kernel says of other ones for a socket: 0, or a negative number. It is asked once for the same ones in turn. */
 int xshim_io_ask_rwf(int flags, bool writes);
+
+/* sendmsg: a descriptor of a connection that is passed on is shared with somebody we do not know. */
+void xshim_io_passing(const struct msghdr *m);
 
 #endif

@@ -5,7 +5,6 @@
  * On a connection without a channel the very same call goes to the kernel, so that programs under a
  * seccomp filter, cancellation and restarts see nothing new.
  */
-#include "ask.h"
 #include "channel.h"
 #include "conn.h"
 #include "fast.h"
@@ -13,16 +12,13 @@
 #include "io.h"
 #include "kick.h"
 #include "process.h"
-#include "ready.h"
 #include "stream.h"
 #include "user.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <string.h>
 
 static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *v, size_t n, int flags, bool *begun);
@@ -337,115 +333,6 @@ XSHIM_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 		xshim_conn_plain_rx(c, rc);
 	xshim_conn_put(c);
 	return rc;
-}
-
-/* The next call on the socket says it. */
-static void owe(int fd, int err)
-{
-	struct xshim_conn *c = xshim_conn_get(fd);
-	struct xshim_chan *ch = c ? xshim_conn_chan(c) : NULL;
-
-	if (ch)
-		atomic_store_explicit(&ch->tcp_err, err, memory_order_relaxed);
-	if (c)
-		xshim_conn_put(c);
-}
-
-static bool is_time(const struct timespec *t)
-{
-	return xshim_user_can_read(t, sizeof(*t)) && t->tv_sec >= 0 && t->tv_nsec >= 0 && t->tv_nsec < 1000000000;
-}
-
-/*
- * Not the first message: the call has something to tell, so a handler ends it whatever its flags say, where a receive that has nothing
- * yet would go on. As recvmsg().
- */
-static ssize_t next_message(int fd, struct msghdr *m, int flags)
-{
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-	socklen_t len = sizeof(int);
-	int n, ms, low = 1;
-	int64_t ns;
-	ssize_t rc;
-
-	/* what these wait for poll() cannot tell */
-	if ((flags & (MSG_DONTWAIT | MSG_WAITALL)) || (libc.fcntl(fd, F_GETFL) & O_NONBLOCK) ||
-	    getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &low, &len) < 0 || low > 1)
-		return recvmsg(fd, m, flags);
-	ns = xshim_ask_limit(fd, SO_RCVTIMEO);
-	ms = ns <= 0 ? -1 : ns / 1000000 >= INT_MAX ? INT_MAX : (int)((ns + 999999) / 1000000);
-	do {
-		n = poll(&p, 1, ms);
-		if (n < 0)
-			return -1;
-		rc = recvmsg(fd, m, flags | MSG_DONTWAIT);
-	} while (rc < 0 && errno == EAGAIN && n);
-	return rc;
-}
-
-/* A message has come: what is left of the time, as the kernel tells it. False: nothing. */
-static bool is_time_left(struct timespec *left, uint64_t deadline)
-{
-	uint64_t now = xshim_clock_ns(), ns = deadline > now ? deadline - now : 0;
-
-	*left = (struct timespec){ .tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000) };
-	return ns;
-}
-
-XSHIM_EXPORT int recvmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags,
-			  struct timespec *timeout)
-{
-	struct xshim_conn *c = xshim_conn_get(fd);
-	unsigned int done = 0;
-	int saved = errno, err = 0;
-	struct timespec left;
-	uint64_t deadline = 0;
-	socklen_t len;
-	ssize_t rc;
-
-	if (!c)
-		return libc.recvmmsg(fd, v, n, flags, timeout);
-	if (!xshim_conn_on_ring(c, fd) || (timeout && !is_time(timeout))) {
-		int k = libc.recvmmsg(fd, v, n, flags, timeout);
-
-		for (int i = 0; i < k && !(flags & MSG_PEEK); i++)
-			xshim_conn_plain_rx(c, v[i].msg_len);
-		xshim_conn_put(c);
-		return k;
-	}
-	xshim_conn_put(c);
-	if (timeout)
-		deadline = xshim_clock_ns() + (timeout->tv_sec > 1000000000 ? 1000000000u : (uint64_t)timeout->tv_sec) * 1000000000u +
-			   (uint64_t)timeout->tv_nsec;
-	/* an error of the socket comes first here, before data */
-	len = sizeof(err);
-	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 && err)
-		return (int)xshim_ret(-err);
-	while (done < n) {
-		unsigned int len_of;
-
-		rc = done ? next_message(fd, &v[done].msg_hdr, flags & ~MSG_WAITFORONE) :
-			    recvmsg(fd, &v[done].msg_hdr, flags & ~MSG_WAITFORONE);
-		len_of = (unsigned int)rc;
-		if (rc >= 0 && xshim_user_put(&v[done].msg_len, &len_of, sizeof(len_of)) < 0)
-			rc = xshim_ret(-EFAULT);
-		if (rc < 0 && !done)
-			return -1;
-		if (rc < 0) {
-			if (errno != EAGAIN && errno != EINTR)
-				owe(fd, errno);
-			break;
-		}
-		done++;
-		if (flags & MSG_WAITFORONE)
-			flags |= MSG_DONTWAIT;
-		if (timeout && !is_time_left(&left, deadline))
-			break;
-	}
-	if (done && timeout && xshim_user_put(timeout, &left, sizeof(left)) < 0)
-		return (int)xshim_ret(-EFAULT);
-	errno = saved;
-	return (int)done;
 }
 
 XSHIM_EXPORT ssize_t __read_chk(int fd, void *buf, size_t n, size_t room)

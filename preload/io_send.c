@@ -9,12 +9,10 @@
 #include "identity.h"
 #include "io.h"
 #include "process.h"
-#include "sigact.h"
 #include "stream.h"
 #include "user.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <string.h>
@@ -58,11 +56,6 @@
  */
 #define PIECE ((size_t)262144)
 
-static bool is_limited(int fd)
-{
-	return xshim_ask_limit(fd, SO_SNDTIMEO) != 0;
-}
-
 /* Before another piece: an error that the connection has ended with is for the next call. */
 static bool is_over(int fd)
 {
@@ -99,7 +92,7 @@ static bool in_pieces(int fd, size_t n, int flags, struct xshim_conn **c)
 		return false;
 	/* on the ring it is no call of the kernel's */
 	if ((*c)->slot && !xshim_conn_chan(*c) && !xshim_conn_flag(*c, XSHIM_SLOT_CROWDED) && !xshim_identity_nonblock(*c, fd) &&
-	    !is_limited(fd))
+	    !xshim_ask_limit(fd, SO_SNDTIMEO))
 		return true;
 	xshim_conn_put(*c);
 	return false;
@@ -226,8 +219,7 @@ XSHIM_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const 
 	     libc.sendto(fd, buf, n, flags, to, len));
 }
 
-/* A descriptor of a connection that is passed on is shared with somebody we do not know. */
-static void passing(const struct msghdr *m)
+void xshim_io_passing(const struct msghdr *m)
 {
 	struct cmsghdr *cm;
 
@@ -264,10 +256,10 @@ static ssize_t send_elsewhere(int fd, const struct msghdr *m, int flags)
 	ssize_t rc;
 
 	if (first)
-		passing(m);
+		xshim_io_passing(m);
 	rc = libc.sendmsg(fd, m, flags);
 	if (!first && rc >= 0 && m->msg_controllen)
-		passing(m);
+		xshim_io_passing(m);
 	return rc;
 }
 
@@ -305,101 +297,6 @@ XSHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 	xshim_conn_plain_tx(c, rc);
 	xshim_conn_put(c);
 	return rc;
-}
-
-/*
- * Not the first message: the call has something to tell, so a handler ends it whatever its flags say, where a send that has nothing to
- * tell yet would be begun anew. handlers: what had come when the call began. As sendmsg().
- */
-static ssize_t next_message(int fd, const struct msghdr *m, int flags, int handlers)
-{
-	struct pollfd p = { .fd = fd, .events = POLLOUT };
-	struct iovec parts[XSHIM_STREAM_SLICES];
-	struct msghdr some = *m;
-	struct xshim_iov it;
-	size_t total = 0;
-	ssize_t rc;
-	int n;
-
-	if ((flags & MSG_DONTWAIT) || m->msg_controllen || is_limited(fd) || (libc.fcntl(fd, F_GETFL) & O_NONBLOCK))
-		return sendmsg(fd, m, flags);
-	xshim_iov_init(&it, m->msg_iov, m->msg_iovlen);
-	some.msg_iov = parts;
-	for (;;) {
-		some.msg_iovlen = xshim_iov_slice(&it, SSIZE_MAX, parts, XSHIM_STREAM_SLICES);
-		rc = sendmsg(fd, &some, flags | MSG_DONTWAIT | (total ? MSG_NOSIGNAL : 0));
-		if (rc >= 0) {
-			total += (size_t)rc;
-			xshim_iov_skip(&it, (size_t)rc);
-			if (!xshim_iov_left(&it))
-				return (ssize_t)total;
-			continue;
-		}
-		n = errno == EAGAIN && xshim_sigact_awake() == handlers ? poll(&p, 1, -1) : -1;
-		if (n < 0)
-			return total ? (ssize_t)total : -1;
-	}
-}
-
-/* rc bytes of the message have gone. */
-static bool is_whole(const struct msghdr *m, ssize_t rc)
-{
-	size_t sum = 0;
-
-	for (size_t i = 0; i < m->msg_iovlen; i++)
-		sum += m->msg_iov[i].iov_len;
-	return (size_t)rc >= sum;
-}
-
-XSHIM_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags)
-{
-	struct xshim_conn *c;
-	unsigned int done = 0;
-	int saved = errno, sent, handlers = xshim_sigact_awake();
-
-	if (!xshim_fd_peek(fd)) {
-		bool first = xshim_fault_is_caught();
-
-		for (unsigned int i = 0; first && i < n && i < IOV_MAX; i++)
-			passing(&v[i].msg_hdr);
-		sent = libc.sendmmsg(fd, v, n, flags);
-		for (int i = 0; !first && i < sent; i++)
-			if (v[i].msg_hdr.msg_controllen)
-				passing(&v[i].msg_hdr);
-		return sent;
-	}
-	c = xshim_conn_get(fd);
-	if (c && !xshim_conn_on_ring(c, fd)) {
-		sent = libc.sendmmsg(fd, v, n, flags);
-		for (int i = 0; i < sent; i++) {
-			xshim_conn_plain_tx(c, v[i].msg_len);
-			if (v[i].msg_hdr.msg_controllen || (flags & MSG_OOB))
-				xshim_conn_never(c, XSHIM_R_OOB);
-		}
-		xshim_conn_put(c);
-		return sent;
-	}
-	if (c)
-		xshim_conn_put(c);
-	while (done < n) {
-		const struct msghdr *m = &v[done].msg_hdr;
-		ssize_t rc = !done || xshim_io_plain_message(m) ? sendmsg(fd, m, flags) :
-								     next_message(fd, m, flags, handlers);
-		unsigned int len_of = (unsigned int)rc;
-
-		if (rc >= 0 && xshim_user_put(&v[done].msg_len, &len_of, sizeof(len_of)) < 0)
-			rc = xshim_ret(-EFAULT);
-		if (rc < 0 && !done)
-			return -1;
-		if (rc < 0)
-			break;
-		/* behind a part of one there is no place for the next */
-		done++;
-		if (!is_whole(m, rc))
-			break;
-	}
-	errno = saved;
-	return (int)done;
 }
 
 /*
@@ -455,7 +352,7 @@ static ssize_t sendfile_pieces(struct xshim_conn *c, int out, int in, off64_t *o
 		if (done && is_over(out))
 			break;
 		if (!most)
-			most = n > PIECE && is_limited(out) ? n : PIECE;
+			most = n > PIECE && xshim_ask_limit(out, SO_SNDTIMEO) ? n : PIECE;
 		piece = n - done > most ? most : n - done;
 		rc = libc.sendfile64(out, in, offset, piece);
 		if (rc < 0)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stream.h - send and receive on a connection with a channel; every call of io_recv.c and io_send.c ends here.
+ * stream.h - send and receive on a connection with a channel; every call of the io_*.c ends here.
  *
  * Threads: any; one send and one receive at a time do work, the others wait for the lock, which is never held while blocking.
  * Returns bytes, 0 at the end of the stream, or -errno. XSHIM_PLAIN: the channel has gone meanwhile, nothing was moved,
@@ -33,7 +33,7 @@ int xshim_stream_shutdown(struct xshim_conn *c, int fd, int how);
 /* The last descriptor of the connection is about to be closed: make close reset if data is unread. */
 void xshim_stream_closing(struct xshim_conn *c, int fd);
 
-/* ---- between stream_recv.c and stream_send.c ---- */
+/* ---- among the stream_*.c; io_send.c sleeps as they do ---- */
 
 #define XSHIM_STREAM_SLICES 64	/* parts of one call to the kernel */
 
