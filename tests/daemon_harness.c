@@ -186,6 +186,20 @@ void client_close(struct client *c)
 	close(c->fd);
 }
 
+void daemon_start_for_two(struct daemon *d, struct client *a, struct client *b)
+{
+	daemon_start(d, NULL);
+	client_open(a, d, NULL, 0);
+	client_open(b, d, NULL, 0);
+}
+
+void daemon_stop_for_two(struct daemon *d, struct client *a, struct client *b)
+{
+	client_close(a);
+	client_close(b);
+	daemon_stop(d, SIGTERM);
+}
+
 void client_raw(int fd, const void *buf, size_t len, const int *fds, unsigned int nfds)
 {
 	struct iovec iov = { (void *)(uintptr_t)buf, len };

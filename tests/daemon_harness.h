@@ -49,6 +49,9 @@ void daemon_log_show(const struct daemon *d);
 int client_socket(const struct daemon *d);	/* connected, nothing said */
 void client_open(struct client *c, const struct daemon *d, const int *arenas, unsigned int n);
 void client_close(struct client *c);
+/* A daemon and two clients of it. */
+void daemon_start_for_two(struct daemon *d, struct client *a, struct client *b);
+void daemon_stop_for_two(struct daemon *d, struct client *a, struct client *b);
 void client_raw(int fd, const void *buf, size_t len, const int *fds, unsigned int nfds);
 void client_send(struct client *c, enum xshim_msg_type type, uint32_t id, const int *fds, unsigned int nfds);
 /* The next message within 10 s; its type, or 0 at the end of the connection. */

@@ -24,9 +24,7 @@ START_TEST(two_ends_are_introduced)
 	struct pair p;
 	int before;
 
-	daemon_start(&d, NULL);
-	client_open(&a, &d, NULL, 0);
-	client_open(&b, &d, NULL, 0);
+	daemon_start_for_two(&d, &a, &b);
 	before = daemon_fds(&d);
 	for (uint32_t i = 1; i <= 20; i++) {
 		pair_open(&p, NULL);
@@ -39,9 +37,7 @@ START_TEST(two_ends_are_introduced)
 		pair_close(&p);
 	}
 	unit_wait_for(daemon_fds(&d) == before);
-	client_close(&a);
-	client_close(&b);
-	daemon_stop(&d, SIGTERM);
+	daemon_stop_for_two(&d, &a, &b);
 }
 END_TEST
 
@@ -67,9 +63,7 @@ START_TEST(the_two_ends_of_another_connection_do_not_fit)
 	struct pair p, q;
 	struct daemon d;
 
-	daemon_start(&d, NULL);
-	client_open(&a, &d, NULL, 0);
-	client_open(&b, &d, NULL, 0);
+	daemon_start_for_two(&d, &a, &b);
 	pair_open(&p, NULL);
 	pair_open(&q, NULL);
 	client_channel(&a, XSHIM_MSG_OFFER, 1, p.connector, 1, -1);
@@ -79,9 +73,7 @@ START_TEST(the_two_ends_of_another_connection_do_not_fit)
 	/* The same end twice is no pair either. */
 	client_channel(&b, XSHIM_MSG_CLAIM, 3, p.connector, 3, -1);
 	client_expect_declined(&b, 3, XSHIM_R_PEER_SILENT);
-	client_close(&a);
-	client_close(&b);
-	daemon_stop(&d, SIGTERM);
+	daemon_stop_for_two(&d, &a, &b);
 }
 END_TEST
 
@@ -112,9 +104,7 @@ START_TEST(endpoints_are_published_while_somebody_has_them)
 	struct daemon d;
 	struct pair p;
 
-	daemon_start(&d, NULL);
-	client_open(&a, &d, NULL, 0);
-	client_open(&b, &d, NULL, 0);
+	daemon_start_for_two(&d, &a, &b);
 	pair_open(&p, NULL);
 	ck_assert_int_eq(xshim_tuple_from_socket(&t, p.accepted), 0);
 	hash = xshim_endpoint_hash(&t.local);
@@ -146,9 +136,7 @@ START_TEST(withdrawn_offer_is_gone)
 	struct pair p;
 	int before;
 
-	daemon_start(&d, NULL);
-	client_open(&a, &d, NULL, 0);
-	client_open(&b, &d, NULL, 0);
+	daemon_start_for_two(&d, &a, &b);
 	before = daemon_fds(&d);
 	pair_open(&p, NULL);
 	client_channel(&a, XSHIM_MSG_OFFER, 9, p.connector, 1, -1);
@@ -164,9 +152,7 @@ START_TEST(withdrawn_offer_is_gone)
 	ck_assert_int_eq(daemon_fds(&d), before);
 	client_channel(&b, XSHIM_MSG_CLAIM, 1, p.accepted, 2, -1);
 	client_expect_declined(&b, 1, XSHIM_R_PEER_SILENT);
-	client_close(&a);
-	client_close(&b);
-	daemon_stop(&d, SIGTERM);
+	daemon_stop_for_two(&d, &a, &b);
 }
 END_TEST
 
@@ -177,9 +163,7 @@ START_TEST(second_offer_of_one_id_replaces_the_first)
 	struct pair p;
 	int before;
 
-	daemon_start(&d, NULL);
-	client_open(&a, &d, NULL, 0);
-	client_open(&b, &d, NULL, 0);
+	daemon_start_for_two(&d, &a, &b);
 	before = daemon_fds(&d);
 	pair_open(&p, NULL);
 	for (uint64_t nonce = 1; nonce <= 3; nonce++)
@@ -189,9 +173,7 @@ START_TEST(second_offer_of_one_id_replaces_the_first)
 	client_channel(&b, XSHIM_MSG_CLAIM, 1, p.accepted, 50, -1);
 	client_expect_matched(&b, 1, 3);
 	client_expect_matched(&a, 9, 50);
-	client_close(&a);
-	client_close(&b);
-	daemon_stop(&d, SIGTERM);
+	daemon_stop_for_two(&d, &a, &b);
 }
 END_TEST
 
@@ -308,9 +290,7 @@ START_TEST(quotas_bound_offers_and_rings)
 	client_raw(b.fd, &m, sizeof(m.channel), fds, 3);
 	client_expect_declined(&b, 5, XSHIM_R_QUOTA);
 	channel_free(&l);
-	client_close(&a);
-	client_close(&b);
-	daemon_stop(&d, SIGTERM);
+	daemon_stop_for_two(&d, &a, &b);
 }
 END_TEST
 
@@ -379,9 +359,7 @@ START_TEST(a_new_daemon_is_a_new_instance)
 	daemon_start(&d, NULL);
 	client_open(&b, &d, NULL, 0);
 	ck_assert_uint_ne(a.instance, b.instance);
-	client_close(&a);
-	client_close(&b);
-	daemon_stop(&d, SIGTERM);
+	daemon_stop_for_two(&d, &a, &b);
 	ck_assert_int_ne(access(d.socket, F_OK), 0);
 }
 END_TEST

@@ -135,6 +135,15 @@ static void pair_across(struct pair *p, int ns_c, const char *ip_c, uint16_t por
 	close(back);
 }
 
+/* One across the two namespaces: a offers, b claims. */
+static void meet(struct pair *p, struct client *a, struct client *b)
+{
+	pair_across(p, ns_a, ADDR_A, 0, ns_b, ADDR_B, 0);
+	client_channel(a, XSHIM_MSG_OFFER, 1, p->connector, 11, -1);
+	client_ping(a);
+	client_channel(b, XSHIM_MSG_CLAIM, 2, p->accepted, 22, -1);
+}
+
 static int probe_socket(int ns, const char *ip, bool listening)
 {
 	int back = here(), fd;
@@ -167,14 +176,9 @@ START_TEST(joined_namespaces_are_matched_by_a_probe)
 	int before;
 
 	setup();
-	daemon_start(&d, NULL);
-	client_open(&a, &d, NULL, 0);
-	client_open(&b, &d, NULL, 0);
+	daemon_start_for_two(&d, &a, &b);
 	before = daemon_fds(&d);
-	pair_across(&p, ns_a, ADDR_A, 0, ns_b, ADDR_B, 0);
-	client_channel(&a, XSHIM_MSG_OFFER, 1, p.connector, 11, -1);
-	client_ping(&a);
-	client_channel(&b, XSHIM_MSG_CLAIM, 2, p.accepted, 22, -1);
+	meet(&p, &a, &b);
 	answer_probe(&a, 1, probe_socket(ns_a, ADDR_A, false));
 	answer_probe(&b, 2, probe_socket(ns_b, ADDR_B, true));
 	client_expect_matched(&b, 2, 11);
@@ -188,9 +192,7 @@ START_TEST(joined_namespaces_are_matched_by_a_probe)
 	client_expect_matched(&b, 4, 33);
 	client_expect_matched(&a, 3, 44);
 	unit_wait_for(daemon_fds(&d) == before);
-	client_close(&a);
-	client_close(&b);
-	daemon_stop(&d, SIGTERM);
+	daemon_stop_for_two(&d, &a, &b);
 }
 END_TEST
 
@@ -202,9 +204,7 @@ START_TEST(sockets_that_come_with_offer_and_claim_are_used)
 	int before, k, l;
 
 	setup();
-	daemon_start(&d, NULL);
-	client_open(&a, &d, NULL, 0);
-	client_open(&b, &d, NULL, 0);
+	daemon_start_for_two(&d, &a, &b);
 	before = daemon_fds(&d);
 	pair_across(&p, ns_a, ADDR_A, 0, ns_b, ADDR_B, 0);
 	k = probe_socket(ns_a, ADDR_A, false);
@@ -231,10 +231,7 @@ START_TEST(cross_netns_off_needs_no_probe)
 	daemon_start(&d, "cross_netns = off\n");
 	client_open(&a, &d, NULL, 0);
 	client_open(&b, &d, NULL, 0);
-	pair_across(&p, ns_a, ADDR_A, 0, ns_b, ADDR_B, 0);
-	client_channel(&a, XSHIM_MSG_OFFER, 1, p.connector, 11, -1);
-	client_ping(&a);
-	client_channel(&b, XSHIM_MSG_CLAIM, 2, p.accepted, 22, -1);
+	meet(&p, &a, &b);
 	client_expect_declined(&b, 2, XSHIM_R_NETNS);
 	daemon_stop(&d, SIGTERM);
 }
@@ -247,9 +244,7 @@ START_TEST(equal_loopback_addresses_are_not_a_connection)
 	struct daemon d;
 
 	setup();
-	daemon_start(&d, NULL);
-	client_open(&a, &d, NULL, 0);
-	client_open(&b, &d, NULL, 0);
+	daemon_start_for_two(&d, &a, &b);
 	pair_across(&p, ns_a, "127.0.0.1", 5001, ns_a, "127.0.0.1", 5002);
 	pair_across(&q, ns_b, "127.0.0.1", 5001, ns_b, "127.0.0.1", 5002);
 	client_channel(&a, XSHIM_MSG_OFFER, 1, p.connector, 11, -1);
@@ -516,9 +511,7 @@ static void run_pretender(bool with_relay)
 	pid_t pid;
 
 	setup();
-	daemon_start(&d, NULL);
-	client_open(&a, &d, NULL, 0);
-	client_open(&b, &d, NULL, 0);
+	daemon_start_for_two(&d, &a, &b);
 	pair_across(&p, ns_a, ADDR_A, 0, ns_b, ADDR_B, 0);
 	copy.d = &d;
 	copy.port_c = port_of(p.connector, false);
@@ -592,9 +585,7 @@ START_TEST(two_offers_that_both_reach_are_ambiguous)
 	sh("for f in all vbc vb; do echo 0 >/proc/sys/net/ipv4/conf/$f/rp_filter; done");
 	enter(ns_home);
 
-	daemon_start(&d, NULL);
-	client_open(&a, &d, NULL, 0);
-	client_open(&b, &d, NULL, 0);
+	daemon_start_for_two(&d, &a, &b);
 	client_open(&c, &d, NULL, 0);
 	client_channel(&a, XSHIM_MSG_OFFER, 1, p.connector, 11, probe_socket(ns_a, ADDR_A, false));
 	client_ping(&a);
@@ -625,14 +616,9 @@ START_TEST(a_client_that_dies_while_it_is_waited_for_is_replaced)
 	struct pair p;
 
 	setup();
-	daemon_start(&d, NULL);
-	client_open(&a, &d, NULL, 0);
-	client_open(&b, &d, NULL, 0);
+	daemon_start_for_two(&d, &a, &b);
 	client_open(&b2, &d, NULL, 0);
-	pair_across(&p, ns_a, ADDR_A, 0, ns_b, ADDR_B, 0);
-	client_channel(&a, XSHIM_MSG_OFFER, 1, p.connector, 11, -1);
-	client_ping(&a);
-	client_channel(&b, XSHIM_MSG_CLAIM, 2, p.accepted, 22, -1);
+	meet(&p, &a, &b);
 	client_expect(&b, XSHIM_MSG_PROBE_WANTED, &m);
 	client_channel(&b2, XSHIM_MSG_CLAIM, 3, p.accepted, 33, -1);
 	ck_assert(client_silent(b2.fd, 50));
@@ -654,13 +640,8 @@ START_TEST(a_claim_waits_two_seconds_for_a_probe_and_no_longer)
 	struct pair p;
 
 	setup();
-	daemon_start(&d, NULL);
-	client_open(&a, &d, NULL, 0);
-	client_open(&b, &d, NULL, 0);
-	pair_across(&p, ns_a, ADDR_A, 0, ns_b, ADDR_B, 0);
-	client_channel(&a, XSHIM_MSG_OFFER, 1, p.connector, 11, -1);
-	client_ping(&a);
-	client_channel(&b, XSHIM_MSG_CLAIM, 2, p.accepted, 22, -1);
+	daemon_start_for_two(&d, &a, &b);
+	meet(&p, &a, &b);
 	client_expect(&b, XSHIM_MSG_PROBE_WANTED, &m);
 	client_expect_declined(&b, 2, XSHIM_R_NETNS);
 	ck_assert_uint_ge(unit_now_ms() - start, 1900);

@@ -186,9 +186,7 @@ START_TEST(daemon_counters_count)
 	struct pair p;
 	json_t *o;
 
-	daemon_start(&d, NULL);
-	client_open(&a, &d, NULL, 0);
-	client_open(&b, &d, NULL, 0);
+	daemon_start_for_two(&d, &a, &b);
 	pair_open(&p, NULL);
 	client_send(&b, XSHIM_MSG_ENDPOINT, 1, &p.accepted, 1);
 	client_channel(&a, XSHIM_MSG_OFFER, 1, p.connector, 1, -1);
@@ -213,9 +211,7 @@ START_TEST(daemon_counters_count)
 	ck_assert_int_eq(at(o, "daemon", "offers_waiting", NULL), 0);
 	ck_assert_int_eq(at(o, "clients", NULL, NULL), 1);
 	json_decref(o);
-	client_close(&a);
-	client_close(&b);
-	daemon_stop(&d, SIGTERM);
+	daemon_stop_for_two(&d, &a, &b);
 }
 END_TEST
 
