@@ -115,7 +115,7 @@ static inline bool xshim_fd_any(void)
 
 void xshim_fdtab_fork_child(void);
 
-/* conn.c, epoll.c: the last descriptor of an object, fd, is about to go (still referenced) / the last reference went. */
+/* conn.c, eset.c: the last descriptor of an object, fd, is about to go (still referenced) / the last reference went. */
 void xshim_conn_closed(struct xshim_obj *o, int fd);
 void xshim_conn_release(struct xshim_obj *o);
 void xshim_epoll_release(struct xshim_obj *o);

@@ -141,6 +141,7 @@ XSHIM_EXPORT int dprintf(int fd, const char *format, ...)
 	return rc;
 }
 
+__attribute__((format(printf, 3, 0)))
 XSHIM_EXPORT int __vdprintf_chk(int fd, int flag, const char *format, va_list ap)
 {
 	int rc;
@@ -149,6 +150,7 @@ XSHIM_EXPORT int __vdprintf_chk(int fd, int flag, const char *format, va_list ap
 	return still_on_ring(fd, format, ap, &rc) ? rc : libc.__vdprintf_chk(fd, flag, format, ap);
 }
 
+__attribute__((format(printf, 3, 4)))
 XSHIM_EXPORT int __dprintf_chk(int fd, int flag, const char *format, ...)
 {
 	va_list ap;
