@@ -67,7 +67,7 @@ bool xshim_tx_may_come_down(const struct xshim_link *l, const struct xshim_regio
 	if (l->error || atomic_load_explicit(&l->tx.state, memory_order_relaxed) != XSHIM_TX_RING || l->tx.frame_len ||
 	    !is_seen(l, peer))
 		return false;
-	return l->rx.state == XSHIM_RX_TCP ||
+	return l->rx.state == XSHIM_RX_TCP || atomic_load_explicit(&peer->fin, memory_order_acquire) ||
 	       (!l->want_leave && !atomic_load_explicit(&peer->leave, memory_order_acquire));
 }
 

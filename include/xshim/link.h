@@ -122,7 +122,8 @@ void xshim_link_init(struct xshim_link *l, unsigned int order_own, uint64_t nonc
 bool xshim_tx_may_switch(const struct xshim_link *l, const struct xshim_region_hdr *peer);
 /*
  * RING, both locks: a down is allowed also while somebody asks to leave, if the peer's stream is on TCP to us: until we cross to its
- * ring it can not begin LEAVE, and when it sees that we have, it sees this switch.
+ * ring it can not begin LEAVE, and when it sees that we have, it sees this switch; or if the peer has half-closed: then it does not
+ * begin, nor do we, whoever asks.
  */
 bool xshim_tx_may_come_down(const struct xshim_link *l, const struct xshim_region_hdr *peer);
 /* Neither is, only because the peer is in a read of TCP, which takes a moment, and nothing rings when it has ended. */

@@ -173,8 +173,11 @@ bool asked[2];	/* by end, private: it asks */
 #ifdef DOWN_AFTER_ASK
 #define MAY_DOWN 1
 #else
-/* xshim_tx_may_come_down(): who still reads TCP may, whoever asks; the other does not begin LEAVE before we have crossed. */
-#define MAY_DOWN (!BEGUN && (rxs == RX_TCP || !asked[e] && !leave[PEER]))
+/*
+ * xshim_tx_may_come_down(): who still reads TCP may, whoever asks; the other does not begin LEAVE before we have crossed. Nor does
+ * it after its half-close.
+ */
+#define MAY_DOWN (!BEGUN && (rxs == RX_TCP || fin[PEER] || !asked[e] && !leave[PEER]))
 #endif
 /* Where switch k of an end's region r takes effect; the next one of the peer is ahead, and where. */
 #define AT(r, k) sw_at[(r) * 2 + (k) % 2]

@@ -460,6 +460,32 @@ static void signal_driven_and_urgent_at_the_end(struct scene *s)
 	barrier(s);
 }
 
+/* The other end, which has something unread, half-closes, and only then asks to return to TCP: nobody can answer that. */
+static void urgent_to_one_that_is_signal_driven(struct scene *s)
+{
+	char c;
+
+	if (s->is_server) {
+		signal(SIGIO, SIG_IGN);
+		barrier(s);
+		shutdown(s->fd, SHUT_WR);
+		if (fcntl(s->fd, F_SETOWN, getpid()) < 0 || fcntl(s->fd, F_SETFL, O_ASYNC) < 0)
+			die("O_ASYNC");
+		barrier(s);
+		barrier(s);
+		recv_exactly(s->fd, 10);
+		say("urgent: %zd", recv(s->fd, &c, 1, MSG_OOB));
+	} else {
+		send_exactly(s->fd, 10);
+		barrier(s);
+		barrier(s);
+		say("urgent: %zd", send(s->fd, "!", 1, MSG_OOB));
+		barrier(s);
+		say_recv_all("the end", s->fd);
+	}
+	barrier(s);
+}
+
 /* poll takes as many entries as descriptors are allowed; what is added to them may not count. */
 static void poll_at_the_limit(struct scene *s)
 {
@@ -525,6 +551,7 @@ const struct scene_case scenes_call[] = {
 	{ "signal_driven", signal_driven },
 	{ "signal_driven_and_urgent", signal_driven_and_urgent },
 	{ "signal_driven_and_urgent_at_the_end", signal_driven_and_urgent_at_the_end },
+	{ "urgent_to_one_that_is_signal_driven", urgent_to_one_that_is_signal_driven },
 	{ "poll_at_the_limit", poll_at_the_limit },
 	{ "uring", uring },
 	{ NULL, NULL },
