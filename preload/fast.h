@@ -144,6 +144,8 @@ XSHIM_FAST ssize_t xshim_fast_send(int fd, const void *buf, size_t n)
 		if (XSHIM_LIKELY(to) && XSHIM_LIKELY(xshim_ucopy_inline(to, buf, n) == 0)) {
 			bell = xshim_tx_commit(&s->link, ch->local.region, ch->remote.region, n);
 			alone = xshim_tx_is_alone(ch->remote.region);
+			if (alone)
+				atomic_store_explicit(&s->link.late, 1, memory_order_relaxed);
 			if (n >= XSHIM_FETCH_LEAST && n <= XSHIM_FETCH_TX && n <= xshim_tx_known_space(&s->link))
 				xshim_fast_claim(to + n, n);
 			s->base_tx += (int64_t)n;

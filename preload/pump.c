@@ -52,6 +52,9 @@ void xshim_chan_tx_mend_slow(struct xshim_conn *c, struct xshim_chan *ch, int fd
 	xshim_tx_mend(l, ch->local.region);
 	if (l->tx.state == XSHIM_TX_RING && xshim_tcp_written(fd, c->slot->role == XSHIM_ROLE_CONNECT, &written) == 0)
 		c->slot->base_tx = (int64_t)(l->tx.pos - written);
+	/* it may not have come to this look, either */
+	if (xshim_tx_is_alone(ch->remote.region))
+		atomic_store_explicit(&l->late, 1, memory_order_relaxed);
 	atomic_store_explicit(&c->slot->tx_lock.orphaned, 0, memory_order_relaxed);
 	xshim_chan_ring(c, ch);		/* it may not have come to that */
 	xshim_chan_wake_own(ch);
@@ -348,8 +351,7 @@ static void half_close(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
 	struct xshim_link *l = &c->slot->link;
 
-	if (l->tx.state == XSHIM_TX_HELD || l->tx.state == XSHIM_TX_RESEND ||
-	    (l->tx.state == XSHIM_TX_RING && xshim_tx_is_alone(ch->remote.region)))
+	if (xshim_tx_fin_waits(l, ch->remote.region))
 		return;
 	xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_DUE, false);
 	if (l->tx.state != XSHIM_TX_OUT) {	/* the peer goes on with the ring */
@@ -412,9 +414,11 @@ int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 		xshim_chan_wake_own(ch);
 		return 0;
 	}
-	leave = atomic_load_explicit(&peer->leave, memory_order_acquire);
+	leave = atomic_load_explicit(&peer->leave, memory_order_seq_cst);
 	if (leave != XSHIM_REGION_STOP)
 		atomic_store_explicit(&ch->undecided, 0, memory_order_relaxed);
+	if (leave <= XSHIM_REGION_ASKS)		/* it looks again before it leaves, and finds what is there */
+		atomic_store_explicit(&l->late, 0, memory_order_relaxed);
 	if (leave == XSHIM_REGION_LEFT) {
 		if (xshim_link_is_left(l, peer) < 0)
 			return xshim_chan_break(c, fd, XSHIM_R_CORRUPT);

@@ -89,9 +89,8 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsi
 		space = xshim_tx_space(l, ch->remote.region);
 		if (space < 0)
 			return (int)space;
-		/* nothing is put there, and no half-close made, while the peer decides whether it leaves alone */
-		if (((uint64_t)space >= xshim_ready_threshold(ch) && xshim_tx_is_alone(ch->remote.region) != XSHIM_REGION_STOP) ||
-		    (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) && !xshim_conn_flag(c, XSHIM_SLOT_SHUT_DUE)))
+		/* nothing is put there while the peer decides whether it leaves alone */
+		if ((uint64_t)space >= xshim_ready_threshold(ch) && xshim_tx_is_alone(ch->remote.region) != XSHIM_REGION_STOP)
 			r->mask |= POLLOUT;
 		break;
 	case XSHIM_TX_HELD:
@@ -106,6 +105,8 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsi
 		r->tcp_events |= POLLOUT;
 		break;
 	}
+	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))	/* a send has its answer, also before the kernel is told */
+		r->mask |= POLLOUT;
 	return moved;
 }
 

@@ -110,13 +110,13 @@ int xshim_stream_shutdown(struct xshim_conn *c, int fd, int how)
 	if (how != SHUT_RD && !wr)
 		return libc.shutdown(fd, how) < 0 ? -errno : 0;
 	if (ch && wr && xshim_tx_is_alone(ch->remote.region)) {
-		(void)xshim_chan_decided(c, ch);
+		if (atomic_load_explicit(&s->link.late, memory_order_relaxed))
+			(void)xshim_chan_decided(c, ch);
 		(void)xshim_chan_pump(c, ch, fd, POLLOUT);
 	}
 	if (ch && wr && xshim_lock_take(&s->tx_lock, xshim_tid()) == 0) {
-		if (s->link.tx.state == XSHIM_TX_HELD || s->link.tx.state == XSHIM_TX_RESEND ||
-		    (s->link.tx.state == XSHIM_TX_RING && xshim_tx_is_alone(ch->remote.region))) {
-			/* what is to be sent again, or may have to be, comes before FIN */
+		xshim_chan_tx_mend(c, ch, fd);
+		if (xshim_tx_fin_waits(&s->link, ch->remote.region)) {
 			xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_DUE, true);
 			later = true;
 		} else if (s->link.tx.state != XSHIM_TX_OUT || !s->link.left) {

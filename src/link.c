@@ -115,6 +115,24 @@ bool xshim_tx_down(struct xshim_link *l, struct xshim_region_hdr *own, const str
 	return leave <= XSHIM_REGION_ASKS;
 }
 
+bool xshim_tx_fin_waits(const struct xshim_link *l, const struct xshim_region_hdr *peer)
+{
+	uint64_t tail;
+
+	switch (atomic_load_explicit(&l->tx.state, memory_order_relaxed)) {
+	case XSHIM_TX_HELD:
+	case XSHIM_TX_RESEND:
+		return true;
+	case XSHIM_TX_RING:
+		if (!atomic_load_explicit(&l->late, memory_order_relaxed) || !xshim_tx_is_alone(peer))
+			return false;
+		tail = atomic_load_explicit(&peer->tail, memory_order_seq_cst);
+		return (tail < l->tx.start ? l->tx.start : tail) < l->tx.pos;
+	default:
+		return false;
+	}
+}
+
 int64_t xshim_tx_space(struct xshim_link *l, const struct xshim_region_hdr *peer)
 {
 	uint64_t size = 1ull << l->order_own;

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 #
 # An end that is stopped in the middle of its decision whether it leaves alone (region.h), or says so for ever. Played by one that
-# writes the word into its own region and makes no call. Meanwhile the other end's sends and its half-close wait: they neither hold up
-# a program that does not want to be held up, nor spin; and when the decision is made all goes on, with nothing lost.
+# writes the word into its own region and makes no call. Meanwhile the other end's sends wait, and its half-close goes, because nothing
+# before it is concerned: they neither hold up a program that does not want to be held up, nor spin; and when the decision is made all
+# goes on, with nothing lost.
 
 . "${srcdir:-$(dirname "$0")/..}/tests/lib/dialogue.sh"
 
@@ -75,7 +76,7 @@ def later():
     if what == "urgent":
         s.send(b"!", socket.MSG_OOB)
         sent += b"!"
-    if what not in ("shutdown", "both", "after"):
+    if what not in ("shutdown", "quiet", "both", "after"):
         s.sendall(b"z" * 1000)
         sent += b"z" * 1000
     s.shutdown(socket.SHUT_RDWR if what == "both" else socket.SHUT_WR)
@@ -84,6 +85,12 @@ def later():
             print("too late:", not s.send(b"!"))
         except BrokenPipeError:
             pass
+port = "%04X" % s.getsockname()[1]
+def s_state():
+    for line in open("/proc/net/tcp"):
+        word = line.split()
+        if word[1].endswith(":" + port):
+            return word[3]
 def sleeps():
     try:
         for line in open("/proc/self/task/%d/status" % thread.native_id):
@@ -97,6 +104,13 @@ before = time.process_time()
 thread.join(0.7)
 print("idle:", time.process_time() - before < 0.2)
 # where it has no processor for itself, that says little; but what spins does not sleep either
+if what == "quiet":
+    # makes no call any more that could send the FIN later
+    thread.join()
+    until = time.monotonic() + 5
+    while (state := s_state()) == "01" and time.monotonic() < until:
+        time.sleep(0.01)
+    print("FIN sent:", state != "01")
 until = time.monotonic() + 10
 while (n := sleeps()) is not None and n < 20 and time.monotonic() < until:
     time.sleep(0.01)
@@ -119,7 +133,7 @@ ns_up
 daemon_start
 PORT=7870
 export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1
-for what in ${*:-send block urgent shutdown both after}; do
+for what in ${*:-send block urgent shutdown quiet both after}; do
 	rm -f "$WORK"/{stopped,now,refused}
 	REFUSED=() answer="b'now'"
 	[ $what != both ] || REFUSED=("$WORK/refused") answer="b''"

@@ -110,6 +110,7 @@ struct xshim_link {
 	_Atomic uint32_t error;		/* sticky errno once the protocol was broken */
 	_Atomic uint32_t fin;	/* our own stream is half-closed */
 	_Atomic uint32_t withdrawn;	/* we have taken `attached` back; no switch of ours will come */
+	_Atomic uint32_t late;	/* the peer may leave alone without what was put on the ring last; written under tx_lock, 0: by who holds both */
 };
 
 /* Fresh state for a channel; order_* and nonce_* as checked by the caller. */
@@ -161,6 +162,11 @@ static inline uint32_t xshim_tx_is_alone(const struct xshim_region_hdr *peer)
 
 	return leave > XSHIM_REGION_ASKS ? leave : 0;
 }
+/*
+ * Before fin, tx_lock: something of ours goes by TCP first, or may have to. On the ring that is what the peer may not have seen when it
+ * looked whether it leaves alone (late): what was there before that it reads, or it does not leave.
+ */
+bool xshim_tx_fin_waits(const struct xshim_link *l, const struct xshim_region_hdr *peer);
 /* RING, before a sleep for space: store the wish. Re-read xshim_tx_space() afterwards, then sleep. */
 void xshim_tx_want(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t free_wanted);
 /* The lock was taken over from one who was killed: what it had decided, and not announced, is announced. The caller rings. */

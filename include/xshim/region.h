@@ -73,8 +73,9 @@
  * takes _STOP back. Else it comes down itself, if it is on the ring, and then stores _LEFT, for good: it reads TCP only, from its tail
  * on. The peer neither begins LEAVE nor comes down when it finds _STOP or _LEFT after it has stored answering; and who finds _LEFT after
  * it has stored head sends on TCP what lies in its ring from that tail on, before anything else and before its call ends. It is out
- * when it has crossed the down. Who finds _STOP waits for the decision, puts nothing more on its ring before it is made, and stores no fin
- * before that: what it has put there and the owner has not seen is to be sent before FIN. The owner rings in both cases.
+ * when it has crossed the down. Who finds _STOP waits for the decision and puts nothing more on its ring before it is made. If it finds
+ * it after it has stored head, and those bytes are not consumed yet, it stores no fin either before that: they may have to be sent before
+ * FIN. What was on the ring before _STOP stands against leaving, so FIN may follow it at once. The owner rings in both cases.
  *
  * Sleeping. A doorbell is rung by who publishes, if the other asked. want_data = n: "ring when your head
  * passes n", that is when old_head <= n < new_head; want_space = n: "ring when your tail passes n".
@@ -91,8 +92,10 @@
  * RST and the end of the other's process do not look at it.
  * `leave` and `answering` are believed, too. _LEFT though it reads its ring on, or _STOP taken back too late: what is sent twice, or not
  * at all, is the liar's own incoming stream. _STOP for ever, lied or left by one that was stopped or killed there: our direction does not
- * come down, takes no more, as for an end that reads nothing and has no room, and its FIN waits, unless it is closed; who waits for that
- * looks again each XSHIM_READ_MS. Only the first call waits for the decision, for DECIDES_NS (preload/pump.c).
+ * come down, and takes no more, as for an end that reads nothing and has no room; who waits for that
+ * looks again each XSHIM_READ_MS. Only the first call waits for the decision, for DECIDES_NS (preload/pump.c). What was put there in the
+ * instant between its looks and the decision, and a FIN behind that, then wait for a call of ours after it, a sleep on the
+ * connection included, or for the close: nobody else can send them, and before it has decided nobody knows by which path.
  * answering = 1 for ever: a question cannot be taken back, and nobody leaves alone: who asks waits a second more, and stays.
  *
  * If it dies or stops: its region stays readable, its words just do not change; FIN and RST of the TCP

@@ -37,7 +37,7 @@
  * MUTANT: READ_AFTER_BEGIN
  * MUTANT: WRITE_AFTER_BEGIN FIN_NOT_DEFERRED NO_UNDO ANSWER_AFTER_FIN HOLD_AFTER_FIN UP_UNATTACHED
  * MUTANT -DG=1 -DUNASKS=1: UNASK_BLIND ANSWERING_LAST DOWN_AFTER_UNDO
- * MUTANT -DG=1 -DALONE=1: ALONE_BLIND ALONE_UNREAD ALONE_LOOKS_FIRST DOWN_BLIND FIN_BLIND ALONE_TOGETHER
+ * MUTANT -DG=1 -DALONE=1: ALONE_BLIND ALONE_UNREAD ALONE_LOOKS_FIRST DOWN_BLIND FIN_BLIND LATE_BLIND ALONE_TOGETHER
  * MUTANT -DMUST_LEAVE: NO_UP_FOR_LEAVE
  */
 #ifndef N
@@ -193,9 +193,14 @@ bool asked[2];	/* by end, private: it asks */
 #else
 #define MAY_FIN (LAST && (txs == TX_TCP || txs == TX_RING || txs == TX_OUT))
 #endif
-/* What is on the ring may be left there by a peer that leaves alone, and has to go before FIN. */
+/* What was put on the ring behind STOP may be left there by a peer that leaves alone, and has to go before FIN. */
+#ifdef LATE_BLIND
+#define LATE(now) 0
+#else
+#define LATE(now) (now)
+#endif
 #if ALONE > 0 && !defined(FIN_BLIND)
-#define FIN_DECIDED (txs != TX_RING || leave[PEER] <= ASKS_IT)
+#define FIN_DECIDED (txs != TX_RING || leave[PEER] <= ASKS_IT || !late || (tail[PEER] > txstart -> tail[PEER] : txstart) == txpos)
 #else
 #define FIN_DECIDED 1
 #endif
@@ -337,7 +342,7 @@ proctype End(byte e)
 	mtype txs = TX_TCP, rxs = RX_TCP, what;
 	byte g, txseq, txpos, txstart, txend, tailseen, ups, downs, asks, unasks, alones, ahead, hd, accepted;
 	byte rxseq, rxpos, rxend, upto, a, b, c;
-	bool shut, finsent, finseen, begun, busy;
+	bool shut, finsent, finseen, begun, busy, late;
 
 	do
 	/* ---- sending ---- */
@@ -359,6 +364,7 @@ proctype End(byte e)
 #if ALONE > 0
 		/* before the call ends; one that is deciding is not waited for for ever */
 		atomic {
+			late = LATE(leave[PEER] > ASKS_IT);
 			if
 			:: leave[PEER] == LEFT -> is_left()
 			:: else
@@ -510,6 +516,7 @@ proctype End(byte e)
 		downs = 0;
 		asked[e] = 0;
 		begun = 0;
+		late = 0;
 		txend = 0;
 		rxend = 0;
 		upto = 0;
