@@ -40,10 +40,15 @@ static ssize_t piece_to_pipe(struct xshim_conn *c, int in, int out, size_t n, si
 	char buf[PIECE];
 	struct iovec v = { buf, n < PIECE ? n : PIECE };
 	bool begun = false;
-	ssize_t got = xshim_stream_recv(c, in, &v, 1, MSG_PEEK | (done ? MSG_DONTWAIT : 0), &begun), put;
+	struct xshim_chan *ch;
+	ssize_t got, put;
 
-	if (got <= 0 && got != XSHIM_PLAIN)
-		(void)xshim_stream_result(c, done, got);	/* an error that ends a call with a part is the next one's */
+	if (done && xshim_chan_owed(c, false))
+		return 0;		/* it is the next call's */
+	got = xshim_stream_recv(c, in, &v, 1, MSG_PEEK | (done ? MSG_DONTWAIT : 0), &begun);
+	ch = xshim_conn_chan(c);
+	if (got < 0 && done && ch)
+		(void)xshim_stream_keep(c, ch, got);
 	if (got <= 0)
 		return got;
 	put = libc.write(out, buf, (size_t)got);

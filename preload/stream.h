@@ -37,8 +37,12 @@ void xshim_stream_closing(struct xshim_conn *c, int fd);
 
 #define XSHIM_STREAM_SLICES 64	/* parts of one call to the kernel */
 
-/* A call that has moved bytes reports these; the error that ended it is for the next call, as in TCP. */
-ssize_t xshim_stream_result(struct xshim_conn *c, size_t total, ssize_t rc);
+/*
+ * A call that has moved bytes reports these; the error that ended it is for the next call, as in TCP. It is not taken, or put back under the
+ * lock it was taken under: a detach in between would not know of it. rc: what ended it; XSHIM_NEXT: it is owed now.
+ */
+#define XSHIM_NEXT ((ssize_t)-4098)
+ssize_t xshim_stream_keep(struct xshim_conn *c, struct xshim_chan *ch, ssize_t rc);
 /* SO_RCVTIMEO or SO_SNDTIMEO as a deadline; asked for only when we are about to sleep, and if any was ever set. */
 uint64_t xshim_stream_deadline(const struct xshim_conn *c, int fd, int option);
 /*

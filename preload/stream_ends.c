@@ -105,7 +105,8 @@ int xshim_stream_shutdown(struct xshim_conn *c, int fd, int how)
 {
 	struct xshim_chan *ch = xshim_conn_chan(c);
 	struct xshim_slot *s = c->slot;
-	bool wr = how == SHUT_WR || how == SHUT_RDWR, later = false;
+	bool wr = how == SHUT_WR || how == SHUT_RDWR, later = false, made = false;
+	int rc = 0;
 
 	if (how != SHUT_RD && !wr)
 		return libc.shutdown(fd, how) < 0 ? -errno : 0;
@@ -125,14 +126,20 @@ int xshim_stream_shutdown(struct xshim_conn *c, int fd, int how)
 			xshim_chan_ring(c, ch);
 		}
 		xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_WR, true);
+		/* under the lock: a send that finds the flag leaves its answer to the kernel */
+		made = !later;
+		if (made)
+			rc = libc.shutdown(fd, how) < 0 ? -errno : 0;
 		xshim_lock_drop(&s->tx_lock);
 	}
 	if (how == SHUT_RD || how == SHUT_RDWR)
 		xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_RD, true);
 	if (later)
 		how = how == SHUT_RDWR ? SHUT_RD : -1;
-	if (how >= 0 && libc.shutdown(fd, how) < 0)
-		return -errno;
+	if (!made && how >= 0)
+		rc = libc.shutdown(fd, how) < 0 ? -errno : 0;
+	if (rc < 0)
+		return rc;
 	if (later) {
 		(void)xshim_chan_decided(c, ch);	/* it may have begun just now, and the program may make no other call */
 		(void)xshim_chan_pump(c, ch, fd, POLLOUT);

@@ -29,18 +29,15 @@
 #include <xshim/ring.h>
 
 #define TCP_HAS_DATA ((ssize_t)-4097)
-#define AT_MARK ((ssize_t)-4098)
 #define ANEW ((ssize_t)-4099)
 
-ssize_t xshim_stream_result(struct xshim_conn *c, size_t total, ssize_t rc)
+ssize_t xshim_stream_keep(struct xshim_conn *c, struct xshim_chan *ch, ssize_t rc)
 {
-	struct xshim_chan *ch = xshim_conn_chan(c);
-
-	if (!total)
+	if (rc >= 0 || rc == -EAGAIN || rc == -EINTR || rc == -EPIPE || rc == -EFAULT || rc <= XSHIM_PLAIN)
 		return rc;
-	if (rc < 0 && rc != -EAGAIN && rc != -EINTR && rc != -EPIPE && rc != -EFAULT && ch)
+	if (!xshim_chan_owed(c, false))
 		atomic_store_explicit(&ch->tcp_err, (int)-rc, memory_order_relaxed);
-	return (ssize_t)total;
+	return XSHIM_NEXT;
 }
 
 /* ---- receiving ---- */
@@ -90,13 +87,13 @@ static bool end_is_near(struct xshim_conn *c, struct xshim_chan *ch)
 }
 
 /* Nothing on the ring: what does TCP say? 1: look again; 0: end; -EAGAIN; or -errno. rx_lock held. */
-static ssize_t ring_empty(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+static ssize_t ring_empty(struct xshim_conn *c, struct xshim_chan *ch, int fd, bool begun)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN | POLLRDHUP };
 	uint32_t got, state, seq, fin;
 	struct xshim_slot *s = c->slot;
 	struct xshim_link *l = &s->link;
-	int err = xshim_chan_owed(c, true);
+	int err = xshim_chan_owed(c, !begun);
 	uint8_t byte;
 	ssize_t n;
 
@@ -139,7 +136,7 @@ static ssize_t ring_empty(struct xshim_conn *c, struct xshim_chan *ch, int fd)
  * 0 where TCP carries the stream: the end, unless the peer was killed with something of ours unread on its ring; then it is a reset, as
  * it would be with that in a socket. 0 or -errno. rx_lock held.
  */
-static ssize_t end_by_tcp(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+static ssize_t end_by_tcp(struct xshim_conn *c, struct xshim_chan *ch, int fd, bool begun)
 {
 	struct xshim_slot *s = c->slot;
 
@@ -151,7 +148,7 @@ static ssize_t end_by_tcp(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 			xshim_chan_peer_gone_locked(c, ch, fd);
 		xshim_lock_drop(&s->tx_lock);
 	}
-	return -xshim_chan_owed(c, true);
+	return -xshim_chan_owed(c, !begun);
 }
 
 /*
@@ -186,7 +183,7 @@ static ssize_t take_parts(struct xshim_conn *c, struct xshim_chan *ch, struct xs
 }
 
 /*
- * What can be had now. begun: something was had before, so that a mark or an error ends it (AT_MARK). ask_tcp: also find out
+ * What can be had now. begun: something was had before, so that a mark or an error ends it (XSHIM_NEXT). ask_tcp: also find out
  * about the end of the stream when the ring is empty. *more: and it is worth asking again; *fault: the rest is at a bad address.
  */
 static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_iov *it,
@@ -263,12 +260,12 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 				n = -EAGAIN;
 				goto out;
 			}
-			n = ring_empty(c, ch, fd);
+			n = ring_empty(c, ch, fd, begun);
 			if (n <= 0)
 				goto out;
 			continue;
 		case XSHIM_RX_STEP_FRAME:
-			n = ring_empty(c, ch, fd);
+			n = ring_empty(c, ch, fd, begun);
 			if (n <= 0)
 				goto out;
 			continue;
@@ -279,7 +276,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 		if (step == last_step && limit == last_limit) {
 			n = last_n;
 			if (n == -EAGAIN && xshim_chan_owed(c, false))
-				n = begun ? AT_MARK : -xshim_chan_owed(c, true);
+				n = begun ? XSHIM_NEXT : -xshim_chan_owed(c, true);
 			if (n == 0 && l->rx.state == XSHIM_RX_RAW) {
 				/* it died while sending again: the rest is in its ring */
 				l->rx.state = XSHIM_RX_RING;
@@ -290,7 +287,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 		}
 		next = begun ? xshim_stream_tcp_next(fd) : XSHIM_TCP_DATA;
 		if (next == XSHIM_TCP_ERROR || (begun && xshim_urgent_is_next(fd))) {
-			n = AT_MARK;
+			n = XSHIM_NEXT;
 			goto out;
 		}
 		if (next == XSHIM_TCP_NOTHING) {
@@ -311,7 +308,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			goto out;
 		}
 		if (n == 0)
-			n = end_by_tcp(c, ch, fd);
+			n = end_by_tcp(c, ch, fd, begun);
 		if (n > 0) {
 			*more = (uint64_t)n == limit || it->count > XSHIM_STREAM_SLICES ||
 				atomic_load_explicit(&peer->sw_seq, memory_order_relaxed) != l->rx.seq;
@@ -334,8 +331,10 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 	}
 broken:
 	n = xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
-	xshim_conn_set_flag(c, XSHIM_SLOT_RESET, false);
+	xshim_conn_set_flag(c, XSHIM_SLOT_RESET, begun);
 out:
+	if (begun)
+		n = xshim_stream_keep(c, ch, n);
 	if (n == -EAGAIN)
 		atomic_store_explicit(&ch->rx_empty_at,
 				      l->rx.state == XSHIM_RX_RING ? l->rx.head : XSHIM_WANT_NOTHING,
@@ -440,10 +439,10 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 			if (total >= want && !(more && xshim_iov_left(&it)))
 				return (ssize_t)total;
 			continue;
-		} else if (rc == AT_MARK) {
+		} else if (rc == XSHIM_NEXT) {
 			return (ssize_t)total;
 		} else if (rc != -EAGAIN) {
-			return xshim_stream_result(c, total, rc);
+			return total ? (ssize_t)total : rc;
 		}
 		if (nonblock || (total && total >= want))
 			return total ? (ssize_t)total : -EAGAIN;

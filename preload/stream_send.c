@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <xshim/ring.h>
 
 static ssize_t tcp_send(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags)
@@ -125,13 +126,16 @@ static ssize_t ring_put(struct xshim_conn *c, struct xshim_chan *ch, struct xshi
 	return n;
 }
 
-/* XSHIM_PLAIN: this direction is on TCP, which urgent data needs; tx_lock is then still held. */
+/*
+ * XSHIM_PLAIN: this direction is on TCP, which urgent data needs; tx_lock is then still held. begun: the call has sent something, so that an
+ * error that ends it is the next one's (XSHIM_NEXT).
+ */
 static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_iov *it,
-		       int in_fd, off64_t *offset, size_t count, bool urgent)
+		       int in_fd, off64_t *offset, size_t count, int flags, bool begun)
 {
 	struct xshim_slot *s = c->slot;
 	struct xshim_link *l = &s->link;
-	bool bell = false, pumped = false, alone = false;
+	bool bell = false, pumped = false, alone = false, shut = false, urgent = flags & MSG_OOB;
 	uint32_t asks = 0;
 	ssize_t n;
 
@@ -139,9 +143,10 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 		return -EAGAIN;
 	xshim_chan_tx_mend(c, ch, fd);
 	for (;;) {
-		n = -xshim_chan_owed(c, true);
+		n = -xshim_chan_owed(c, !begun);
 		if (n)
 			goto out;
+		shut = xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR);
 		switch (atomic_load_explicit(&l->tx.state, memory_order_relaxed)) {
 		case XSHIM_TX_TCP:
 			if (xshim_chan_up_locked(c, ch, fd, false))
@@ -153,12 +158,14 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 					atomic_load_explicit(&ch->remote.region->deaf, memory_order_relaxed) ||
 					(asks && (!l->want_leave || asks != XSHIM_REGION_ASKS))))
 				break;
-			if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) && !xshim_conn_flag(c, XSHIM_SLOT_SHUT_DUE))
+			if (shut && !xshim_conn_flag(c, XSHIM_SLOT_SHUT_DUE))
 				return XSHIM_PLAIN;	/* the kernel knows what to say */
-			if (urgent && !pumped)
+			if ((urgent || shut) && !pumped)
 				break;
+			if (shut)
+				goto refused;
 			/* what is put there before the peer has decided may be left there */
-			if (urgent || asks == XSHIM_REGION_STOP || xshim_conn_flag(c, XSHIM_SLOT_SHUT_DUE)) {
+			if (urgent || asks == XSHIM_REGION_STOP) {
 				n = -EAGAIN;
 				goto out;
 			}
@@ -166,15 +173,18 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			if (n == -EPROTO)
 				n = xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
 			alone = n > 0 && xshim_tx_is_alone(ch->remote.region);
+			if (__builtin_expect(alone, 0))
+				atomic_store_explicit(&l->late, 1, memory_order_relaxed);
 			goto out;
 		case XSHIM_TX_OUT:
 			return XSHIM_PLAIN;
 		default:
-			/* the kernel knows what to say to a send after that, when it has been told */
-			if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) && !xshim_conn_flag(c, XSHIM_SLOT_SHUT_DUE))
+			if (shut && !xshim_conn_flag(c, XSHIM_SLOT_SHUT_DUE))
 				return XSHIM_PLAIN;
 			if (!pumped)
 				break;
+			if (shut)
+				goto refused;
 			n = -EAGAIN;
 			goto out;
 		}
@@ -185,13 +195,20 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 			(void)xshim_chan_decided(c, ch);
 		n = xshim_chan_pump(c, ch, fd, POLLIN | POLLOUT);
 		if (n < 0)
-			return n;
+			return begun ? xshim_stream_keep(c, ch, n) : n;
 		if (urgent)
 			xshim_urgent_down(c, ch);
 		if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)
 			return -EAGAIN;
 	}
+refused:
+	/* it is half-closed, and the kernel has not been told yet */
+	if (xshim_ask_poll(fd, 0) & POLLERR)
+		return XSHIM_PLAIN;
+	n = -EPIPE;
 out:
+	if (begun)
+		n = xshim_stream_keep(c, ch, n);
 	if (n == -EAGAIN)
 		atomic_store_explicit(&ch->tx_full_at,
 				      l->tx.state == XSHIM_TX_RING && asks != XSHIM_REGION_STOP ? l->tx.tail : XSHIM_WANT_NOTHING,
@@ -201,21 +218,25 @@ out:
 	xshim_chan_drop_lock(c, ch, &s->tx_lock, bell);
 	if (__builtin_expect(alone, 0))
 		xshim_chan_left_alone(c, ch, fd);
+	if (__builtin_expect(n == -EPIPE, 0) && shut && !begun && !(flags & MSG_NOSIGNAL))
+		(void)raise(SIGPIPE);	/* no lock is held: a handler may send */
 	return n;
 }
 
 static ssize_t tx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_iov *it,
-		       int flags)
+		       int flags, bool begun)
 {
-	ssize_t n = tx_ring(c, ch, fd, it, -1, NULL, xshim_iov_left(it), flags & MSG_OOB);
+	ssize_t n = tx_ring(c, ch, fd, it, -1, NULL, xshim_iov_left(it), flags, begun);
 
 	if (n != XSHIM_PLAIN)
 		return n;
 	/* what the peer takes from the ring is no reason to try again, and not to sleep */
 	atomic_store_explicit(&ch->tx_full_at, XSHIM_WANT_NOTHING, memory_order_relaxed);
-	n = tcp_send(c, fd, it, flags);
+	n = tcp_send(c, fd, it, begun ? flags | MSG_NOSIGNAL : flags);
 	if (n < 0 && n != -EAGAIN)
 		xshim_chan_told_error(c, fd);
+	if (begun)
+		n = xshim_stream_keep(c, ch, n);
 	xshim_chan_if_out(c);
 	xshim_lock_drop(&c->slot->tx_lock);
 	return n;
@@ -309,7 +330,7 @@ static ssize_t stream_send(struct xshim_conn *c, int fd, const struct iovec *v, 
 		urgent_until = xshim_clock_ns() + XSHIM_URGENT_MS * 1000000ull;
 	}
 	while (ch) {
-		rc = tx_once(c, ch, fd, &it, flags);
+		rc = tx_once(c, ch, fd, &it, flags, total);
 		if (rc >= 0) {
 			total += (size_t)rc;
 			if (!xshim_iov_left(&it))
@@ -317,7 +338,7 @@ static ssize_t stream_send(struct xshim_conn *c, int fd, const struct iovec *v, 
 			continue;
 		}
 		if (rc != -EAGAIN)
-			return xshim_stream_result(c, total, rc);
+			return total ? (ssize_t)total : rc;
 		rc = urgent_until && c->slot->link.tx.state == XSHIM_TX_RING ?
 			     xshim_urgent_wait(c, ch, fd, nonblock ? urgent_until : UINT64_MAX) :
 			     no_room(c, ch, fd, nonblock, total, &deadline);
@@ -355,7 +376,7 @@ static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t 
 	ssize_t rc;
 
 	while (ch) {
-		rc = tx_ring(c, ch, fd, NULL, in_fd, offset, count - total, false);
+		rc = tx_ring(c, ch, fd, NULL, in_fd, offset, count - total, 0, total);
 		if (rc == XSHIM_PLAIN) {
 			atomic_store_explicit(&ch->tx_full_at, XSHIM_WANT_NOTHING, memory_order_relaxed);
 			/* O_NONBLOCK is the description's, so this could sleep */
@@ -371,6 +392,8 @@ static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t 
 					xshim_count(&c->slot->n.tcp_tx, (uint64_t)rc);
 				if (rc < 0 && rc != -EAGAIN)
 					xshim_chan_told_error(c, fd);
+				if (total)
+					rc = xshim_stream_keep(c, ch, rc);
 			}
 			xshim_lock_drop(&c->slot->tx_lock);
 		}
@@ -383,7 +406,7 @@ static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t 
 			continue;
 		}
 		if (rc != -EAGAIN)
-			return xshim_stream_result(c, total, rc);
+			return total ? (ssize_t)total : rc;
 		rc = no_room(c, ch, fd, nonblock, total, &deadline);
 		if (rc < 0)
 			return total ? (ssize_t)total : rc;

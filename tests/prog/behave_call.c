@@ -486,6 +486,52 @@ static void urgent_to_one_that_is_signal_driven(struct scene *s)
 	barrier(s);
 }
 
+static volatile sig_atomic_t pipe_signals;
+
+static void count_pipe_signal(int sig)
+{
+	(void)sig;
+	pipe_signals++;
+}
+
+/* A half-close has to wait until the other end, which makes no call, has answered a LEAVE. What is sent after it is refused at once. */
+static void send_after_a_half_close_that_waits(struct scene *s)
+{
+	struct pollfd p = { .fd = s->fd, .events = POLLIN | POLLOUT };
+	int rc, err, before;
+
+	if (s->is_server) {
+		signal(SIGPIPE, count_pipe_signal);
+		send_exactly(s->fd, 10);
+		barrier(s);
+		barrier(s);
+		(void)poll(&p, 1, 0);	/* begins LEAVE */
+		say("shutdown: %d", shutdown(s->fd, SHUT_WR));
+		for (int i = 0; i < 4; i++) {
+			before = pipe_signals;
+			rc = (int)send(s->fd, "x", i < 3, i % 2 ? MSG_DONTWAIT : MSG_DONTWAIT | MSG_NOSIGNAL);
+			err = errno;
+			say("send: %d %s, %d signals", rc, errno_name(err), pipe_signals - before);
+		}
+		p.events = POLLOUT;
+		rc = poll(&p, 1, 0);
+		say("poll: %d, %#x", rc, (unsigned int)p.revents);
+		barrier(s);
+		say_recv_all("the other's end", s->fd);
+	} else {
+		signal(SIGIO, SIG_IGN);
+		barrier(s);
+		if (fcntl(s->fd, F_SETOWN, getpid()) < 0 || fcntl(s->fd, F_SETFL, O_ASYNC) < 0)
+			die("O_ASYNC");
+		barrier(s);
+		barrier(s);
+		recv_exactly(s->fd, 10);
+		say_recv_all("the end", s->fd);
+		shutdown(s->fd, SHUT_WR);
+	}
+	barrier(s);
+}
+
 /* poll takes as many entries as descriptors are allowed; what is added to them may not count. */
 static void poll_at_the_limit(struct scene *s)
 {
@@ -552,6 +598,7 @@ const struct scene_case scenes_call[] = {
 	{ "signal_driven_and_urgent", signal_driven_and_urgent },
 	{ "signal_driven_and_urgent_at_the_end", signal_driven_and_urgent_at_the_end },
 	{ "urgent_to_one_that_is_signal_driven", urgent_to_one_that_is_signal_driven },
+	{ "send_after_a_half_close_that_waits", send_after_a_half_close_that_waits },
 	{ "poll_at_the_limit", poll_at_the_limit },
 	{ "uring", uring },
 	{ NULL, NULL },
