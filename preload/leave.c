@@ -153,7 +153,11 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 			if (why == XSHIM_R_EXEC || why == XSHIM_R_SECCOMP)
 				(void)xshim_chan_owed(c, true);	/* nobody of ours will be there to tell it */
 			xshim_chan_detach(c);
-			return 0;
+			if (!xshim_conn_chan(c))
+				return 0;
+			if (xshim_chan_owed(c, false))
+				return -EAGAIN;	/* when that has been told */
+			continue;	/* another thread is at it */
 		}
 		if (over)
 			return -EAGAIN;
