@@ -532,6 +532,33 @@ static void send_after_a_half_close_that_waits(struct scene *s)
 	barrier(s);
 }
 
+/* What no kernel knows is refused, also when no descriptor is to be had to ask it with. */
+static void unknown_flags_at_the_limit(struct scene *s)
+{
+	struct rlimit had, few;
+	struct iovec v = { (char[10]){ 0 }, 10 };
+	int fd;
+	ssize_t rc;
+
+	if (!s->is_server) {
+		getrlimit(RLIMIT_NOFILE, &had);
+		few = had;
+		fd = dup(0);
+		few.rlim_cur = (rlim_t)fd;
+		close(fd);
+		if (setrlimit(RLIMIT_NOFILE, &few) < 0)
+			die("setrlimit");
+		say("dup: %d", dup(0));
+		rc = pwritev2(s->fd, &v, 1, -1, 0x40000000);
+		say("pwritev2: %zd %s", rc, errno_name(errno));
+		rc = preadv2(s->fd, &v, 1, -1, 0x40000000);
+		say("preadv2: %zd %s", rc, errno_name(errno));
+		setrlimit(RLIMIT_NOFILE, &had);
+	}
+	echo(s, s->fd, 100);
+	barrier(s);
+}
+
 /* poll takes as many entries as descriptors are allowed; what is added to them may not count. */
 static void poll_at_the_limit(struct scene *s)
 {
@@ -599,6 +626,7 @@ const struct scene_case scenes_call[] = {
 	{ "signal_driven_and_urgent_at_the_end", signal_driven_and_urgent_at_the_end },
 	{ "urgent_to_one_that_is_signal_driven", urgent_to_one_that_is_signal_driven },
 	{ "send_after_a_half_close_that_waits", send_after_a_half_close_that_waits },
+	{ "unknown_flags_at_the_limit", unknown_flags_at_the_limit },
 	{ "poll_at_the_limit", poll_at_the_limit },
 	{ "uring", uring },
 	{ NULL, NULL },
