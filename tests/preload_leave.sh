@@ -109,41 +109,40 @@ done
 # ---- urgent data while the other end's LEAVE is late ----
 
 # It is asked for, and is lost on its way until the send of urgent data sleeps, because neither direction can be moved any more.
+# server ADDRESS PORT DIRECTORY
 SERVER='
 import socket, sys
 s = socket.create_server((sys.argv[1], int(sys.argv[2])))
 c, _ = s.accept()
 while (data := c.recv(1000)) != b"wait":
     c.sendall(data)
+open(sys.argv[3] + "/waits", "w").close()
 print(c.recv(30, socket.MSG_WAITALL), c.recv(1, socket.MSG_OOB))
 '
-# client ADDRESS PORT DIRECTORY
+# client ADDRESS PORT DIRECTORY; it goes on when held, which comes after the server has "wait" for itself
 CLIENT=$ROUND_TRIP'
 import os, socket, sys, time
 s = socket.socket()
 s.connect((sys.argv[1], int(sys.argv[2])))
-def say(what):
-    open(sys.argv[3] + "/" + what, "w").close()
 while not is_over():
     round_trip(s)
 s.sendall(b"wait")
-say("waits")
 while not os.path.exists(sys.argv[3] + "/held"):
     time.sleep(0.01)
 s.sendall(b"some")
 s.setsockopt(socket.SOL_SOCKET, 29, 0)	# SO_TIMESTAMP: it leaves
-say("asked")
+open(sys.argv[3] + "/asked", "w").close()
 print(s.send(b"!", socket.MSG_OOB))
 '
 urgent() {
 	PORT=$((PORT + 1))
 	snapshot "$WORK/before.json"
-	ns_start server b shim "$PYTHON" -c "$SERVER" "$IP_B" $PORT
+	ns_start server b shim "$PYTHON" -c "$SERVER" "$IP_B" $PORT "$WORK"
 	wait_listen b $PORT
 	held_start client a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$WORK"
 	wait_ring 5000
 	held_end
-	wait_for 20 "the last round trip" [ -e "$WORK/waits" ]
+	wait_for 20 "the server to wait" [ -e "$WORK/waits" ]
 	# less than the smallest packet: nothing passes
 	ns_run b tc qdisc add dev v0 root tbf rate 8kbit burst 20 limit 20 || { note "no queue that drops can be had (tc)"; return; }
 	: >"$WORK/held"
@@ -152,6 +151,7 @@ urgent() {
 	job_ok client 30 "urgent data"
 	check_eq "urgent octets sent" "$(<"$WORK/client.out")" 1
 	job_wait server 30
+	[ "$STATUS" = 0 ] || { cat "$WORK/server.err" >&2; fail "the server that gets urgent data ended with status $STATUS"; }
 	check_eq "what came" "$(<"$WORK/server.out")" "b'some' b'!'"
 	note "ok urgent data while a LEAVE is late"
 }
