@@ -60,10 +60,10 @@ out_lacks() { ! grep -qE -- "$1" "$work/out" || fail "output has '$1'"; }
 err_has() { grep -qE -- "$1" "$work/err" || fail "stderr lacks '$1'"; }
 err_is_one_line() { [ "$(wc -l <"$work/err")" -eq 1 ] || fail "stderr is not one line"; }
 
-# wait_for CONDITION...: at most 10 s
+# wait_for CONDITION...: at most a minute
 wait_for() {
-	local i
-	for ((i = 0; i < 2500; i++)); do
+	local deadline=$((SECONDS + 60))
+	while [ $SECONDS -lt $deadline ]; do
 		"$@" && return 0
 		sleep 0.02
 	done
@@ -607,8 +607,8 @@ if [ -x "$daemon" ]; then
 	try 0 "$tool" doctor -- true
 	out_lacks '^fail'
 	cat >"$work/pair.py" <<'P'
-# pair.py server|client FILE: 200 round trips of 4096 bytes; then holds the connection until stdin ends
-import os, socket, sys
+# pair.py server|client FILE: round trips of 4096 bytes until FILE.enough is there; then holds the connection until stdin ends
+import itertools, os, socket, sys
 
 def whole(s):
     data = b""
@@ -628,13 +628,18 @@ if sys.argv[1] == "server":
     s = listener.accept()[0]
 else:
     s = socket.create_connection(("127.0.0.1", int(open(name).read())))
-for i in range(200):
+for i in itertools.count():
+    last = sys.argv[1] == "client" and os.path.exists(name + ".enough")
+    b = bytes([255 if last else i % 255]) * 4096
     if sys.argv[1] == "client":
-        s.sendall(bytes([i]) * 4096)
-    if whole(s) != bytes([i]) * 4096:
+        s.sendall(b)
+    got = whole(s)
+    if got != b and (sys.argv[1] == "client" or got != bytes([255]) * 4096):
         sys.exit("wrong bytes")
     if sys.argv[1] == "server":
-        s.sendall(bytes([i]) * 4096)
+        s.sendall(got)
+    if got[0] == 255:
+        break
 open(name + "." + sys.argv[1], "w").close()
 sys.stdin.read()
 P
@@ -648,12 +653,19 @@ P
 	pair client &
 	client=$!
 	pids="$pids $client"
-	wait_for test -e "$work/port.client"
 	port=$(cat "$work/port")
+	both_on_ring() {
+		[ "$("$tool" ss --json ring -a ":$port" | jq '[.connections[] |
+			select(.reason == "ring" and .peer_reason == "ring" and .ring_tx > 1000000)] | length')" = 2 ]
+	}
+	wait_for both_on_ring
+	: >"$work/port.enough"
+	wait_for test -e "$work/port.client"
+	wait_for test -e "$work/port.server"
 	try 0 "$tool" ss -a ":$port"
 	[ "$(grep -c "127.0.0.1:$port" "$work/out")" -ge 2 ] || fail "ss does not show both ends"
 	try 0 "$tool" ss --json ring -a ":$port"
-	[ "$(jq '[.connections[] | select(.reason == "ring" and .peer_reason == "ring" and .ring_tx > 400000)] | length' "$work/out")" = 2 ] ||
+	[ "$(jq '[.connections[] | select(.reason == "ring" and .peer_reason == "ring" and .ring_tx > 1000000)] | length' "$work/out")" = 2 ] ||
 		fail "the two ends are not on a ring"
 	for key in $(keys "$work/out"); do in_manual "$key"; done
 	try 0 "$tool" ss -p "$client"
