@@ -63,7 +63,7 @@ if [ $# = 0 ]; then
 	set -- $(cd "$LAB_SOURCE/cases" && ls | grep -v README)
 fi
 
-# Cases by what they want of the machine: "type clock with memory alone kernel options".
+# Cases by what they want of the machine: "type clock with memory vcpus alone kernel options".
 declare -A BOOTS=()
 for c in "$@"; do
 	[ -r "$LAB_SOURCE/cases/$c" ] || die "there is no case $c"
@@ -78,10 +78,11 @@ for c in "$@"; do
 	clock=${XSHIM_XEN_CLOCK:-$(header "$c" clock)}
 	with=$(header "$c" with)
 	memory=$(header "$c" memory)
+	vcpus=$(header "$c" vcpus)
 	alone=$([ "$(header "$c" alone)" = yes ] && echo "$c")
 	for t in ${type:-pv}; do
 		[ "${XSHIM_XEN_TYPE:-$t}" = "$t" ] || continue
-		key="$t ${clock:-virtual} ${with:-base} ${memory:-0} ${alone:--} $(header "$c" kernel)"
+		key="$t ${clock:-virtual} ${with:-base} ${memory:-0} ${vcpus:-1} ${alone:--} $(header "$c" kernel)"
 		BOOTS[$key]+=" $c"
 	done
 done
@@ -109,10 +110,10 @@ result() {
 
 # boot KEY CASE...
 boot() {
-	local type clock with memory alone kernel logs c wrong wall=900 label took limit late
-	read -r type clock with memory alone kernel <<<"$1"
+	local type clock with memory vcpus alone kernel logs c wrong wall=900 label took limit late
+	read -r type clock with memory vcpus alone kernel <<<"$1"
 	shift
-	label="$type, $clock clock$([ "$with" = base ] || echo ", $with")$([ "$alone" = - ] || echo ", $alone")"
+	label="$type, $clock clock$([ "$with" = base ] || echo ", $with")$([ "$vcpus" = 1 ] || echo ", $vcpus processors")$([ "$alone" = - ] || echo ", $alone")"
 	logs=$WORK/out
 	[ -z "${XSHIM_XEN_LOGS:-}" ] || logs="$XSHIM_XEN_LOGS/$(echo "$label$kernel" | tr -c 'a-z0-9\n' '_')"
 	rm -rf "$logs"
@@ -125,7 +126,7 @@ boot() {
 		[ $((BUDGET - SECONDS)) -ge 30 ] || { LATE="$LATE $*"; return; }
 		[ $wall -le $((BUDGET - SECONDS)) ] || wall=$((BUDGET - SECONDS))
 	fi
-	set -- -t "$type" -k "$clock" -w "$wall" -o "$logs" "$@"
+	set -- -t "$type" -k "$clock" -v "$vcpus" -w "$wall" -o "$logs" "$@"
 	[ "$memory" = 0 ] || set -- -m "$memory" "$@"
 	[ "$with" != apps ] || set -- -a "$@"
 	[ -z "$kernel" ] || set -- -e "$kernel" "$@"
