@@ -56,7 +56,12 @@ struct xshim_chan {
 	_Atomic uint32_t gone;		/* the peer's half of the channel is closed */
 	_Atomic uint32_t bell_dead;	/* the peer shut our bell down: always readable, no use any more */
 	_Atomic uint32_t fin_seen;	/* TCP has given EOF or an error: no frame will come */
-	_Atomic uint32_t undecided;	/* the peer's decision has been waited for in vain (xshim_chan_decided) */
+	/*
+	 * 1: the peer's decision (XSHIM_REGION_STOP) has been waited for in vain: it is not waited for again (xshim_chan_decided()). Any thread
+	 * of the process writes it; 0 by who pumps, under both locks, when the peer's word is another. Lost or stale: a wait more, or
+	 * one less, of DECIDES_NS. Each process that shares the end has its own.
+	 */
+	_Atomic uint32_t undecided;
 	_Atomic uint32_t tcp_dead;	/* an error of the socket: reset, timed out */
 	_Atomic int tcp_err;		/* and its errno, if we took it from the socket: owed to the program */
 	_Atomic uint32_t consult_seen;	/* the peer's hint at our last look */

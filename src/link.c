@@ -106,7 +106,7 @@ bool xshim_tx_down(struct xshim_link *l, struct xshim_region_hdr *own, const str
 {
 	uint32_t leave;
 
-	/* answering /then/ leave; pairs with xshim_link_leave_alone(). */
+	/* answering /then/ leave; pairs with xshim_link_stop(). */
 	atomic_store_explicit(&own->answering, 1, memory_order_seq_cst);
 	leave = atomic_load_explicit(&peer->leave, memory_order_seq_cst);
 	if (leave <= XSHIM_REGION_ASKS)

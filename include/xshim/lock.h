@@ -20,7 +20,7 @@
 
 struct xshim_lock {
 	_Atomic uint32_t word;
-	_Atomic uint32_t orphaned;
+	_Atomic uint32_t orphaned;	/* written and read by the holder only, relaxed: the lock orders it; one more holder killed leaves it 1 */
 };
 
 int xshim_lock_slow(struct xshim_lock *l, uint32_t tid);

@@ -90,6 +90,7 @@
  * down before the up is acked. What is beyond the ring's size waits, and so does urgent data, as for an end that reads nothing
  * and has no room; who waits for that looks again each XSHIM_READ_MS (preload/ready.h), because nothing rings. Leave, FIN,
  * RST and the end of the other's process do not look at it.
+ * `fin` is believed, too. 1 of one that begins LEAVE all the same: it finds us come down, -EPROTO, or waits for an answer in vain.
  * `leave` and `answering` are believed, too. _LEFT though it reads its ring on, or _STOP taken back too late: what is sent twice, or not
  * at all, is the liar's own incoming stream. _STOP for ever, lied or left by one that was stopped or killed there: our direction does not
  * come down, and takes no more, as for an end that reads nothing and has no room; who waits for that
