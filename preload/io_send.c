@@ -115,8 +115,10 @@ static ssize_t send_pieces(struct xshim_conn *c, int fd, const char *buf, size_t
 	while (done < n) {
 		if (xshim_conn_on_ring(c, fd)) {
 			v = (struct iovec){ (void *)(uintptr_t)(buf + done), n - done };
-			rc = xshim_stream_send(c, fd, &v, 1, flags, true);
+			rc = xshim_stream_send(c, fd, &v, 1, done ? flags | MSG_NOSIGNAL : flags, true);
 			if (rc != XSHIM_PLAIN) {
+				if (rc < 0 && done && xshim_conn_chan(c))
+					(void)xshim_stream_keep(c, xshim_conn_chan(c), rc);
 				rc = rc < 0 && done ? (ssize_t)done : rc < 0 ? rc : rc + (ssize_t)done;
 				return xshim_ret(rc);
 			}
