@@ -110,6 +110,9 @@ int xshim_stream_shutdown(struct xshim_conn *c, int fd, int how)
 
 	if (how != SHUT_RD && !wr)
 		return libc.shutdown(fd, how) < 0 ? -errno : 0;
+	/* before the kernel's, whose end of the stream is not to be taken for the peer's */
+	if (how == SHUT_RD || how == SHUT_RDWR)
+		xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_RD, true);
 	if (ch && wr && xshim_tx_is_alone(ch->remote.region)) {
 		if (atomic_load_explicit(&s->link.late, memory_order_relaxed))
 			(void)xshim_chan_decided(c, ch);
@@ -132,8 +135,6 @@ int xshim_stream_shutdown(struct xshim_conn *c, int fd, int how)
 			rc = libc.shutdown(fd, how) < 0 ? -errno : 0;
 		xshim_lock_drop(&s->tx_lock);
 	}
-	if (how == SHUT_RD || how == SHUT_RDWR)
-		xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_RD, true);
 	if (later)
 		how = how == SHUT_RDWR ? SHUT_RD : -1;
 	if (!made && how >= 0)
