@@ -29,8 +29,9 @@
  *   seen. An end that has set fin and then reads a LEAVE it has not begun to answer throws the frame away and stays on the ring; the
  *   one who sent it reads EOF where it expected the answer and goes back (xshim_link_leave_undo). An end that has begun
  *   LEAVE defers its half-close until it is OUT.
- * - From beginning LEAVE to the peer's answer an end can move nothing on this connection; the peer
- *   answers in its next call, or at once if it sleeps in one. So who asks waits for it, and takes the question back when it gives
+ * - From beginning LEAVE to the peer's answer an end can move nothing on this connection, not even read what lies unread on the peer's
+ *   ring: that comes again by TCP, and until then neither poll nor a receive finds it. The peer
+ *   answers in its next call, or at once if it sleeps in one; what it did not consume of our ring is sent again in the next call of ours. So who asks waits for it, and takes the question back when it gives
  *   up (region.h, "Asking"): nobody begins LEAVE for one that is busy elsewhere. Who leaves because its memory is to go,
  *   whatever becomes of the connection, does not take it back.
  * - an end may leave alone (region.h): without LEAVE, when the peer is busy elsewhere and it cannot wait, as before an exec. It must have
