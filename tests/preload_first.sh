@@ -126,13 +126,17 @@ while (got := c.recv(1)):
         left -= len(c.recv(left))
     c.sendall(got)
 '
-# every other one from a file
+# every other one from a file; what counts begins when GO is taken away
 LONG_CLIENT='
 import os, socket, sys
 s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
 data = bytes(400000)
 file = os.open(sys.argv[4], os.O_RDWR | os.O_CREAT, 0o600)
 os.write(file, data)
+while not os.path.exists(sys.argv[5]):
+    s.sendall(data)
+    s.recv(1)
+os.unlink(sys.argv[5])
 for i in range(int(sys.argv[3])):
     if i % 2:
         s.sendall(data)
@@ -150,11 +154,14 @@ PORT=$((PORT + 1))
 snapshot "$WORK/long.json"
 ns_start server b shim "$PYTHON" -S -c "$LONG_SERVER" "$IP_B" $PORT
 wait_listen b $PORT
-ns_start client a strace -f -e trace=getsockopt,socketpair -o "$WORK/long.trace" env "${PRELOADED[@]}" \
-	"$PYTHON" -S -c "$LONG_CLIENT" "$IP_B" $PORT $LONG "$WORK/file"
+ns_start client a strace -f -e trace=getsockopt,socketpair,unlinkat,?unlink -o "$WORK/long.trace" env "${PRELOADED[@]}" \
+	"$PYTHON" -S -c "$LONG_CLIENT" "$IP_B" $PORT $LONG "$WORK/file" "$WORK/go"
+wait_for 20 "long sends by ring" eval '[ "$(since "$WORK/long.json" .bytes.ring_tx)" -gt 1000000 ]'
+: >"$WORK/go"
 job_ok client 60 "long sends"
 job_wait server 20
 check_gt "bytes by ring" "$(since "$WORK/long.json" .bytes.ring_tx)" $((LONG * 300000))
+sed -i "1,\\:unlink.*$WORK/go:d" "$WORK/long.trace"
 asked=$(grep -c SO_SNDTIMEO "$WORK/long.trace")
 [ "$asked" -lt $((LONG / 4)) ] || fail "$LONG long sends by ring: SO_SNDTIMEO was asked for $asked times"
 pairs=$(grep -c socketpair "$WORK/long.trace")
