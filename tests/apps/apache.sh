@@ -45,7 +45,12 @@ app_server() {
 	# it signals its whole process group
 	ns_start server b "$1" setsid "$(command -v apache2 || echo /usr/sbin/apache2)" -D FOREGROUND -f "$WORK/apache.conf"
 	wait_listen b $PORT
+	# it listens before it has its handlers of signals: SIGUSR1 would end it
+	wait_for 20 "Apache to have begun" begun 1
 }
+
+# begun N: for the Nth time
+begun() { [ "$(grep -c 'resuming normal operations' "$WORK/apache.log")" -ge "$1" ]; }
 
 requests() {
 	case $MODE,$1 in
@@ -64,12 +69,10 @@ app_client() {
 	graceful)
 		ns_run a "$1" ab -q -r -k -c 8 -n "$(requests kept)" "http://$IP_B:$PORT/4K" &
 		kill -USR1 "${JOB_PID[server]}"
-		wait_for 20 "a graceful restart" restarted
+		wait_for 20 "a graceful restart" begun 2
 		wait $! ;;
 	esac
 }
-
-restarted() { grep -q -e 'Graceful restart requested' -e 'resuming normal operations' "$WORK/apache.log"; }
 
 app_check() {
 	local out=$WORK/client.out
