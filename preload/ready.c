@@ -295,11 +295,12 @@ static bool may_wait_for_us(const struct xshim_slot *s, const struct xshim_chan 
 int xshim_stall(struct xshim_conn *c, struct xshim_chan *ch)
 {
 	struct xshim_slot *s = c->slot;
-	uint64_t tail, now, since, limit = xshim_opt.stall_ms * (may_wait_for_us(s, ch) ? 1000000 : 10000000);
+	uint64_t tail, now, since, limit;
 	int left = -1;
 
 	if (!xshim_chan_lock(s))
 		return -1;
+	limit = xshim_opt.stall_ms * (may_wait_for_us(s, ch) ? 1000000 : 10000000);
 	if (s->link.tx.state == XSHIM_TX_RING && xshim_tx_is_alone(ch->remote.region)) {
 		left = XSHIM_READ_MS;	/* it is in the middle of its decision */
 	} else if (s->link.tx.state == XSHIM_TX_RING &&
