@@ -63,7 +63,7 @@ for style in "${STYLES[@]}"; do
 	pair "$style, leave, large" server "$style" :: "$IP6_B" 16384 0 4194304 40
 	pair "$style, spill, large" server "$style" :: "$IP6_B" 0 3000 4194304 40
 	pair "$style, both, v4-mapped" server "$style" :: "::ffff:$IP_B" 16384 5000 20000 8
-	pair "$style, forking server" fork "$style" "$IP_B" "$IP_B" 8192 3000 200000 8
+	pair "$style, forking server" fork "$style" "$IP_B" "$IP_B" 8192 3000 200000 40
 	# nothing forced: each readiness that is told must be true, as many programs rely on
 	pair "$style, steady" server "$style" "$IP_B" "$IP_B" 0 0 100000 60 -x
 	for ((round = 1; round <= ROUNDS && (round == 1 || OF_STYLE < EACH * SCALE); round++)); do
