@@ -16,6 +16,7 @@ app_prepare() {
 	nginx_configure
 	random_file www/1GiB 1024
 	random_file www/400MB 400
+	head -c 100 /dev/urandom >"$WORK/www/100B"
 }
 
 app_server() { nginx_start "$1" $PORT; }
@@ -26,8 +27,10 @@ app_plays() { [ "$2" = 400MB ] || [ "$1" = both ]; }
 app_client() {
 	local url=http://$IP_B:$PORT/$2
 	rm -f "$WORK"/got*
-	# twice over one connection: what fills TCP's buffers before the move counts less
-	ns_run a "$1" curl -sS -o "$WORK/got" -o "$WORK/got2" -w '%{speed_download}\n' "$url" "$url"
+	# Over one connection, twice: what fills TCP's buffers before the move counts less. And after much that is small: both ends are at
+	# the ring by then, also where the daemon must wait for a processor.
+	ns_run a "$1" curl -sS -o /dev/null -o "$WORK/got" -o "$WORK/got2" -w '%{speed_download}\n' \
+		"http://$IP_B:$PORT/100B?[1-2000]" "$url" "$url"
 }
 
 app_check() {
