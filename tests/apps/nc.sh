@@ -15,7 +15,7 @@ NC=$(command -v nc.openbsd)
 times() {
 	case $MODE in
 	killed) echo 10 ;;
-	both) echo 8 ;;	# what fills TCP's buffers before the move is a small part then
+	both) echo 16 ;;	# what fills TCP's buffers before the move is a small part then
 	*) full && echo 4 || echo 2 ;;
 	esac
 }
