@@ -5,8 +5,9 @@
  *   vchanbench server rr|stream SIZE PEER-DOMID PORT
  *   vchanbench client rr|stream SIZE PEER-DOMID PORT SECONDS
  *
- * Both rings have 128 KiB, as xshim's between guests. PORT only tells one run from another: the server's end is at data/vchan/PORT in
- * xenstore. Blocking calls, which sleep when there is nothing to do. The client prints one JSON object like sockbench's.
+ * Both rings have 128 KiB, half of what xshim's have if nobody says otherwise. PORT only tells one run from another: the server's end
+ * is at data/vchan/PORT in xenstore. Blocking calls, which sleep when there is nothing to do. The client prints one JSON object like
+ * sockbench's.
  */
 #include <errno.h>
 #include <libxenvchan.h>
