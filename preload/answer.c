@@ -4,6 +4,7 @@
 #include "channel.h"
 #include "hot.h"
 #include "ready.h"
+#include "told.h"
 
 #include <poll.h>
 #include <stdint.h>
@@ -23,13 +24,12 @@ static bool may_be_hot(struct xshim_answer *a, struct xshim_reg *r, const struct
 	       atomic_load_explicit(&a->set->waiting, memory_order_seq_cst) == 1;
 }
 
-/* What the program is to be told of r now. *goes: its channel will be taken away. Set lock held. */
-static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, bool *goes)
+/* What the program is to be told of r now. Set lock held. */
+static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, struct xshim_sight *s, bool *goes)
 {
 	struct xshim_conn *c = r->conn;
 	struct xshim_chan *ch = xshim_conn_chan(c);
-	uint32_t want = r->events & (EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLRDNORM |
-				     EPOLLRDBAND | EPOLLWRNORM | EPOLLWRBAND);
+	uint32_t want = r->events & (XSHIM_EPOLL_READS | XSHIM_EPOLL_WRITES | EPOLLRDHUP);
 	unsigned int dir = ((want & (EPOLLIN | EPOLLRDNORM)) ? POLLIN : 0) |
 			   ((want & (EPOLLOUT | EPOLLWRNORM)) ? POLLOUT : 0);
 	struct xshim_ready rdy;
@@ -38,9 +38,11 @@ static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, bool *goes
 	bool hot;
 	int stall, fd = xshim_conn_fd(c, r->fd);	/* the number of the entry may be closed */
 
+	*s = (struct xshim_sight){ 0 };
 	*goes = false;
 	if (!ch)
 		return 0;
+	s->fulls = atomic_load_explicit(&ch->fulls, memory_order_relaxed);
 	if (xshim_ready_look(c, ch, fd, 0, &rdy) < 0)
 		r->tcp_dirty = true;
 	hot = !r->cold && may_be_hot(a, r, &rdy, dir);
@@ -61,6 +63,8 @@ static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, bool *goes
 			p.revents = 0;
 		r->kmask = (unsigned short)p.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLPRI);
 		mask = xshim_ready_result(c, ch, fd, &rdy, (unsigned short)p.revents);
+		if ((dir & POLLOUT) && rdy.out_from_tcp && !(mask & POLLOUT))
+			xshim_chan_count_full(ch);
 	} else {
 		mask = rdy.mask | r->kmask;
 	}
@@ -81,7 +85,16 @@ static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, bool *goes
 		if (stall >= 0 && (a->stall_ms < 0 || stall < a->stall_ms))
 			a->stall_ms = stall;
 	}
-	return mask & (want | EPOLLERR | EPOLLHUP);
+	mask &= want | EPOLLERR | EPOLLHUP;
+	if (!mask || !(r->events & EPOLLET))
+		return mask;
+	if ((want & XSHIM_EPOLL_READS) && (!rdy.all_by_ring || r->told.arrived))
+		s->arrived = xshim_tcp_arrived(fd);
+	if (xshim_told_is_old(r, mask, s))
+		return 0;
+	if (rdy.all_by_ring)
+		s->arrived = 0;		/* and the count need not be asked for any more */
+	return mask;
 }
 
 /* The same of an entry without a ring that has kept our tag, and is edge-triggered in the kernel whatever the program asked for. */
@@ -106,6 +119,7 @@ void xshim_answer_collect(struct xshim_answer *a, int max)
 	struct xshim_eset *set = a->set;
 	struct xshim_reg *r, *last = set->list_tail;
 	uint32_t mask;
+	struct xshim_sight s;
 	bool stays, goes;
 
 	a->stall_ms = -1;
@@ -122,7 +136,7 @@ void xshim_answer_collect(struct xshim_answer *a, int max)
 			bool told = r->rearmed && (r->events & EPOLLET) && !r->tcp_dirty;
 			uint64_t seen = r->seen_head;
 
-			mask = r->attached ? evaluate(a, r, &goes) : ask_kernel(r);
+			mask = r->attached ? evaluate(a, r, &s, &goes) : ask_kernel(r);
 			/* the kernel is asked behind this, and tells of it together with the others; but not a second time */
 			if (goes && a->kernel_next && !a->plain && !is_named(a, r->conn))
 				mask = 0;
@@ -135,6 +149,8 @@ void xshim_answer_collect(struct xshim_answer *a, int max)
 			if (r->quiet && (r->events & EPOLLET) && r->seen_head == seen && !(mask & EPOLLOUT))
 				mask = 0;
 			r->quiet = r->rearmed = false;
+			if (mask && r->attached)
+				xshim_told_note(r, mask, &s);
 			if (mask) {
 				/* one answer names an entry once */
 				if (r->told_by == a->number) {
@@ -189,6 +205,7 @@ void xshim_answer_tell_again(const struct xshim_answer *a)
 	for (struct xshim_reg *r = a->set->regs; r; r = r->next_of_set)
 		if (r->told_by == a->number) {
 			r->disabled = false;
+			r->told.mask = 0;
 			xshim_eset_list(a->set, r);
 		}
 }

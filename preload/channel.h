@@ -71,6 +71,11 @@ void xshim_chan_detach(struct xshim_conn *c);
 /* Free what detach left, if nobody is inside but `own`. */
 void xshim_chan_reap(struct xshim_conn *c, uint32_t own);
 
+static inline void xshim_chan_count_full(struct xshim_chan *ch)
+{
+	atomic_fetch_add_explicit(&ch->fulls, 1, memory_order_relaxed);
+}
+
 /* Ring the peer; notices that it is gone. */
 void xshim_chan_ring(struct xshim_conn *c, struct xshim_chan *ch);
 /*
@@ -153,6 +158,8 @@ bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, b
 int xshim_tcp_written(int fd, bool connected, uint64_t *n);
 /* -ENOTCONN once the connection is closed both ways or reset: nobody can tell then. */
 int xshim_tcp_consumed(int fd, uint64_t *n);
+/* Octets that have come, read or not, and the FIN; UINT64_MAX: it cannot be asked. No lock. */
+uint64_t xshim_tcp_arrived(int fd);
 /* FIN or RST has come. */
 bool xshim_tcp_peer_closed(int fd);
 /* Reset, or closed both ways: the kernel carries nothing any more. */

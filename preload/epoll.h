@@ -28,6 +28,12 @@
 #define XSHIM_EPOLL_H
 #include "conn.h"
 
+struct xshim_told {			/* what an edge-triggered entry reported last (told.h) */
+	uint32_t mask;			/* 0: what is so is news, whatever it is */
+	uint32_t kmask, fulls;		/* and of which state: as in xshim_reg and in xshim_chan, */
+	uint64_t head, arrived;		/* how far bytes had come by ring, and by TCP */
+};
+
 struct xshim_reg {			/* a connection in a set */
 	struct xshim_obj obj;		/* only pool, index and life are used */
 	struct xshim_eset *set;
@@ -59,6 +65,7 @@ struct xshim_reg {			/* a connection in a set */
 	uint64_t seen_head;		/* what the last look saw */
 	uint64_t told_by;		/* the wait that reported it last, and where in its answer */
 	int told_at;
+	struct xshim_told told;
 	struct xshim_reg *next_listed;
 };
 

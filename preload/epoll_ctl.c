@@ -68,6 +68,7 @@ static void ask_anew(struct xshim_reg *r, const struct epoll_event *want)
 	r->data = want->data.u64;
 	r->disabled = false;
 	r->quiet = r->rearmed = false;
+	r->told.mask = 0;
 	if (r->kmask || r->set->shared || (want->events & EPOLLPRI))
 		r->tcp_dirty = true;
 }

@@ -6,6 +6,7 @@
 #include "privfd.h"
 #include "process.h"
 #include "ready.h"
+#include "told.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -322,6 +323,7 @@ void xshim_epoll_attached(struct xshim_conn *c)
 		return;
 	for (r = c->regs; r; r = r->next_of_conn) {
 		xshim_eset_lock(&r->set->lock);
+		xshim_told_learn(r, ch);
 		xshim_eset_put_bell_in(r, ch);
 		xshim_eset_unlock(&r->set->lock);
 	}
@@ -441,6 +443,7 @@ static void look_again(struct xshim_conn *c, uint32_t events, bool quiet)
 		if (!r->parked && !(r->events & events))
 			continue;
 		xshim_eset_lock(&r->set->lock);
+		r->told.mask &= ~events;
 		if (r->parked) {
 			r->tcp_dirty |= !quiet;
 		} else if (r->attached && (!r->listed || !quiet)) {
@@ -457,12 +460,12 @@ static void look_again(struct xshim_conn *c, uint32_t events, bool quiet)
 
 void xshim_epoll_full(struct xshim_conn *c)
 {
-	look_again(c, EPOLLOUT, true);
+	look_again(c, XSHIM_EPOLL_WRITES, true);
 }
 
 void xshim_epoll_crossed(struct xshim_conn *c)
 {
-	look_again(c, EPOLLIN, false);
+	look_again(c, XSHIM_EPOLL_READS, false);
 }
 
 void xshim_epoll_edge(struct xshim_conn *c)

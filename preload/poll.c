@@ -208,9 +208,10 @@ static int one_round(struct pollfd *fds, nfds_t n, struct work *k, const struct 
 				if (xshim_ready_look(w->conn, w->ch, fds[i].fd, 0, &w->ready) < 0)
 					moved = true;
 			}
-			fds[i].revents = shown(xshim_ready_result(w->conn, w->ch, fds[i].fd, &w->ready,
-								  kmask),
-					       fds[i].events);
+			kmask = xshim_ready_result(w->conn, w->ch, fds[i].fd, &w->ready, kmask);
+			if ((w->what & POLLOUT) && w->ready.out_from_tcp && !(kmask & POLLOUT))
+				xshim_chan_count_full(w->ch);
+			fds[i].revents = shown(kmask, fds[i].events);
 		}
 		if (fds[i].revents)
 			count++;

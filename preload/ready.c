@@ -60,6 +60,8 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsi
 		}
 	} while (crossed && ++moved <= XSHIM_CROSSINGS);
 	r->reach = reach(l, ch);
+	r->all_by_ring = l->rx.state == XSHIM_RX_RING &&
+			 atomic_load_explicit(&ch->remote.region->sw_seq, memory_order_relaxed) == l->rx.seq;
 	switch (step) {
 	case XSHIM_RX_STEP_TCP:
 		r->in_from_tcp = true;
@@ -69,9 +71,7 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsi
 		if (limit)
 			r->mask |= POLLIN;
 		/* a frame or the end may come on TCP, unless a boundary says that what comes is data */
-		if (!fin && !xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) &&
-		    atomic_load_explicit(&ch->remote.region->sw_seq, memory_order_relaxed) ==
-				    l->rx.seq)
+		if (!fin && !xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) && r->all_by_ring)
 			r->tcp_events |= POLLIN;
 		break;
 	default:
@@ -90,7 +90,8 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsi
 		if (space < 0)
 			return (int)space;
 		/* nothing is put there while the peer decides whether it leaves alone */
-		if ((uint64_t)space >= xshim_ready_threshold(ch) && xshim_tx_is_alone(ch->remote.region) != XSHIM_REGION_STOP)
+		r->full = (uint64_t)space < xshim_ready_threshold(ch);
+		if (!r->full && xshim_tx_is_alone(ch->remote.region) != XSHIM_REGION_STOP)
 			r->mask |= POLLOUT;
 		break;
 	case XSHIM_TX_HELD:
@@ -221,6 +222,8 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 		if (rc > 0)	/* somebody else's wish may have been for the old path */
 			rc = arm_and_look(c, ch, fd, arm, r);
 	}
+	if (r->full)
+		xshim_chan_count_full(ch);
 	xshim_chan_unlock(s);
 	if (edges)
 		xshim_epoll_edge(c);

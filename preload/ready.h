@@ -26,7 +26,9 @@ struct xshim_ready {
 	unsigned int tcp_events; /* what to ask the kernel about the socket, besides ERR and HUP */
 	bool in_from_tcp;	/* POLLIN of the socket is the program's */
 	bool out_from_tcp;	/* POLLOUT of the socket is the program's */
+	bool full;		/* not writable for want of room in the ring, not for a moment between two paths */
 	uint64_t reach;		/* how far what came by ring was seen to reach: another number means that bytes have come */
+	bool all_by_ring;	/* and the same number that none have: nothing comes by TCP, as far as the peer has announced */
 };
 
 /* In arm: the caller is answer.c, which finds by itself what is new for its entries. */

@@ -87,6 +87,13 @@ int xshim_tcp_consumed(int fd, uint64_t *n)
 	return rc ? rc : -EAGAIN;
 }
 
+uint64_t xshim_tcp_arrived(int fd)
+{
+	struct tcp_info ti;
+
+	return get_info(fd, &ti) == 0 ? ti.tcpi_bytes_received : UINT64_MAX;
+}
+
 bool xshim_tcp_is_over(int fd)
 {
 	struct tcp_info ti;
