@@ -469,7 +469,7 @@ static void look_later(uint64_t now)
 	uint64_t next = now + LOOK_NS;
 
 	if (sock >= 0 && !greeted && now - hello_at < RETRY_NS)
-		next = 0;
+		next = now == hello_at ? 0 : now + 1;	/* at each call, then at each tick of the clock */
 	else if (sock < 0 && !was_greeted)
 		next = UINT64_MAX;	/* new connections try it */
 	else if (sock < 0 && retry_at > next)
@@ -489,7 +489,7 @@ void xshim_client_service(void)
 		atomic_store_explicit(&asked, 0, memory_order_seq_cst);
 		xshim_session_send_left(sock);
 	}
-	if (sock >= 0 && (!greeted || xshim_client_has_mail() || now - looked_at > LOOK_NS ||
+	if (sock >= 0 && (xshim_client_has_mail() || now - looked_at > LOOK_NS ||
 			  now - pinged_at < FRESH_NS)) {
 		looked_at = now;
 		seen = atomic_load_explicit(xshim_mail_word(), memory_order_acquire);
