@@ -12,7 +12,7 @@
 # a release would be stopped for, in 20 minutes at most. Left out are what is there once more in another case (backend_saved, shim_drain),
 # what is about the lab alone (come_and_go, plain, preload_alone, local_ring), and most of PVH, which goes through the same code.
 #
-# With -s (`make check-xen-short`, and `CHECK_XEN=yes ./quickstart check`) it is one boot of two PV guests: the backend alone, programs with
+# With -s (`make check-xen-short`, and in the end of `./quickstart check`) it is one boot of two PV guests: the backend alone, programs with
 # the daemons and the library, and an end that goes at the wrong moment.
 #
 # What has come to no verdict when the time of -b is over is named and does not fail the run: a busy machine is no fault of ours, and
