@@ -22,6 +22,7 @@
 #include "options.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <xshim/link.h>
 #include <xshim/ring.h>
@@ -43,6 +44,15 @@
 #define XSHIM_FETCH_RX 2048
 #define XSHIM_FAST static inline __attribute__((always_inline))
 #define XSHIM_LIKELY(x) __builtin_expect(!!(x), 1)
+
+/*
+ * Receives and sends are cancellation points, also those that need not sleep: a thread that has been cancelled ends before its call does
+ * anything. Before anything is held; where the kernel is called, the C library does it.
+ */
+XSHIM_FAST void xshim_cancel_point(void)
+{
+	pthread_testcancel();
+}
 
 /* [buf, buf + n) may be the program's; below the end of the smallest address space there is nothing to ask (user.h). */
 XSHIM_FAST bool xshim_fast_fits(const void *buf, size_t n)

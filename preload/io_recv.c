@@ -13,6 +13,7 @@
 #include "kick.h"
 #include "process.h"
 #include "stream.h"
+#include "unwind.h"
 #include "user.h"
 
 #include <errno.h>
@@ -38,45 +39,48 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
  */
 #define RECEIVE_AND(fd, v, n, flags, bad, plain, done)                                                  \
 	do {                                                                                       \
-		struct xshim_conn *c_ = xshim_conn_get(fd);                                        \
+		struct xshim_hold h_;                                                              \
 		bool begun_ = false;                                                               \
 		ssize_t rc_;                                                                       \
                                                                                                    \
-		if (!c_)                                                                           \
+		if (!xshim_hold_begin(&h_, xshim_conn_get(fd)))                                    \
 			return plain;                                                              \
-		if (xshim_conn_on_ring(c_, fd) && !((flags) & ~RX_RING_FLAGS) && !(bad)) {         \
-			rc_ = xshim_stream_recv(c_, fd, v, n, flags, &begun_);                     \
+		if (xshim_conn_on_ring(h_.c, fd) && !((flags) & ~RX_RING_FLAGS) && !(bad)) {       \
+			rc_ = xshim_stream_recv(h_.c, fd, v, n, flags, &begun_);                   \
 			if (rc_ != XSHIM_PLAIN) {                                                  \
 				done;                                                              \
-				xshim_conn_put(c_);                                                \
+				xshim_hold_end(&h_);                                               \
 				return xshim_ret(rc_);                                             \
 			}                                                                          \
 		}                                                                                  \
-		if (xshim_kick_able(c_) && !(bad)) {                                                       \
-			rc_ = sleep_outside(&c_, fd, v, n, flags, &begun_);                        \
+		if (xshim_kick_able(h_.c) && !(bad)) {                                             \
+			rc_ = sleep_outside(&h_.c, fd, v, n, flags, &begun_);                      \
 			if (rc_ != XSHIM_PLAIN) {                                                  \
 				done;                                                              \
+				xshim_hold_end(&h_);                                               \
 				return xshim_ret(rc_);                                             \
 			}                                                                          \
 		}                                                                                  \
 		rc_ = plain;                                                                       \
 		if (!((flags) & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE)))                              \
-			xshim_conn_plain_rx(c_, rc_);                                              \
-		xshim_conn_put(c_);                                                                \
+			xshim_conn_plain_rx(h_.c, rc_);                                            \
+		xshim_hold_end(&h_);                                                               \
 		return rc_;                                                                        \
 	} while (0)
 
 /*
  * Sleep outside the kernel's receive (kick.h), and take the connection again: 1, the kernel's call is to be made; 0, look again; both
- * with a reference in *c. Else -errno, and no reference. -EBADF: fd was closed meanwhile; what may have its number now is
+ * with a reference in *c. Else -errno, and NULL there; and in the sleep. -EBADF: fd was closed meanwhile; what may have its number now is
  * nobody's to read.
  */
 static int sleep_and_return(struct xshim_conn **c, int fd)
 {
 	struct xshim_conn *was = *c;
 	uint32_t life = was->obj.life;
-	int saved = errno, woken = xshim_kick_wait(was, fd);
+	int saved = errno, woken;
 
+	*c = NULL;
+	woken = xshim_kick_wait(was, fd);
 	errno = saved;
 	if (woken < 0)
 		return woken;
@@ -85,12 +89,13 @@ static int sleep_and_return(struct xshim_conn **c, int fd)
 		return woken;
 	if (*c)
 		xshim_conn_put(*c);
+	*c = NULL;
 	return -EBADF;
 }
 
 /*
  * Before a receive that the kernel would sleep in: XSHIM_PLAIN when the kernel's call is to be made, with a reference in *c.
- * Else the result, and no reference.
+ * Else the result, and a reference or NULL.
  */
 static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *v, size_t n, int flags, bool *begun)
 {
@@ -106,10 +111,8 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 			return woken;
 		if (xshim_conn_on_ring(*c, fd) || xshim_stream_must_block(*c, false)) {
 			rc = xshim_stream_recv(*c, fd, v, n, flags, begun);
-			if (rc != XSHIM_PLAIN) {
-				xshim_conn_put(*c);
+			if (rc != XSHIM_PLAIN)
 				return rc;
-			}
 		}
 	} while (!woken);
 	return XSHIM_PLAIN;
@@ -131,6 +134,7 @@ XSHIM_EXPORT ssize_t read(int fd, void *buf, size_t n)
 
 	if (!xshim_fd_is_named(fd))
 		return libc.read(fd, buf, n);
+	xshim_cancel_point();
 	done = xshim_fast_recv(fd, buf, n);
 	return XSHIM_LIKELY(done) ? done : long_read(fd, buf, n);
 }
@@ -152,6 +156,7 @@ bool xshim_io_plain_vector(const struct iovec *v, int n)
 
 XSHIM_EXPORT ssize_t readv(int fd, const struct iovec *v, int n)
 {
+	xshim_cancel_point();
 	RECEIVE_AND(fd, v, (size_t)n, 0, xshim_io_plain_vector(v, n), libc.readv(fd, v, n), (void)0);
 }
 
@@ -194,6 +199,7 @@ XSHIM_EXPORT ssize_t preadv2(int fd, const struct iovec *v, int n, off_t offset,
 	if (offset != -1 || (flags & ~XSHIM_RWF_KNOWN && xshim_fd_peek(fd) && !xshim_io_plain_vector(v, n) &&
 			     xshim_io_ask_rwf(flags, false) < 0))
 		return libc.preadv2(fd, v, n, offset, flags);
+	xshim_cancel_point();
 	RECEIVE_AND(fd, v, (size_t)n, msg, xshim_io_plain_vector(v, n), libc.preadv2(fd, v, n, offset, flags), (void)0);
 }
 
@@ -211,8 +217,10 @@ __attribute__((noinline)) static ssize_t long_recv(int fd, void *buf, size_t n, 
 
 XSHIM_EXPORT ssize_t recv(int fd, void *buf, size_t n, int flags)
 {
-	ssize_t done = flags & ~XSHIM_FAST_FLAGS ? 0 : xshim_fast_recv(fd, buf, n);
+	ssize_t done;
 
+	xshim_cancel_point();
+	done = flags & ~XSHIM_FAST_FLAGS ? 0 : xshim_fast_recv(fd, buf, n);
 	return XSHIM_LIKELY(done) ? done : long_recv(fd, buf, n, flags);
 }
 
@@ -233,8 +241,10 @@ XSHIM_EXPORT ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct soc
 			      socklen_t *len)
 {
 	struct iovec v = { buf, n };
-	ssize_t done = from || (flags & ~XSHIM_FAST_FLAGS) ? 0 : xshim_fast_recv(fd, buf, n);
+	ssize_t done;
 
+	xshim_cancel_point();
+	done = from || (flags & ~XSHIM_FAST_FLAGS) ? 0 : xshim_fast_recv(fd, buf, n);
 	if (done)
 		return done;
 	RECEIVE_AND(fd, &v, 1, flags, false, libc.recvfrom(fd, buf, n, flags, from, len),
@@ -308,38 +318,41 @@ static ssize_t message_by_ring(struct xshim_conn *c, int fd, struct msghdr *m, i
 
 XSHIM_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 {
-	struct xshim_conn *c = xshim_conn_get(fd);
+	struct xshim_hold h;
 	bool begun = false;
 	int waited = 0;
 	ssize_t rc;
 
-	if (!c)
+	xshim_cancel_point();
+	if (!xshim_hold_begin(&h, xshim_conn_get(fd)))
 		return libc.recvmsg(fd, m, flags);
 	for (;;) {
-		bool ring = (xshim_conn_on_ring(c, fd) || xshim_stream_must_block(c, !begun)) &&
+		bool ring = (xshim_conn_on_ring(h.c, fd) || xshim_stream_must_block(h.c, !begun)) &&
 			    !(flags & (~RX_RING_FLAGS | CMSG_COMPAT));
 
 		if (ring && xshim_io_plain_message(m))
 			break;
 		if (ring) {
-			rc = message_by_ring(c, fd, m, flags, &begun);
+			rc = message_by_ring(h.c, fd, m, flags, &begun);
 			if (rc != XSHIM_PLAIN) {
-				xshim_conn_put(c);
+				xshim_hold_end(&h);
 				return xshim_ret(rc);
 			}
 		}
-		if (waited || !xshim_kick_able(c) || (flags & (MSG_DONTWAIT | ~RX_RING_FLAGS | CMSG_COMPAT)) ||
-		    (!begun && xshim_identity_nonblock(c, fd)) || xshim_io_plain_message(m))
+		if (waited || !xshim_kick_able(h.c) || (flags & (MSG_DONTWAIT | ~RX_RING_FLAGS | CMSG_COMPAT)) ||
+		    (!begun && xshim_identity_nonblock(h.c, fd)) || xshim_io_plain_message(m))
 			break;
 		begun = true;
-		waited = sleep_and_return(&c, fd);
-		if (waited < 0)
+		waited = sleep_and_return(&h.c, fd);
+		if (waited < 0) {
+			xshim_hold_end(&h);
 			return xshim_ret(waited);
+		}
 	}
 	rc = libc.recvmsg(fd, m, flags);
 	if (!(flags & (MSG_PEEK | MSG_OOB | MSG_ERRQUEUE)))
-		xshim_conn_plain_rx(c, rc);
-	xshim_conn_put(c);
+		xshim_conn_plain_rx(h.c, rc);
+	xshim_hold_end(&h);
 	return rc;
 }
 

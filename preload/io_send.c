@@ -10,6 +10,7 @@
 #include "io.h"
 #include "process.h"
 #include "stream.h"
+#include "unwind.h"
 #include "user.h"
 
 #include <errno.h>
@@ -29,23 +30,23 @@
 /* bad: the arguments are for the kernel to refuse; looked at only where there is a ring. */
 #define SEND(fd, v, n, flags, bad, plain)                                                               \
 	do {                                                                                       \
-		struct xshim_conn *c_ = xshim_conn_get(fd);                                        \
+		struct xshim_hold h_;                                                              \
 		ssize_t rc_;                                                                       \
                                                                                                    \
-		if (!c_)                                                                           \
+		if (!xshim_hold_begin(&h_, xshim_conn_get(fd)))                                    \
 			return plain;                                                              \
 		if ((flags) & MSG_OOB) /* urgent.h; where there is no ring yet, none comes */      \
-			xshim_conn_never(c_, XSHIM_R_OOB);                                         \
-		if (xshim_conn_on_ring(c_, fd) && !((flags) & ~TX_RING_FLAGS) && !(bad)) {         \
-			rc_ = xshim_stream_send(c_, fd, v, n, flags, false);                       \
+			xshim_conn_never(h_.c, XSHIM_R_OOB);                                       \
+		if (xshim_conn_on_ring(h_.c, fd) && !((flags) & ~TX_RING_FLAGS) && !(bad)) {       \
+			rc_ = xshim_stream_send(h_.c, fd, v, n, flags, false);                     \
 			if (rc_ != XSHIM_PLAIN) {                                                  \
-				xshim_conn_put(c_);                                                \
+				xshim_hold_end(&h_);                                               \
 				return xshim_ret(rc_);                                             \
 			}                                                                          \
 		}                                                                                  \
 		rc_ = plain;                                                                       \
-		xshim_conn_plain_tx(c_, rc_);                                                      \
-		xshim_conn_put(c_);                                                                \
+		xshim_conn_plain_tx(h_.c, rc_);                                                    \
+		xshim_hold_end(&h_);                                                               \
 		return rc_;                                                                        \
 	} while (0)
 
@@ -148,9 +149,12 @@ __attribute__((noinline)) static ssize_t long_write(int fd, const void *buf, siz
 	if (xshim_user_is_outside(buf, n))
 		return libc.write(fd, buf, n);
 	if (in_pieces(fd, n, 0, &c)) {
-		ssize_t rc = send_pieces(c, fd, buf, n, 0, true);
+		struct xshim_hold h;
+		ssize_t rc;
 
-		xshim_conn_put(c);
+		xshim_hold_begin(&h, c);
+		rc = send_pieces(c, fd, buf, n, 0, true);
+		xshim_hold_end(&h);
 		return rc;
 	}
 	SEND(fd, &v, 1, 0, false, libc.write(fd, buf, n));
@@ -162,6 +166,7 @@ XSHIM_EXPORT ssize_t write(int fd, const void *buf, size_t n)
 
 	if (!xshim_fd_is_named(fd))
 		return libc.write(fd, buf, n);
+	xshim_cancel_point();
 	done = xshim_fast_send(fd, buf, n);
 	return XSHIM_LIKELY(done) ? done : long_write(fd, buf, n);
 }
@@ -169,6 +174,7 @@ XSHIM_ALIAS(ssize_t, __write, write, (int, const void *, size_t))
 
 XSHIM_EXPORT ssize_t writev(int fd, const struct iovec *v, int n)
 {
+	xshim_cancel_point();
 	SEND(fd, v, (size_t)n, 0, xshim_io_plain_vector(v, n), libc.writev(fd, v, n));
 }
 
@@ -179,6 +185,7 @@ XSHIM_EXPORT ssize_t pwritev2(int fd, const struct iovec *v, int n, off_t offset
 	if (offset != -1 || (flags & ~XSHIM_RWF_KNOWN && xshim_fd_peek(fd) && !xshim_io_plain_vector(v, n) &&
 			     xshim_io_ask_rwf(flags, true) < 0))
 		return libc.pwritev2(fd, v, n, offset, flags);
+	xshim_cancel_point();
 	SEND(fd, v, (size_t)n, msg, xshim_io_plain_vector(v, n), libc.pwritev2(fd, v, n, offset, flags));
 }
 
@@ -193,9 +200,12 @@ __attribute__((noinline)) static ssize_t long_send(int fd, const void *buf, size
 	struct xshim_conn *c;
 
 	if (xshim_user_parts_fit(&v, 1) && in_pieces(fd, n, flags, &c)) {
-		ssize_t rc = send_pieces(c, fd, buf, n, flags, false);
+		struct xshim_hold h;
+		ssize_t rc;
 
-		xshim_conn_put(c);
+		xshim_hold_begin(&h, c);
+		rc = send_pieces(c, fd, buf, n, flags, false);
+		xshim_hold_end(&h);
 		return rc;
 	}
 	SEND(fd, &v, 1, flags, false, libc.send(fd, buf, n, flags));
@@ -203,8 +213,10 @@ __attribute__((noinline)) static ssize_t long_send(int fd, const void *buf, size
 
 XSHIM_EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
 {
-	ssize_t done = flags & ~XSHIM_FAST_FLAGS ? 0 : xshim_fast_send(fd, buf, n);
+	ssize_t done;
 
+	xshim_cancel_point();
+	done = flags & ~XSHIM_FAST_FLAGS ? 0 : xshim_fast_send(fd, buf, n);
 	return XSHIM_LIKELY(done) ? done : long_send(fd, buf, n, flags);
 }
 XSHIM_ALIAS(ssize_t, __send, send, (int, const void *, size_t, int))
@@ -213,8 +225,10 @@ XSHIM_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const 
 			    socklen_t len)
 {
 	struct iovec v = { (void *)(uintptr_t)buf, n };
-	ssize_t done = to || (flags & ~XSHIM_FAST_FLAGS) ? 0 : xshim_fast_send(fd, buf, n);
+	ssize_t done;
 
+	xshim_cancel_point();
+	done = to || (flags & ~XSHIM_FAST_FLAGS) ? 0 : xshim_fast_send(fd, buf, n);
 	if (done)
 		return done;
 	SEND(fd, &v, 1, flags, to && (len > sizeof(struct sockaddr_storage) || !xshim_user_can_read(to, len)),
@@ -276,10 +290,13 @@ static bool extras_are_bad(const struct msghdr *m)
 
 XSHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 {
-	struct xshim_conn *c = xshim_conn_get(fd);
+	struct xshim_conn *c;
+	struct xshim_hold h;
 	ssize_t rc;
 
-	if (!c)
+	xshim_cancel_point();
+	c = xshim_conn_get(fd);
+	if (!xshim_hold_begin(&h, c))
 		return send_elsewhere(fd, m, flags);
 	if (flags & MSG_OOB)	/* as in SEND */
 		xshim_conn_never(c, XSHIM_R_OOB);
@@ -289,7 +306,7 @@ XSHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 			xshim_exclude_conn(c, fd, XSHIM_R_OOB);
 		rc = xshim_conn_on_ring(c, fd) ? xshim_stream_send(c, fd, m->msg_iov, m->msg_iovlen, flags, false) : XSHIM_PLAIN;
 		if (rc != XSHIM_PLAIN) {
-			xshim_conn_put(c);
+			xshim_hold_end(&h);
 			return xshim_ret(rc);
 		}
 	}
@@ -297,7 +314,7 @@ XSHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 	if (rc >= 0 && m->msg_controllen)
 		xshim_conn_never(c, XSHIM_R_OOB);
 	xshim_conn_plain_tx(c, rc);
-	xshim_conn_put(c);
+	xshim_hold_end(&h);
 	return rc;
 }
 
@@ -369,12 +386,13 @@ static ssize_t sendfile_pieces(struct xshim_conn *c, int out, int in, off64_t *o
 XSHIM_EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t n)
 {
 	struct xshim_conn *c = xshim_conn_get(out);
+	struct xshim_hold h;
 	ssize_t rc;
 
-	if (!c)
+	if (!xshim_hold_begin(&h, c))
 		return libc.sendfile64(out, in, offset, n);
 	rc = sendfile_pieces(c, out, in, offset, n);
-	xshim_conn_put(c);
+	xshim_hold_end(&h);
 	return rc;
 }
 

@@ -5,6 +5,7 @@
 #include "privfd.h"
 #include "ready.h"
 #include "sigact.h"
+#include "unwind.h"
 
 #include <errno.h>
 #include <sys/eventfd.h>
@@ -58,6 +59,9 @@ static void give_back(struct place *p)
 	atomic_store_explicit(&p->taken, 0, memory_order_release);
 }
 
+/* A sleep that never ends (unwind.h). */
+static void drop(void *place) { give_back(place); }
+
 void xshim_kick(struct xshim_conn *c)
 {
 	uint32_t n = atomic_load_explicit(&used, memory_order_relaxed);
@@ -90,6 +94,7 @@ static bool kernel_sleeps_better(int fd)
 int xshim_kick_wait(struct xshim_conn *c, int fd)
 {
 	struct pollfd p[2] = { { .fd = fd, .events = POLLIN } };
+	struct _pthread_cleanup_buffer list;
 	struct place *place;
 	int rc = 1;
 
@@ -102,6 +107,7 @@ int xshim_kick_wait(struct xshim_conn *c, int fd)
 		rc = 0;
 	xshim_conn_put(c);
 	if (rc) {
+		_pthread_cleanup_push(&list, drop, place);
 		p[1] = (struct pollfd){ .fd = place->fd, .events = POLLIN };
 		do {
 			xshim_sigact_sleep();
@@ -109,6 +115,7 @@ int xshim_kick_wait(struct xshim_conn *c, int fd)
 			if (rc < 0)
 				rc = -errno;
 		} while (rc == -EINTR && xshim_restarts(UINT64_MAX));
+		_pthread_cleanup_pop(&list, 0);
 		if (rc > 0)
 			rc = p[1].revents ? 0 : 1;
 		else if (rc != -EINTR)
@@ -121,6 +128,7 @@ int xshim_kick_wait(struct xshim_conn *c, int fd)
 int xshim_kick_poll(struct pollfd *p, nfds_t n, const struct timespec *timeout, const sigset_t *mask, bool *kicked)
 {
 	struct place *place = take(ANY);
+	struct _pthread_cleanup_buffer list;
 	int rc, err;
 
 	*kicked = false;
@@ -140,8 +148,10 @@ int xshim_kick_poll(struct pollfd *p, nfds_t n, const struct timespec *timeout, 
 		return 0;
 	}
 	p[n] = (struct pollfd){ .fd = place->fd, .events = POLLIN };
+	_pthread_cleanup_push(&list, drop, place);
 	rc = libc.ppoll(p, n + 1, timeout, mask);
 	err = errno;
+	_pthread_cleanup_pop(&list, 0);
 	if (rc > 0 && p[n].revents) {
 		rc--;
 		*kicked = rc == 0;

@@ -16,6 +16,7 @@
 #include "process.h"
 #include "ready.h"
 #include "sigact.h"
+#include "unwind.h"
 #include "user.h"
 
 #include <errno.h>
@@ -38,13 +39,18 @@ struct watched {
 struct work {
 	struct watched *w;
 	struct pollfd *p;		/* n of the program, then bell and peer's bell of each ring; then room for n more */
+	nfds_t n;			/* of w; 0: it says nothing yet */
+	void *map;			/* the memory of both; NULL: the stack */
+	size_t bytes;
 };
 
 static void let_go(struct watched *w, nfds_t n)
 {
 	for (nfds_t i = 0; i < n; i++)
-		if (w[i].conn)
+		if (w[i].conn) {
 			xshim_conn_put(w[i].conn);
+			w[i].conn = NULL;
+		}
 }
 
 static unsigned int directions(short events)
@@ -315,6 +321,7 @@ static int poll_in(struct pollfd *fds, nfds_t n, struct work *k, const struct ti
 look:
 	again = rings = able = sets = false;
 	memset(k->w, 0, n * sizeof(*k->w));
+	k->n = n;
 	for (nfds_t i = 0; i < n; i++) {
 		k->w[i].conn = fds[i].fd < 0 ? NULL : xshim_conn_get(fds[i].fd);
 		if (!k->w[i].conn) {
@@ -369,6 +376,17 @@ static int poll_copy(struct pollfd *fds, nfds_t n, struct work *k, const struct 
 	return rc;
 }
 
+/* A poll that never returns (unwind.h). */
+static void drop(void *work)
+{
+	struct work *k = work;
+
+	leave_all(k->w, k->n);
+	let_go(k->w, k->n);
+	if (k->map)
+		munmap(k->map, k->bytes);
+}
+
 /* All the memory that it takes, at once. how: poll_in, or poll_copy for an array of the program's. */
 static int poll_by(int (*how)(struct pollfd *, nfds_t, struct work *, const struct timespec *, const sigset_t *),
 		   struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
@@ -376,18 +394,22 @@ static int poll_by(int (*how)(struct pollfd *, nfds_t, struct work *, const stru
 	struct watched few[ON_STACK];
 	struct pollfd few_p[4 * ON_STACK];
 	struct work k = { .w = few, .p = few_p };
-	size_t bytes = n * (sizeof(struct watched) + 4 * sizeof(struct pollfd));
+	struct _pthread_cleanup_buffer list;
 	int rc;
 
 	if (n > ON_STACK) {
-		k.w = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (k.w == MAP_FAILED)
+		k.bytes = n * (sizeof(struct watched) + 4 * sizeof(struct pollfd));
+		k.map = mmap(NULL, k.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (k.map == MAP_FAILED)
 			return -ENOMEM;
+		k.w = k.map;
 		k.p = (struct pollfd *)(k.w + n);
 	}
+	_pthread_cleanup_push(&list, drop, &k);
 	rc = how(fds, n, &k, timeout, mask);
-	if (k.w != few)
-		munmap(k.w, bytes);
+	_pthread_cleanup_pop(&list, 0);
+	if (k.map)
+		munmap(k.map, k.bytes);
 	return rc;
 }
 

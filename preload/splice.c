@@ -7,8 +7,10 @@
  * was readable would not be.
  */
 #include "conn.h"
+#include "fast.h"
 #include "poll.h"
 #include "stream.h"
+#include "unwind.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -133,10 +135,16 @@ static ssize_t from_pipe(struct xshim_conn *c, int in, int out, size_t n, unsign
 
 XSHIM_EXPORT ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off, size_t n, unsigned int flags)
 {
-	struct xshim_conn *from = xshim_conn_get(in), *to = xshim_conn_get(out);
+	struct xshim_conn *from, *to;
+	struct xshim_hold in_hold, out_hold;
 	ssize_t rc = XSHIM_PLAIN;
 	int saved = errno;
 
+	xshim_cancel_point();
+	from = xshim_conn_get(in);
+	to = xshim_conn_get(out);
+	(void)xshim_hold_begin(&in_hold, from);
+	(void)xshim_hold_begin(&out_hold, to);
 	/* Of what is wrong the kernel knows, and it has moved nothing then. */
 	if (!in_off && !out_off && n) {
 		if (from && xshim_conn_on_ring(from, in) && is_pipe(out))
@@ -154,9 +162,9 @@ XSHIM_EXPORT ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off, 
 	} else {
 		rc = xshim_ret(rc);
 	}
-	if (from)
-		xshim_conn_put(from);
 	if (to)
-		xshim_conn_put(to);
+		xshim_hold_end(&out_hold);
+	if (from)
+		xshim_hold_end(&in_hold);
 	return rc;
 }

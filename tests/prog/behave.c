@@ -3,7 +3,7 @@
  * behave.c - small scenes on a TCP connection, printed; see behave.h.
  *
  *   behave server|client CASE ADDRESS PORT STEP-SOCKET GO-FILE
- *   behave list call|end|fault|io|leave|load|fd|epoll|fork|others|sandbox|signal|thread|wild
+ *   behave list call|cancel|end|fault|io|leave|load|fd|epoll|fork|others|sandbox|signal|thread|wild
  *   behave wild|wild-threads	bad addresses before there is any ring
  *
  * Each end warms a connection up by exchanging single bytes until GO-FILE exists, then plays CASE. When the
@@ -418,7 +418,7 @@ static const struct {
 	const char *name;
 	const struct scene_case *cases;
 } groups[] = {
-	{ "call", scenes_call }, { "end", scenes_end }, { "fault", scenes_fault }, { "io", scenes_io }, { "leave", scenes_leave }, { "load", scenes_load }, { "fd", scenes_fd }, { "epoll", scenes_epoll },
+	{ "call", scenes_call }, { "cancel", scenes_cancel }, { "end", scenes_end }, { "fault", scenes_fault }, { "io", scenes_io }, { "leave", scenes_leave }, { "load", scenes_load }, { "fd", scenes_fd }, { "epoll", scenes_epoll },
 	{ "fork", scenes_fork }, { "others", scenes_others }, { "sandbox", scenes_sandbox }, { "signal", scenes_signal },
 	{ "thread", scenes_thread }, { "wild", scenes_wild },
 };

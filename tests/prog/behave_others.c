@@ -350,6 +350,12 @@ static void jumps_out_of_calls(struct scene *s)
 	for (int i = 0; i < 20; i++)
 		echo(s, s->fd, 10000);
 	barrier(s);
+	/* nobody is in a call any more, so this is the last close */
+	if (s->is_server)
+		say_recv_all("the end", s->fd);
+	else
+		close(s->fd);
+	barrier(s);
 }
 
 static void talks(int sig)
