@@ -3,7 +3,8 @@
  * behave.c - small scenes on a TCP connection, printed; see behave.h.
  *
  *   behave server|client CASE ADDRESS PORT STEP-SOCKET GO-FILE
- *   behave list call|cancel|end|fault|io|leave|load|fd|epoll|fork|others|sandbox|signal|thread|wild
+ *   behave list call|cancel|end|fault|io|leave|load|fd|epoll|fork|others|pass|sandbox|signal|thread|wild
+ *   behave take FD		gets a connection over the unix socket FD, and answers on it
  *   behave wild|wild-threads	bad addresses before there is any ring
  *
  * Each end warms a connection up by exchanging single bytes until GO-FILE exists, then plays CASE. When the
@@ -419,7 +420,7 @@ static const struct {
 	const struct scene_case *cases;
 } groups[] = {
 	{ "call", scenes_call }, { "cancel", scenes_cancel }, { "end", scenes_end }, { "fault", scenes_fault }, { "io", scenes_io }, { "leave", scenes_leave }, { "load", scenes_load }, { "fd", scenes_fd }, { "epoll", scenes_epoll },
-	{ "fork", scenes_fork }, { "others", scenes_others }, { "sandbox", scenes_sandbox }, { "signal", scenes_signal },
+	{ "fork", scenes_fork }, { "others", scenes_others }, { "pass", scenes_pass }, { "sandbox", scenes_sandbox }, { "signal", scenes_signal },
 	{ "thread", scenes_thread }, { "wild", scenes_wild },
 };
 #define GROUPS (sizeof(groups) / sizeof(groups[0]))
@@ -476,6 +477,8 @@ int main(int argc, char **argv)
 		return behave_wild();
 	if (argc == 2 && !strcmp(argv[1], "wild-threads"))
 		return behave_wild_threads();
+	if (argc == 3 && !strcmp(argv[1], "take"))
+		return behave_take(argv[2]);
 	if (argc == 3 && !strcmp(argv[1], "list"))
 		return list(argv[2]);
 	c = argc == 7 ? find_case(argv[2]) : NULL;
