@@ -157,6 +157,24 @@ static enum xshim_reason excluded(int level, int name)
 	return XSHIM_R_RING;
 }
 
+/* As long as before exec. */
+#define OFF_MS 2000
+
+/*
+ * What the kernel is to do to the stream itself from now on may find nothing of ours in it: where the connection could not leave its ring,
+ * because the other end makes no call, the option is not to be had, as on a kernel or for a user without it. Programs go on by themselves.
+ */
+static bool still_on(struct xshim_conn *c, int fd, int name)
+{
+	int saved = errno, rc;
+
+	if (!xshim_conn_chan(c))
+		return false;
+	rc = xshim_chan_leave_wait(c, fd, XSHIM_R_ULP, OFF_MS);
+	errno = rc ? name == TCP_ULP ? ENOENT : EPERM : saved;
+	return rc;
+}
+
 XSHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
 	struct xshim_conn *c = xshim_conn_get(fd);
@@ -168,6 +186,10 @@ XSHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, sock
 	why = excluded(level, name);
 	if (why != XSHIM_R_RING)
 		xshim_exclude_conn(c, fd, why);
+	if (why == XSHIM_R_ULP && still_on(c, fd, name)) {
+		xshim_conn_put(c);
+		return -1;
+	}
 	if (level == SOL_SOCKET && (name == SO_RCVTIMEO_OLD || name == SO_RCVTIMEO_NEW ||
 				    name == SO_SNDTIMEO_OLD || name == SO_SNDTIMEO_NEW))
 		xshim_conn_set_flag(c, XSHIM_SLOT_TIMEO, true);

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # A connection that is kept from the ring by what its process does says why: io_uring made by number, asynchronous input and
-# output, a stream, signal-driven input and output, a seccomp filter. Without that the same connection goes by ring. One that is to
+# output, a stream, signal-driven input and output, a seccomp filter, kernel TLS, a descriptor that is passed on, Multipath TCP. Without that the same connection goes by ring. One that is to
 # return to TCP while the other end is busy elsewhere does so when both come together again. And a number that was a TCP listener's when
 # a stretch of numbers was closed is none any more: what is accepted by it later is no connection to show.
 
@@ -22,7 +22,7 @@ CLIENT=$ROUND_TRIP'
 import ctypes, fcntl, os, socket, struct, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
 what = sys.argv[3]
-early = socket.socket()
+early = socket.socket(proto=262 if what == "mptcp" else 0)
 if what == "io-uring":
     number = libc.syscall(425, 4, ctypes.create_string_buffer(120))
     if number < 0 and ctypes.get_errno() not in (1, 38):
@@ -40,6 +40,14 @@ if what == "aio":
     libc.aio_read(control)
     while libc.aio_error(control) == 115:
         time.sleep(0.001)
+if what == "ulp":
+    try:
+        early.setsockopt(socket.IPPROTO_TCP, 31, b"tls")
+    except FileNotFoundError:   # a kernel without it
+        pass
+if what == "fd-passed":
+    a, b = socket.socketpair()
+    socket.send_fds(a, [b"x"], [early.fileno()])
 if what == "seccomp":
     allow = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7fff0000))
     if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, struct.pack("HxxxxxxP", 1, ctypes.addressof(allow))):
@@ -83,7 +91,9 @@ ends_finish() {
 }
 
 export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1
-for what in ring io-uring stdio sigio aio seccomp; do
+for what in ring io-uring stdio sigio aio seccomp ulp fd-passed mptcp; do
+	[ $what != mptcp ] || "$PYTHON" -c 'import socket; socket.socket(proto=262)' 2>/dev/null ||
+		{ note "mptcp: not with this kernel"; continue; }
 	both_ends $what
 	wait_for 20 "the connection to show reason $what" shown $what
 	wait_for 20 "more bytes" eval '[ "$(since "$WORK/before.json" .bytes.tcp_tx .bytes.ring_tx)" -gt 5000 ]'
