@@ -72,8 +72,11 @@ int behave_take(const char *from)
 
 enum who { CHILD, SHIMMED, BARE };
 
-/* The one who takes is there before the connection is passed, and knows nothing of it. */
-static pid_t begin_taker(enum who who, int pair[2])
+/*
+ * The one who takes is there before the connection is passed, and knows nothing of it. A new image that inherits the first connection would
+ * keep that on TCP, and the second is played when both are on rings.
+ */
+static pid_t begin_taker(const struct scene *s, enum who who, int pair[2])
 {
 	char number[12];
 	pid_t pid;
@@ -85,6 +88,7 @@ static pid_t begin_taker(enum who who, int pair[2])
 	close(pair[0]);
 	if (who == CHILD)
 		_exit(take(pair[1]));
+	close(s->fd);
 	snprintf(number, sizeof(number), "%d", pair[1]);
 	if (who == BARE)
 		unsetenv("LD_PRELOAD");
@@ -98,7 +102,7 @@ static void passed_to(struct scene *s, enum who who, bool and_closed)
 	pid_t pid = 0;
 
 	if (!s->is_server)
-		pid = begin_taker(who, pair);
+		pid = begin_taker(s, who, pair);
 	fd = another_connection(s);
 	if (s->is_server) {
 		echo(s, fd, 20000);
