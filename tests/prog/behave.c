@@ -3,7 +3,7 @@
  * behave.c - small scenes on a TCP connection, printed; see behave.h.
  *
  *   behave server|client CASE ADDRESS PORT STEP-SOCKET GO-FILE
- *   behave list call|cancel|end|fault|io|leave|load|fd|epoll|fork|others|pass|sandbox|signal|thread|wild
+ *   behave list call|cancel|end|fault|io|leave|load|fd|epoll|fork|net|others|pass|sandbox|signal|thread|wild
  *   behave take FD		gets a connection over the unix socket FD, and answers on it
  *   behave wild|wild-threads	bad addresses before there is any ring
  *
@@ -420,7 +420,7 @@ static const struct {
 	const struct scene_case *cases;
 } groups[] = {
 	{ "call", scenes_call }, { "cancel", scenes_cancel }, { "end", scenes_end }, { "fault", scenes_fault }, { "io", scenes_io }, { "leave", scenes_leave }, { "load", scenes_load }, { "fd", scenes_fd }, { "epoll", scenes_epoll },
-	{ "fork", scenes_fork }, { "others", scenes_others }, { "pass", scenes_pass }, { "sandbox", scenes_sandbox }, { "signal", scenes_signal },
+	{ "fork", scenes_fork }, { "net", scenes_net }, { "others", scenes_others }, { "pass", scenes_pass }, { "sandbox", scenes_sandbox }, { "signal", scenes_signal },
 	{ "thread", scenes_thread }, { "wild", scenes_wild },
 };
 #define GROUPS (sizeof(groups) / sizeof(groups[0]))
