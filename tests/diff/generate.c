@@ -187,7 +187,7 @@ struct test_case *case_random(uint64_t seed, enum phase p)
 {
 	struct test_case *c = calloc(1, sizeof(*c));
 	const char *end, *on;
-	bool ended = false;
+	bool ended = false, threads = seed % 4 == 3;
 	int n;
 
 	if (!c)
@@ -200,8 +200,15 @@ struct test_case *case_random(uint64_t seed, enum phase p)
 	add(c, "open t");
 	add(c, "a epoll e");
 	add(c, "b epoll e");
+	/* in every fourth sequence some other thread of the end makes half of the calls */
+	if (threads) {
+		add(c, "a thread a9");
+		add(c, "b thread b9");
+	}
 	for (int i = 0; i < n; i++) {
 		end = below(2) ? "a" : "b";
+		if (threads && below(2))
+			end = *end == 'a' ? "a9" : "b9";
 		on = below(4) ? "s" : "t";
 		switch (below(8)) {
 		case 0: case 1:
