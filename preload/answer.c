@@ -51,7 +51,7 @@ static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, struct xsh
 		xshim_hot_heat(a->set, r, rdy.reach);
 	} else {
 		xshim_hot_cool(a->set, r);
-		if (xshim_ready_look(c, ch, fd, dir ? dir | XSHIM_LOOK_EPOLL : 0, &rdy) < 0)
+		if (xshim_ready_look(c, ch, fd, dir ? dir | XSHIM_LOOK_EPOLL | XSHIM_LOOK_EDGE : 0, &rdy) < 0)
 			r->tcp_dirty = true;
 	}
 	/* what the kernel said last holds until it says more; but an error and urgent data may have been taken */

@@ -4,6 +4,7 @@
 #include "ask.h"
 #include "client.h"
 #include "depart.h"
+#include "doze.h"
 #include "epoll.h"
 #include "fault.h"
 #include "kick.h"
@@ -80,7 +81,7 @@ struct xshim_chan *xshim_chan_new(const struct xshim_party *guest, enum xshim_re
 	if (!ch)
 		return NULL;
 	xshim_fault_ready();
-	ch->remote.bell = -1;
+	ch->remote.bell = ch->doze_ep = -1;
 	for (int i = 0; i < XSHIM_LOCAL_FDS; i++)
 		ch->local.fds[i] = -1;
 	if (getrandom(&nonce, sizeof(nonce), GRND_NONBLOCK) != sizeof(nonce))
@@ -136,6 +137,7 @@ void xshim_chan_release(struct xshim_obj *o)
 	}
 	xshim_privfd_close(ch->remote.bell);
 	ch->remote.bell = -1;
+	xshim_doze_close(ch);
 	if (ch->local.region)
 		ch->be->destroy(&ch->local);
 	if (ch->remote.region)

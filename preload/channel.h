@@ -92,6 +92,20 @@ static inline void xshim_chan_drop_lock(struct xshim_conn *c, struct xshim_chan 
 		xshim_lock_drop(lock);
 }
 
+/* Our own bell was seen readable, or heard. Who arms next empties it, or knows that it may be let (ready.c). */
+static inline void xshim_chan_heard(struct xshim_conn *c, struct xshim_chan *ch)
+{
+	xshim_count(&c->slot->n.bells_got, 1);
+	atomic_store_explicit(&ch->bell_maybe, 1, memory_order_release);
+}
+
+/* As if the peer had rung: whoever of ours sleeps on the channel looks again. */
+static inline void xshim_chan_ring_self(struct xshim_chan *ch)
+{
+	atomic_store_explicit(&ch->self_rung, 1, memory_order_relaxed);
+	(void)ch->be->ring_self(&ch->local);
+}
+
 /*
  * Do what the protocol asks of us now, without blocking: announce our switch, begin, send and take
  * LEAVE, send again what has to be. kmask: what poll says of the TCP socket (POLLIN, POLLOUT, ...).

@@ -9,6 +9,7 @@
 #include "channel.h"
 #include "client.h"
 #include "depart.h"
+#include "doze.h"
 #include "epoll.h"
 #include "identity.h"
 #include "options.h"
@@ -422,9 +423,13 @@ void xshim_conn_fork_prepare(void)
 {
 	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_CONN); i++) {
 		struct xshim_conn *c = (struct xshim_conn *)xshim_obj_at(XSHIM_OBJ_CONN, i);
+		struct xshim_chan *ch = c ? xshim_conn_chan(c) : NULL;
 
 		if (c && c->slot)
 			atomic_fetch_add_explicit(&c->slot->fork_pending, 1, memory_order_acq_rel);
+		/* both processes find it, also if there is no child in the end */
+		if (ch)
+			atomic_store_explicit(&ch->forked, 1, memory_order_relaxed);
 	}
 }
 
@@ -515,6 +520,7 @@ static void count_waits(struct xshim_conn *c)
 
 	if (!ch)
 		return;
+	xshim_doze_close(ch);
 	for (const struct xshim_reg *r = c->regs; r; r = r->next_of_conn) {
 		rx += r->rx_wait;
 		tx += r->tx_wait;

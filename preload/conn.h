@@ -48,6 +48,9 @@ struct xshim_chan {
 	struct xshim_local local;
 	struct xshim_remote remote;
 	_Atomic uint32_t bell_maybe;	/* the bell was seen readable since it was last emptied */
+	_Atomic uint32_t self_rung;	/* we have rung it ourselves since then */
+	uint32_t bell_holds, hushed_rung; /* rings; 0: not known. The peer's count when it was emptied. Both locks of the slot */
+	_Atomic uint32_t forked;	/* another process has it, too, or had */
 	struct xshim_slot *slot;	/* of its connection, and where this process counts the calls and epoll entries that */
 	struct xshim_waits *waits;	/* count on the bell (ready.c); set when attached, and in a forked child */
 	_Atomic uint32_t edge_waiters;	/* edge-triggered epoll entries for what is to be read */
@@ -72,6 +75,12 @@ struct xshim_chan {
 	_Atomic uint32_t consult_seen;	/* the peer's hint at our last look */
 	_Atomic uint32_t spin_good;	/* 0..8: how well spinning paid lately */
 	_Atomic uint32_t spin_skip;
+	_Atomic uint32_t spin_missed;	/* tries in a row that found nothing */
+	/* doze.h */
+	_Atomic uint32_t dozer;		/* 1: somebody sleeps by it, or is about to */
+	uint32_t doze_after;		/* sleeps before it is made, or XSHIM_DOZE_NEVER; who has dozer, as the rest */
+	int doze_ep, doze_fd;		/* -1: none; the number that the socket has in it */
+	bool doze_stale;		/* it has told of the socket, and would not again */
 	/* the peer's head and our tail when nothing could be done on the ring; XSHIM_WANT_NOTHING: the direction is on TCP */
 	_Atomic uint64_t rx_empty_at, tx_full_at;
 	uint64_t sent;			/* ring bytes since attached or since the last spill, for the test options */

@@ -42,7 +42,7 @@ int xshim_depart_obey(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	} else if (told & XSHIM_TOLD_LEAVE) {
 		/* wishes are places on one path: who sleeps stores them anew */
 		if (xshim_chan_leave_step(c, ch, fd, XSHIM_R_DRAIN))
-			(void)ch->be->ring_self(&ch->local);
+			xshim_chan_ring_self(ch);
 		if (l->want_leave || l->left || l->error)
 			atomic_store_explicit(&ch->told, 0, memory_order_relaxed);
 	}
@@ -61,7 +61,7 @@ static void act(struct xshim_conn *c, struct xshim_chan *ch, int fd, uint32_t wh
 		xshim_chan_unlock(s);
 	}
 	/* Whoever of ours sleeps on it, in this process or in one that shares it. */
-	(void)ch->be->ring_self(&ch->local);
+	xshim_chan_ring_self(ch);
 }
 
 static bool is_meant(const struct xshim_chan *ch, const struct xshim_msg_leave *m)

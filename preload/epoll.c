@@ -53,7 +53,7 @@ static bool take_hint(struct wait *w, struct epoll_event *ev)
 	if (r->parked) {
 		if (low & XSHIM_TAG_BELL) {
 			w->heard = true;
-			atomic_store_explicit(&xshim_conn_chan(r->conn)->bell_maybe, 1, memory_order_release);
+			xshim_chan_heard(r->conn, xshim_conn_chan(r->conn));
 		} else {
 			r->tcp_dirty = true;
 		}
@@ -75,7 +75,7 @@ static bool take_hint(struct wait *w, struct epoll_event *ev)
 	}
 	if (low & XSHIM_TAG_BELL) {
 		w->heard = true;
-		atomic_store_explicit(&xshim_conn_chan(r->conn)->bell_maybe, 1, memory_order_release);
+		xshim_chan_heard(r->conn, xshim_conn_chan(r->conn));
 	} else if (low & XSHIM_TAG_PEER) {
 		xshim_ready_peer_hup(r->conn, xshim_conn_chan(r->conn), xshim_conn_fd(r->conn, r->fd));
 	} else {

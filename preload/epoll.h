@@ -79,7 +79,7 @@ struct xshim_eset {
 	struct xshim_reg *list_head, *list_tail; /* ready list, the set's lock */
 	struct xshim_reg *hot;		/* a circle: the one to be looked at first; the set's lock */
 	int hots;
-	uint32_t spin_good, spin_skip;	/* as in ready.c */
+	uint32_t spin_good, spin_skip, spin_missed; /* as in ready.c */
 	uint64_t waits;			/* the set's lock: numbers the waits */
 	_Atomic uint32_t waiting;	/* threads inside epoll_wait */
 	bool shared;			/* a forked process has it, too (or had) */

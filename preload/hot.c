@@ -75,12 +75,19 @@ bool xshim_hot_spin(struct xshim_eset *set, int max)
 {
 	uint64_t end;
 
-	if (!set->hots || !xshim_spin_allowed() || (!set->spin_good && ++set->spin_skip % 64))
+	if (!set->hots || !xshim_spin_allowed())
 		return false;
+	if (!set->spin_good) {
+		if (++set->spin_skip % xshim_spin_rarity(set->spin_missed))
+			return false;
+		set->spin_missed += set->spin_missed < XSHIM_SPIN_MISSED;
+	}
 	end = xshim_clock_ns() + xshim_opt.spin_us * 1000;
 	do {
 		for (int i = 0; i < 8 && i * set->hots < LOOKS_BY_CLOCK; i++) {
 			if (xshim_hot_to_ready(set, LOOKS_BY_CLOCK, max, false)) {
+				if (!set->spin_good)
+					set->spin_missed = 0;
 				if (set->spin_good < 8)
 					set->spin_good++;
 				return true;

@@ -64,7 +64,7 @@ int xshim_more_wait(struct xshim_more *m, struct xshim_conn *c, int fd, uint64_t
 	fd = xshim_conn_fd(c, fd);
 	for (int i = 0; i < n; i++) {
 		if (ev[i].data.u32 == BELL)
-			atomic_store_explicit(&m->ch->bell_maybe, 1, memory_order_release);
+			xshim_chan_heard(c, m->ch);
 		else if (ev[i].data.u32 == PEER)
 			xshim_ready_peer_hup(c, m->ch, fd);
 		else

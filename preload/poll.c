@@ -205,7 +205,7 @@ static int one_round(struct pollfd *fds, nfds_t n, struct work *k, const struct 
 			unsigned int kmask = (unsigned short)k->p[i].revents;
 
 			if (w->bell >= 0 && k->p[w->bell].revents) {
-				atomic_store_explicit(&w->ch->bell_maybe, 1, memory_order_release);
+				xshim_chan_heard(w->conn, w->ch);
 				if (xshim_ready_look(w->conn, w->ch, fds[i].fd, 0, &w->ready) < 0)
 					moved = true;
 			}

@@ -26,6 +26,11 @@ static int top(void)
 	return (int)rl.rlim_cur;
 }
 
+bool xshim_privfd_plenty(void)
+{
+	return atomic_load_explicit(&taken, memory_order_relaxed) < top() / 8;
+}
+
 int xshim_privfd_dup(int fd)
 {
 	int limit = top(), want, got = -EMFILE;

@@ -31,6 +31,8 @@ static inline bool xshim_privfd_is(int fd)
 int xshim_privfd_dup(int fd);
 /* Move fd to a private number and close it; -EMFILE when there is no room (fd is closed then too). */
 int xshim_privfd_move(int fd);
+/* Few are taken: one that is only useful may be, too. */
+bool xshim_privfd_plenty(void);
 /* As it is: keep the number, but it is ours from now on (found after exec). */
 void xshim_privfd_adopt(int fd);
 void xshim_privfd_close(int fd);	/* -1 is fine */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* ready.c - readiness of a connection with a channel, and sleeping on it (ready.h). */
 #include "ready.h"
+#include "doze.h"
 #include "epoll.h"
 #include "client.h"
 #include "options.h"
@@ -185,6 +186,33 @@ static bool others_want_edges(struct xshim_chan *ch, unsigned int arm, uint64_t 
 	return more && !(arm & XSHIM_LOOK_EPOLL) && atomic_load_explicit(&ch->edge_waiters, memory_order_relaxed);
 }
 
+/*
+ * It was heard by who hears each ring, also if it is not empty; unless it is full, and then nobody is woken any more. So it is let be only
+ * while less has been put into it than it holds: the peer counts its rings. What it lies about them costs it an answer. Nor while we have
+ * rung it ourselves, for others of ours: that would be news to an edge-triggered entry which is none to the program.
+ */
+static bool may_be_let(const struct xshim_chan *ch, unsigned int arm)
+{
+	return (arm & XSHIM_LOOK_EDGE) && !atomic_load_explicit(&ch->forked, memory_order_relaxed) &&
+	       !atomic_load_explicit(&ch->self_rung, memory_order_relaxed) &&
+	       atomic_load_explicit(&ch->remote.region->rung, memory_order_seq_cst) - ch->hushed_rung < ch->bell_holds;
+}
+
+/* Both locks. */
+static void hush(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	atomic_store_explicit(&ch->self_rung, 0, memory_order_relaxed);
+	if (!ch->bell_holds && ch->be->holds)
+		ch->bell_holds = ch->be->holds(&ch->local);
+	/* the count /then/ the bell: what is rung between them is counted once too often, and not missed */
+	ch->hushed_rung = atomic_load_explicit(&ch->remote.region->rung, memory_order_seq_cst);
+	if (ch->be->hush(&ch->local, &ch->remote) == -EPIPE) {
+		atomic_store_explicit(&ch->bell_dead, 1, memory_order_relaxed);
+		atomic_store_explicit(&ch->gone, 1, memory_order_relaxed);
+		(void)xshim_chan_pump_locked(c, ch, fd, 0);
+	}
+}
+
 int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int arm,
 		     struct xshim_ready *r)
 {
@@ -202,20 +230,15 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 	if (xshim_chan_pump_due(c, ch))
 		(void)xshim_chan_pump_locked(c, ch, fd, 0);
 	if (arm) {
-		bool heard = atomic_exchange_explicit(&ch->bell_maybe, 0, memory_order_acq_rel);
+		bool heard = atomic_load_explicit(&ch->bell_maybe, memory_order_acquire) && !may_be_let(ch, arm) &&
+			     atomic_exchange_explicit(&ch->bell_maybe, 0, memory_order_acq_rel);
 
 		/* Empty the bell /then/ store the wishes /then/ look. */
-		if (heard) {
-			xshim_count(&s->n.bells_got, 1);
-			if (ch->be->hush(&ch->local, &ch->remote) == -EPIPE) {
-				atomic_store_explicit(&ch->bell_dead, 1, memory_order_relaxed);
-				atomic_store_explicit(&ch->gone, 1, memory_order_relaxed);
-				(void)xshim_chan_pump_locked(c, ch, fd, 0);
-			}
-		}
+		if (heard)
+			hush(c, ch, fd);
 		rc = arm_and_look(c, ch, fd, arm, r);
 		if (heard && rc == 0 && others_wait(ch, arm, r->mask))
-			(void)ch->be->ring_self(&ch->local);
+			xshim_chan_ring_self(ch);
 		edges = heard && others_want_edges(ch, arm, r->reach);
 	} else {
 		rc = look_locked(c, ch, fd, arm, r);
@@ -357,12 +380,13 @@ bool xshim_spin_allowed(void)
 
 /*
  * Busy-wait a bounded time while that has paid lately: spin_good goes up by one with each success and
- * halves with each failure; at 0 only one wait in 64 tries again.
+ * halves with each failure; at 0 only one wait in 64 tries again, and after tries in vain one in 128 to 1024: two ends that share a
+ * processor never find anything.
  */
 static bool spin(struct xshim_chan *ch, unsigned int what)
 {
 	const struct xshim_region_hdr *peer = ch->remote.region;
-	uint32_t good = atomic_load_explicit(&ch->spin_good, memory_order_relaxed), skip;
+	uint32_t good = atomic_load_explicit(&ch->spin_good, memory_order_relaxed), skip, missed;
 	uint64_t pos = atomic_load_explicit(&ch->rx_empty_at, memory_order_relaxed);
 	uint64_t tail = atomic_load_explicit(&ch->tx_full_at, memory_order_relaxed), end;
 
@@ -371,10 +395,13 @@ static bool spin(struct xshim_chan *ch, unsigned int what)
 	if ((what & POLLIN ? pos : tail) == XSHIM_WANT_NOTHING)
 		return false;
 	if (!good) {
+		missed = atomic_load_explicit(&ch->spin_missed, memory_order_relaxed);
 		skip = atomic_load_explicit(&ch->spin_skip, memory_order_relaxed) + 1;
 		atomic_store_explicit(&ch->spin_skip, skip, memory_order_relaxed);
-		if (skip % 64)
+		if (skip % xshim_spin_rarity(missed))
 			return false;
+		if (missed < XSHIM_SPIN_MISSED)
+			atomic_store_explicit(&ch->spin_missed, missed + 1, memory_order_relaxed);
 	}
 	end = xshim_clock_ns() + xshim_opt.spin_us * 1000;
 	do {
@@ -393,6 +420,8 @@ static bool spin(struct xshim_chan *ch, unsigned int what)
 paid:
 	if (good < 8)
 		atomic_store_explicit(&ch->spin_good, good + 1, memory_order_relaxed);
+	if (!good)
+		atomic_store_explicit(&ch->spin_missed, 0, memory_order_relaxed);
 	return true;
 }
 
@@ -421,15 +450,27 @@ bool xshim_restarts(uint64_t deadline_ns)
 int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int what,
 	       uint64_t deadline_ns)
 {
+	unsigned int arm = what & POLLIN ? what | XSHIM_LOOK_RECV : what;
 	struct xshim_ready r;
 	struct pollfd p[3];
 	int rc = 0, stall = -1;
+	bool doze;
 
 	if (spin(ch, what))
 		return 0;
 	xshim_wait_enter(ch, what);
-	if (xshim_ready_look(c, ch, fd, what & POLLIN ? what | XSHIM_LOOK_RECV : what, &r) < 0 || (r.mask & what))
+	doze = xshim_doze_begin(c, ch, fd, what, deadline_ns);
+	rc = xshim_ready_look(c, ch, fd, doze ? arm | XSHIM_LOOK_EDGE : arm, &r);
+	if (doze && !rc && !(r.mask & what) && (r.tcp_events != POLLIN || r.in_from_tcp)) {
+		/* to be polled, where a bell that was let be would ring on */
+		xshim_doze_end(ch);
+		doze = false;
+		rc = xshim_ready_look(c, ch, fd, arm, &r);
+	}
+	if (rc < 0 || (r.mask & what)) {
+		rc = 0;
 		goto out;
+	}
 	if (atomic_load_explicit(&c->detach_due, memory_order_acquire) || xshim_conn_chan(c) != ch)
 		goto out;
 	if (what & POLLOUT) {
@@ -451,7 +492,9 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 		rc = -EINTR;
 		goto out;
 	}
-	if (deadline_ns == UINT64_MAX) {
+	if (doze) {
+		rc = xshim_doze(ch, p);
+	} else if (deadline_ns == UINT64_MAX) {
 		rc = libc.poll(p, 3, stall);
 	} else {
 		uint64_t now = xshim_clock_ns(), left = 0;
@@ -476,7 +519,7 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 	}
 	rc = 0;
 	if (p[1].revents) {
-		atomic_store_explicit(&ch->bell_maybe, 1, memory_order_release);
+		xshim_chan_heard(c, ch);
 		xshim_client_mail();
 	}
 	if (p[2].revents)
@@ -484,6 +527,8 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 	if (p[0].revents && !(r.in_from_tcp && (p[0].revents & ~POLLOUT) == POLLIN))
 		(void)xshim_chan_pump(c, ch, fd, (unsigned short)p[0].revents);
 out:
+	if (doze)
+		xshim_doze_end(ch);
 	xshim_wait_leave(ch, what);
 	return rc;
 }

@@ -12,6 +12,8 @@
  * who empties it stores every wish anew, looks at every condition, and if one holds that somebody
  * else may be waiting for, rings the own bell again. Processes that share the connection after a fork have the bell in
  * common, so that the waits of all of them are in the slot.
+ * Who hears edges (epoll.h, doze.h) lets a bell be that it has heard, as the next ring is another edge all the same; it is emptied now and
+ * then, long before it could be full. All others empty what they, or those, have heard.
  *
  * Threads: any. Locks: takes rx_lock and tx_lock of the slot. Never blocks.
  */
@@ -35,6 +37,8 @@ struct xshim_ready {
 #define XSHIM_LOOK_EPOLL 0x10000u
 /* In arm: the caller is inside a receive, which takes whatever comes until it has enough: SO_RCVLOWAT is its own affair. */
 #define XSHIM_LOOK_RECV 0x20000u
+/* In arm: the caller hears each ring of the bell as an edge, so that it need not be emptied each time. */
+#define XSHIM_LOOK_EDGE 0x40000u
 /*
  * arm: POLLIN | POLLOUT that the caller has entered to wait for; 0: only look. 0, or -ECONNRESET when the connection was
  * broken (then everything is ready).
@@ -101,6 +105,12 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
  * SA_RESTART, and never under a time limit. If it is not known which handler ran (sigact.h): yes only if all that are installed have it.
  */
 bool xshim_restarts(uint64_t deadline_ns);
+/* While busy waits do not pay, one wait in so many tries again; missed: that many tries in a row have been in vain. */
+#define XSHIM_SPIN_MISSED 4u
+static inline uint32_t xshim_spin_rarity(uint32_t missed)
+{
+	return 64u << missed;
+}
 /* Busy waits are allowed at all: XSHIM_SPIN_US, and more than one processor. */
 bool xshim_spin_allowed(void);
 

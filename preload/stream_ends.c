@@ -125,8 +125,11 @@ int xshim_stream_shutdown(struct xshim_conn *c, int fd, int how)
 			later = true;
 		} else if (s->link.tx.state != XSHIM_TX_OUT || !s->link.left) {
 			/* also of a stream that only went to TCP because the peer reads no more: it still asks what our FIN means */
+			bool anew = !s->link.fin;
+
 			xshim_link_fin(&s->link, ch->local.region);
-			xshim_chan_ring(c, ch);
+			if (anew)
+				xshim_chan_ring(c, ch);
 		}
 		xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_WR, true);
 		/* under the lock: a send that finds the flag leaves its answer to the kernel */
@@ -150,7 +153,7 @@ int xshim_stream_shutdown(struct xshim_conn *c, int fd, int how)
 		xshim_link_deaf(ch->local.region, XSHIM_REGION_SHUT);
 	/* Somebody of ours who sleeps on the connection sees the change. */
 	if (ch)
-		(void)ch->be->ring_self(&ch->local);
+		xshim_chan_ring_self(ch);
 	return 0;
 }
 

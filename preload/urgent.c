@@ -134,7 +134,7 @@ int xshim_urgent_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, uint6
 			rc = deadline_ns == UINT64_MAX;
 		rc = rc < 0 ? -errno : rc == 0 ? -EAGAIN : 0;
 		if (!rc && p[1].revents)
-			atomic_store_explicit(&ch->bell_maybe, 1, memory_order_release);
+			xshim_chan_heard(c, ch);
 		if (!rc && p[2].revents)
 			xshim_ready_peer_hup(c, ch, fd);
 		if (!rc && p[0].revents)

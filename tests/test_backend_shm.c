@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -480,6 +481,32 @@ START_TEST(a_full_blocking_bell_does_not_block)
 }
 END_TEST
 
+/* What be->holds promises: who waits for edges and empties nothing misses none, of the peer's or of its own. */
+START_TEST(each_ring_is_an_edge)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
+	int ep = epoll_create1(0), rounds = 0, holds = (int)be->holds(&local);
+	uint32_t rung = atomic_load(&remote.region->rung);
+
+	ck_assert_int_ge(holds, 16);
+	ck_assert_int_eq(epoll_ctl(ep, EPOLL_CTL_ADD, local.fds[XSHIM_LOCAL_BELL], &ev), 0);
+	ck_assert_int_eq(epoll_wait(ep, &ev, 1, 0), 0);
+	for (int i = 0; i < 2 * holds; i++) {
+		ck_assert_int_eq(i % 2 ? be->ring(&local, &remote) : be->ring_self(&local), 0);
+		ck_assert_int_eq(epoll_wait(ep, &ev, 1, 0), 1);
+		ck_assert_int_eq(epoll_wait(ep, &ev, 1, 0), 0);
+	}
+	ck_assert_uint_eq(atomic_load(&remote.region->rung) - rung, (uint32_t)holds);
+	/* full, and heard: our own ring is one all the same */
+	while (send(remote.bell, "", 1, MSG_DONTWAIT) > 0)
+		ck_assert_int_lt(rounds++, 100000);
+	ck_assert_int_eq(epoll_wait(ep, &ev, 1, 0), 1);
+	ck_assert_int_eq(be->ring_self(&local), 0);
+	ck_assert_int_eq(epoll_wait(ep, &ev, 1, 0), 1);
+	close(ep);
+}
+END_TEST
+
 START_TEST(descriptors_sent_to_the_bell_are_dropped)
 {
 	union {
@@ -579,6 +606,7 @@ static Suite *suite(void)
 	tcase_add_checked_fixture(tb, attach_remote, detach_remote);
 	tcase_add_test(tb, ringing_makes_it_readable_until_hushed);
 	tcase_add_test(tb, a_full_blocking_bell_does_not_block);
+	tcase_add_test(tb, each_ring_is_an_edge);
 	tcase_add_test(tb, descriptors_sent_to_the_bell_are_dropped);
 	tcase_add_test(tb, the_peer_cannot_eat_what_rings_us);
 	tcase_add_test(tb, a_peer_that_is_gone_is_epipe_and_no_signal);

@@ -90,6 +90,11 @@ struct xshim_backend {
 	int (*hush)(const struct xshim_local *l, const struct xshim_remote *r);
 	/* Make our own doorbell readable, as if the peer had rung. */
 	int (*ring_self)(const struct xshim_local *l);
+	/*
+	 * How many rings of the peer's the bell holds, at least, since it was emptied: up to there each is an edge to who waits for edges, and it
+	 * need not be emptied for the next one to be heard; the peer counts them (region.h, rung). NULL: it is to be emptied each time.
+	 */
+	uint32_t (*holds)(const struct xshim_local *l);
 	/* In a forked child: map again what fork does not copy. NULL: nothing is. An error: the half is unusable here. */
 	int (*forked)(struct xshim_local *l, struct xshim_remote *r);
 	/*

@@ -22,6 +22,7 @@
  *   head          seq_cst, after the bytes    seq_cst             ring bytes below head are there
  *   sw_at, sw_seq sw_at /then/ sw_seq         sw_seq /then/ sw_at see "Switches"
  *   fin           release, before shutdown    acquire             1: the owner half-closed its stream at head
+ *   rung          seq_cst, before the bell    seq_cst             shm: how many times the owner has rung the peer, or is about to
  *   tail          seq_cst                     seq_cst             the owner has consumed the peer's stream below tail
  *   ack           release                     acquire             last switch of the peer that the owner has crossed
  *   want_data     seq_cst                     seq_cst             see "Sleeping"
@@ -81,7 +82,8 @@
  * passes n", that is when old_head <= n < new_head; want_space = n: "ring when your tail passes n".
  * XSHIM_WANT_NOTHING: do not ring. The sleeper stores its wish /then/ re-reads the position /then/
  * sleeps; the waker publishes /then/ reads the wish. All four are seq_cst: with less, both may miss the
- * other. Switches, fin, leave, its being taken back, and attached always ring.
+ * other. Switches, fin, leave, its being taken back, and attached always ring. Who hears each ring as an edge need not empty its bell
+ * each time, and knows by `rung` that it is not full yet. A liar is not heard at last, and waits for what it has not asked for.
  *
  * If the other end lies: a position that goes back or runs beyond what was sent, a switch number that
  * skips, an sw_at below what was consumed: -EPROTO, the connection is reset with reason "corrupt". `reading` cannot be
@@ -110,7 +112,7 @@
 #include <stdint.h>
 
 #define XSHIM_REGION_MAGIC 0x58534852u	/* "XSHR" */
-#define XSHIM_REGION_VERSION 3
+#define XSHIM_REGION_VERSION 4
 #define XSHIM_REGION_HDR 4096		/* the ring starts here */
 #define XSHIM_RING_ORDER_MIN 12		/* 4 KiB */
 #define XSHIM_RING_ORDER_MAX 24		/* 16 MiB */
@@ -136,7 +138,8 @@ struct xshim_region_hdr {
 	_Atomic uint64_t sw_at[2];	/* of the last switch to TCP, and to the ring */
 	_Atomic uint32_t sw_seq;
 	_Atomic uint32_t fin;
-	uint8_t pad1[32];
+	_Atomic uint32_t rung;
+	uint8_t pad1[28];
 	/* consumer: 128 */
 	_Atomic uint64_t tail;
 	_Atomic uint32_t ack;

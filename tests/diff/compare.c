@@ -270,7 +270,7 @@ int compare_main(int argc, char **argv)
 		{ "random", 1, NULL, 'r' }, { "count", 1, NULL, 'n' }, { NULL, 0, NULL, 0 },
 	};
 	static const char *const common[] = { "XSHIM_TRIGGER_OPS=1", "XSHIM_TRIGGER_BYTES=1", "XSHIM_RING_SIZE=65536",
-					      "XSHIM_STALL_MS=10000" };
+					      "XSHIM_STALL_MS=10000", "XSHIM_DOZE_AFTER=0" };
 	struct stage_setup s = { .port = 7800 };
 	long long seed = -1, count = 1;
 	int o;
@@ -306,8 +306,8 @@ int compare_main(int argc, char **argv)
 		memcpy(all.setups[i].environment, common, sizeof(common));
 	}
 	all.setups[PLAIN].preload = NULL;
-	all.setups[LEAVING].environment[4] = "XSHIM_FORCE_LEAVE=30";
-	all.setups[SPILLING].environment[4] = "XSHIM_FORCE_SPILL=20";
+	all.setups[LEAVING].environment[5] = "XSHIM_FORCE_LEAVE=30";
+	all.setups[SPILLING].environment[5] = "XSHIM_FORCE_SPILL=20";
 	if (seed >= 0)
 		play_random((uint64_t)seed, count);
 	else

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * doze.h - a quicker sleep for who waits for bytes in a blocking call and has slept there often.
+ *
+ * poll() of socket, bell and the peer's bell takes place in three queues and leaves them again, and the bell has to be emptied
+ * after it. An epoll descriptor of the channel's own stays in the queues and hears each ring as an edge: measured with both ends on one
+ * processor, 2.4 us for a round trip of bells instead of 3.5. It costs one more private descriptor, so it is made only for a channel
+ * on which a call has slept before, and while such descriptors are plenty.
+ *
+ * What differs from poll() is that an edge is told once, and to one who waits. So one call at a time sleeps by it, all others poll;
+ * after it has told of the socket it is asked anew before it is used again, which brings back what is still so; and a channel that
+ * a fork has given to two processes is polled for good.
+ *
+ * Threads: any. Errors: as poll().
+ */
+#ifndef XSHIM_DOZE_H
+#define XSHIM_DOZE_H
+#include "channel.h"
+
+#include <poll.h>
+
+#define XSHIM_DOZE_NEVER UINT32_MAX
+
+/*
+ * True: the caller has it for himself until xshim_doze_end(). He looks with XSHIM_LOOK_EDGE, and if the look says to ask the socket for
+ * POLLIN and nothing else, may sleep by it.
+ */
+bool xshim_doze_begin(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int what, uint64_t deadline_ns);
+/* As poll(p, 3, -1) of socket, bell and the peer's bell. */
+int xshim_doze(struct xshim_chan *ch, struct pollfd p[3]);
+void xshim_doze_end(struct xshim_chan *ch);
+/* The channel is freed, or this is a forked child. */
+void xshim_doze_close(struct xshim_chan *ch);
+
+#endif
