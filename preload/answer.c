@@ -11,19 +11,6 @@
 
 #define ARMED_AT_ONCE 32
 
-/*
- * May r go unarmed until somebody is about to sleep? Only what comes on the ring can be seen without the
- * kernel, and only by a thread that will look. A process that sleeps in the same set has to hear the bell from who took it.
- */
-static bool may_be_hot(struct xshim_answer *a, struct xshim_reg *r, const struct xshim_ready *rdy, unsigned int dir)
-{
-	return !a->arming && (dir & POLLIN) && !rdy->in_from_tcp &&
-	       r->conn->slot->link.rx.state == XSHIM_RX_RING &&
-	       (!(dir & POLLOUT) || (rdy->mask & POLLOUT)) &&
-	       !(a->set->shared && xshim_slot_others_wait(r->conn->slot, xshim_conn_chan(r->conn)->waits, true, false)) &&
-	       atomic_load_explicit(&a->set->waiting, memory_order_seq_cst) == 1;
-}
-
 /* What the program is to be told of r now. Set lock held. */
 static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, struct xshim_sight *s, bool *goes)
 {
@@ -45,7 +32,7 @@ static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, struct xsh
 	s->fulls = atomic_load_explicit(&ch->fulls, memory_order_relaxed);
 	if (xshim_ready_look(c, ch, fd, 0, &rdy) < 0)
 		r->tcp_dirty = true;
-	hot = !r->cold && may_be_hot(a, r, &rdy, dir);
+	hot = !r->cold && !a->arming && xshim_hot_may(a->set, r, &rdy, dir);
 	r->cold = false;
 	if (hot) {
 		xshim_hot_heat(a->set, r, rdy.reach);
@@ -120,7 +107,7 @@ void xshim_answer_collect(struct xshim_answer *a, int max)
 	struct xshim_reg *r, *last = set->list_tail;
 	uint32_t mask;
 	struct xshim_sight s;
-	bool stays, goes;
+	bool stays, goes, rest;
 
 	a->stall_ms = -1;
 	if (!a->number)
@@ -131,6 +118,8 @@ void xshim_answer_collect(struct xshim_answer *a, int max)
 			set->list_tail = NULL;
 		r->listed = false;
 		stays = goes = false;
+		rest = r->was_hot && r->attached;
+		r->was_hot = false;
 		if ((r->attached || r->stuck) && !r->disabled) {
 			int stall_before = a->stall_ms;
 			bool told = r->rearmed && (r->events & EPOLLET) && !r->tcp_dirty;
@@ -168,6 +157,8 @@ void xshim_answer_collect(struct xshim_answer *a, int max)
 			} else if (a->stall_ms != stall_before) {
 				stays = true;
 				r->quiet = true;
+			} else if (rest && a->arming && !goes) {
+				xshim_hot_rest(set, r);
 			}
 		}
 		if (stays)
@@ -179,10 +170,13 @@ void xshim_answer_collect(struct xshim_answer *a, int max)
 
 void xshim_answer_arm_hot(struct xshim_answer *a, bool all)
 {
+	a->set->rousing = false;
 	a->arming = true;
 	while (a->set->hot && (all || !a->n)) {
-		for (int i = 0; i < ARMED_AT_ONCE && a->set->hot; i++)
+		for (int i = 0; i < ARMED_AT_ONCE && a->set->hot; i++) {
+			a->set->hot->was_hot = true;
 			xshim_hot_goes(a->set, a->set->hot, true);
+		}
 		xshim_answer_collect(a, a->max);
 	}
 	a->arming = false;

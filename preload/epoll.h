@@ -14,6 +14,10 @@
  * in vain for some time is armed. Before anybody sleeps in the set, all hot entries are armed, unless one that was looked at for
  * that has something to tell; and none stays hot while another thread sleeps there.
  *
+ * What was hot until the set went to sleep rests: it is armed, and will likely have something soon after the set is awake again. It then need
+ * not ring for that any more, so its wish is taken back, if it is nobody else's, and it is hot as before; a few at each wait, the ones that
+ * have rested longest first. One that has rested and been hot in vain some times is left armed.
+ *
  * A program may also ask whether the set itself is readable, by poll, select or as a member of another set. The kernel would say yes for
  * each hint, so such a set has an inner one: tagged entries are moved there, the inner set is a member of the program's, and
  * before each such question it is emptied, and the kick made readable or not as the ready list says (nest.c).
@@ -59,8 +63,10 @@ struct xshim_reg {			/* a connection in a set */
 	bool rx_wait, tx_wait, edge_wait; /* counted in the channel's waiters */
 	uint32_t kmask;			/* lasting bits the kernel gave last: RDHUP HUP ERR PRI */
 	int bell, peer_bell;		/* the numbers that were added */
-	struct xshim_reg *hot_next, *hot_prev; /* NULL: not hot */
+	struct xshim_reg *hot_next, *hot_prev; /* NULL: neither hot nor resting */
+	bool rests;
 	uint32_t hot_idle;		/* looks at it since it became hot that found nothing */
+	bool was_hot;			/* listed to be armed for a sleep */
 	bool cold;			/* has been hot for nothing: arm it */
 	uint64_t seen_head;		/* what the last look saw */
 	uint64_t told_by;		/* the wait that reported it last, and where in its answer */
@@ -79,6 +85,8 @@ struct xshim_eset {
 	struct xshim_reg *list_head, *list_tail; /* ready list, the set's lock */
 	struct xshim_reg *hot;		/* a circle: the one to be looked at first; the set's lock */
 	int hots;
+	struct xshim_reg *resting;	/* a circle, too: the one that rests longest */
+	bool rousing;			/* awake since it slept: what rests is made hot again */
 	uint32_t spin_good, spin_skip, spin_missed; /* as in ready.c */
 	uint64_t waits;			/* the set's lock: numbers the waits */
 	_Atomic uint32_t waiting;	/* threads inside epoll_wait */

@@ -91,7 +91,7 @@ void xshim_eset_unlist(struct xshim_eset *set, struct xshim_reg *r)
 	struct xshim_reg **at = &set->list_head, *prev = NULL;
 
 	xshim_hot_cool(set, r);
-	r->cold = false;
+	r->cold = r->was_hot = false;
 	if (!r->listed)
 		return;
 	for (; *at && *at != r; at = &(*at)->next_listed)

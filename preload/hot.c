@@ -5,24 +5,54 @@
 #include "ready.h"
 
 #define IDLE_LOOKS 32		/* at a hot entry that has nothing new */
+#define REST_LOOKS 8		/* a rest counts for so many */
 #define LOOKS_BY_CLOCK 64	/* at hot entries between two looks at the clock */
 
-void xshim_hot_heat(struct xshim_eset *set, struct xshim_reg *r, uint64_t seen_head)
+/*
+ * May r go unarmed until somebody is about to sleep? Only what comes on the ring can be seen without the
+ * kernel, and only by a thread that will look. A process that sleeps in the same set has to hear the bell from who took it.
+ */
+bool xshim_hot_may(const struct xshim_eset *set, const struct xshim_reg *r, const struct xshim_ready *rdy, unsigned int dir)
 {
-	struct xshim_reg *first = set->hot;
+	return (dir & POLLIN) && !rdy->in_from_tcp &&
+	       r->conn->slot->link.rx.state == XSHIM_RX_RING &&
+	       (!(dir & POLLOUT) || (rdy->mask & POLLOUT)) &&
+	       !(set->shared && xshim_slot_others_wait(r->conn->slot, xshim_conn_chan(r->conn)->waits, true, false)) &&
+	       atomic_load_explicit(&set->waiting, memory_order_seq_cst) == 1;
+}
 
-	r->seen_head = seen_head;
-	if (r->hot_next)
-		return;
-	r->hot_idle = 0;
-	if (first) {			/* it is the last to be looked at */
+/* As the last of a circle. */
+static void join(struct xshim_reg **circle, struct xshim_reg *r)
+{
+	struct xshim_reg *first = *circle;
+
+	if (first) {
 		r->hot_next = first;
 		r->hot_prev = first->hot_prev;
 		first->hot_prev->hot_next = r;
 		first->hot_prev = r;
 	} else {
-		set->hot = r->hot_next = r->hot_prev = r;
+		*circle = r->hot_next = r->hot_prev = r;
 	}
+}
+
+static void part(struct xshim_reg **circle, struct xshim_reg *r)
+{
+	if (*circle == r)
+		*circle = r->hot_next == r ? NULL : r->hot_next;
+	r->hot_next->hot_prev = r->hot_prev;
+	r->hot_prev->hot_next = r->hot_next;
+	r->hot_next = r->hot_prev = NULL;
+}
+
+void xshim_hot_heat(struct xshim_eset *set, struct xshim_reg *r, uint64_t seen_head)
+{
+	r->seen_head = seen_head;
+	if (r->hot_next && !r->rests)
+		return;
+	xshim_hot_cool(set, r);
+	r->hot_idle = 0;
+	join(&set->hot, r);
 	set->hots++;
 }
 
@@ -30,12 +60,39 @@ void xshim_hot_cool(struct xshim_eset *set, struct xshim_reg *r)
 {
 	if (!r->hot_next)
 		return;
-	if (set->hot == r)
-		set->hot = r->hot_next == r ? NULL : r->hot_next;
-	r->hot_next->hot_prev = r->hot_prev;
-	r->hot_prev->hot_next = r->hot_next;
-	r->hot_next = r->hot_prev = NULL;
-	set->hots--;
+	if (r->rests) {
+		part(&set->resting, r);
+		r->rests = false;
+	} else {
+		part(&set->hot, r);
+		set->hots--;
+	}
+}
+
+void xshim_hot_rest(struct xshim_eset *set, struct xshim_reg *r)
+{
+	xshim_hot_cool(set, r);
+	join(&set->resting, r);
+	r->rests = true;
+}
+
+void xshim_hot_rouse(struct xshim_eset *set, int most)
+{
+	if (set->shared || atomic_load_explicit(&set->shown, memory_order_relaxed) ||
+	    atomic_load_explicit(&set->waiting, memory_order_seq_cst) != 1)
+		return;			/* somebody would not look */
+	while (set->resting && most-- > 0) {
+		struct xshim_reg *r = set->resting;
+		struct xshim_chan *ch = xshim_conn_chan(r->conn);
+
+		xshim_hot_cool(set, r);
+		r->hot_idle += REST_LOOKS;
+		if (r->hot_idle > IDLE_LOOKS || r->listed || !ch || !r->rx_wait || r->tx_wait ||
+		    !xshim_ready_unwish(r->conn, ch, r->edge_wait))
+			continue;
+		join(&set->hot, r);
+		set->hots++;
+	}
 }
 
 static bool has_moved(const struct xshim_reg *r)

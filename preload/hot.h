@@ -9,9 +9,17 @@
 #define XSHIM_HOT_H
 #include "eset.h"
 
-/* r is hot from now on, the last to be looked at; seen_head: how far the last look saw. / It is not any more. */
+struct xshim_ready;
+
+/* dir: POLLIN | POLLOUT that r is for; rdy: a look at it that did not arm. */
+bool xshim_hot_may(const struct xshim_eset *set, const struct xshim_reg *r, const struct xshim_ready *rdy, unsigned int dir);
+/* r is hot from now on, the last to be looked at; seen_head: how far the last look saw. / It is neither hot nor resting any more. */
 void xshim_hot_heat(struct xshim_eset *set, struct xshim_reg *r, uint64_t seen_head);
 void xshim_hot_cool(struct xshim_eset *set, struct xshim_reg *r);
+/* r was hot and is armed now, for a sleep. */
+void xshim_hot_rest(struct xshim_eset *set, struct xshim_reg *r);
+/* The set is awake: so many of those that rest are hot again. */
+void xshim_hot_rouse(struct xshim_eset *set, int most);
 /* A hot entry goes to the ready list; to_be_armed: only because nobody will look at it for a while. */
 void xshim_hot_goes(struct xshim_eset *set, struct xshim_reg *r, bool to_be_armed);
 /*

@@ -257,6 +257,26 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 	return 0;
 }
 
+bool xshim_ready_unwish(struct xshim_conn *c, struct xshim_chan *ch, bool edge)
+{
+	struct xshim_link *l = &c->slot->link;
+	bool good;
+
+	/*
+	 * Who enters after we have looked takes the locks after us, and stores the wish anew. A process that shares the connection may have
+	 * a wish that is not counted here.
+	 */
+	if (atomic_load_explicit(&ch->forked, memory_order_relaxed) || !xshim_chan_lock(c->slot))
+		return false;
+	good = l->rx.state == XSHIM_RX_RING && !l->error &&
+	       atomic_load_explicit(&ch->waits->rx, memory_order_seq_cst) == 1 &&
+	       atomic_load_explicit(&ch->edge_waiters, memory_order_relaxed) == edge;
+	if (good)
+		xshim_rx_want(l, ch->local.region, false);
+	xshim_chan_unlock(c->slot);
+	return good;
+}
+
 unsigned int xshim_ready_result(struct xshim_conn *c, struct xshim_chan *ch, int fd,
 				struct xshim_ready *r, unsigned int kmask)
 {

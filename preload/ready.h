@@ -58,6 +58,12 @@ unsigned int xshim_ready_result(struct xshim_conn *c, struct xshim_chan *ch, int
  */
 uint64_t xshim_ready_behind(const struct xshim_link *l, struct xshim_chan *ch, uint64_t limit);
 
+/*
+ * The caller, who has entered to wait for bytes (edge: and counts in edge_waiters), looks at the ring by himself from now on: the peer need not
+ * ring. False: it must, because others wait, too, or because not all that comes would be seen there.
+ */
+bool xshim_ready_unwish(struct xshim_conn *c, struct xshim_chan *ch, bool edge);
+
 /* Free space that makes a ring writable: a quarter, as the kernel also waits for a third. */
 static inline uint64_t xshim_ready_threshold(const struct xshim_chan *ch)
 {
