@@ -461,6 +461,9 @@ bool xshim_restarts(uint64_t deadline_ns)
 			continue;
 		if (libc.sigaction(sig, NULL, &sa) < 0)
 			continue;	/* the C library's own */
+		/* it has not run; what ends epoll_wait() without any is that the process was stopped and continued, or traced */
+		if (xshim_sigact_is_watched(&sa))
+			continue;
 		if (sa.sa_handler != SIG_DFL && sa.sa_handler != SIG_IGN && !(sa.sa_flags & SA_RESTART))
 			return false;
 	}

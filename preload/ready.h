@@ -108,7 +108,7 @@ void xshim_ready_peer_hup(struct xshim_conn *c, struct xshim_chan *ch, int fd);
 int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int what, uint64_t deadline_ns);
 /*
  * xshim_wait() said -EINTR, and nothing has been moved: would the kernel begin the call anew? It would for a handler with
- * SA_RESTART, and never under a time limit. If it is not known which handler ran (sigact.h): yes only if all that are installed have it.
+ * SA_RESTART, and never under a time limit. If it is not known which handler ran (sigact.h): yes only if all that are installed and not watched have it.
  */
 bool xshim_restarts(uint64_t deadline_ns);
 /* While busy waits do not pay, one wait in so many tries again; missed: that many tries in a row have been in vain. */

@@ -146,7 +146,12 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 	sleeper = was;		/* the handler may have made calls of its own */
 }
 
-static bool is_watched(const struct sigaction *act)
+bool xshim_sigact_is_watched(const struct sigaction *act)
+{
+	return (act->sa_flags & SA_SIGINFO) && act->sa_sigaction == on_signal;
+}
+
+static bool is_to_be_watched(const struct sigaction *act)
 {
 	return watching && act->sa_handler != SIG_DFL && act->sa_handler != SIG_IGN &&
 	       !(act->sa_flags & (int)SA_RESETHAND);
@@ -160,7 +165,7 @@ static int install(int sig, const struct sigaction *act)
 	struct taken *t = &taken[sig];
 	struct sigaction real = *act;
 
-	if (t->ours || is_watched(act)) {
+	if (t->ours || is_to_be_watched(act)) {
 		real.sa_sigaction = t->ours ? t->ours : on_signal;
 		real.sa_flags = (act->sa_flags & (int)~SA_RESETHAND) | SA_SIGINFO;
 		if (act->sa_handler == SIG_IGN)
@@ -210,7 +215,7 @@ void xshim_sigact_watch(void)
 	atomic_store_explicit(&owner, getpid(), memory_order_relaxed);
 	watching = true;
 	for (int sig = 1; sig < NSIG; sig++)
-		if (xshim_sigact_is_known(sig) && !taken[sig].ours && show(sig, &act) == 0 && is_watched(&act))
+		if (xshim_sigact_is_known(sig) && !taken[sig].ours && show(sig, &act) == 0 && is_to_be_watched(&act))
 			(void)install(sig, &act);
 	lock_drop(&was);
 }

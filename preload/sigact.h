@@ -54,6 +54,8 @@ bool xshim_sigact_sleep_again(void);
 int xshim_sigact_awake(void);
 /* That call said EINTR: 1: after a handler with SA_RESTART, 0: after one without, -1: not known. */
 int xshim_sigact_woken(void);
+/* act, as libc.sigaction() says, is a watched handler: were it one that ended the sleep, that would be known. */
+bool xshim_sigact_is_watched(const struct sigaction *act);
 /* sigaction(2) of the program; sig is a known one. 0 or -errno. */
 int xshim_sigact_set(int sig, const struct sigaction *act, struct sigaction *old);
 /*

@@ -8,3 +8,8 @@ if [ $# = 0 ] && ldd "$BEHAVE" | grep -q libtsan; then
 	set -- reader_in_recv
 fi
 behave_main thread "$@"
+# and while one sleeps by a descriptor of the channel's own (doze.h)
+if [ $# = 0 ]; then
+	export XSHIM_DOZE_AFTER=0
+	behave_main thread closed_under_a_receive number_goes_to_a_connection number_goes_to_a_pair
+fi

@@ -141,6 +141,32 @@ static void two_at_once(struct scene *s, int usr1, int usr2)
 static void two_at_once_and_restart(struct scene *s) { two_at_once(s, SA_RESTART, 0); }
 static void two_at_once_and_interrupt(struct scene *s) { two_at_once(s, 0, SA_RESTART); }
 
+/* Being stopped and continued ends no receive, whatever handlers there are. */
+static void receive_is_stopped(struct scene *s)
+{
+	char buf[8];
+	pid_t pid;
+
+	if (!s->is_server)
+		another_handler(0);
+	barrier(s);
+	if (s->is_server) {
+		pid = other_sleeps(s);
+		for (int i = 0; i < 3; i++) {
+			kill(pid, SIGSTOP);
+			await_state(pid, 'T');
+			kill(pid, SIGCONT);
+			await_state(pid, 'S');
+		}
+		send_exactly(s->fd, 10);
+	} else {
+		about_to_sleep(s);
+		say_result("recv", recv(s->fd, buf, 3, 0));
+		say_result("recv again", recv(s->fd, buf, 3, 0));
+	}
+	barrier(s);
+}
+
 static void receive_restarts(struct scene *s) { interrupted_receive(s, SA_RESTART, 0, 3, 0); }
 static void receive_is_interrupted(struct scene *s) { interrupted_receive(s, 0, 0, 3, 0); }
 static void receive_all_restarts(struct scene *s) { interrupted_receive(s, SA_RESTART, MSG_WAITALL, 8, 0); }
@@ -299,6 +325,7 @@ const struct scene_case scenes_signal[] = {
 	{ "receive_is_interrupted_among_others", receive_is_interrupted_among_others },
 	{ "two_at_once_and_restart", two_at_once_and_restart },
 	{ "two_at_once_and_interrupt", two_at_once_and_interrupt },
+	{ "receive_is_stopped", receive_is_stopped },
 	{ "send_restarts_among_others", send_restarts_among_others },
 	{ "dispositions_among_rings", dispositions_among_rings },
 	{ "receive_all_restarts", receive_all_restarts },

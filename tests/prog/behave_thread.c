@@ -229,7 +229,50 @@ static void peeks_on_a_small_stack(struct scene *s)
 	barrier(s);
 }
 
+static void *take_and_say(void *arg)
+{
+	struct taker *t = arg;
+	pid_t id = gettid();
+	char buf[64];
+
+	if (write(t->id_to, &id, sizeof(id)) != sizeof(id))
+		die("write");
+	say("received: %zd", recv(t->fd, buf, sizeof(buf), 0));
+	return NULL;
+}
+
+/* The number is closed while a thread sleeps in a receive: the connection is there until the thread has its bytes. */
+static void closed_under_a_receive(struct scene *s)
+{
+	struct pollfd p = { .fd = s->fd, .events = POLLIN | POLLRDHUP };
+	struct taker t = { .fd = s->fd };
+	int pair[2];
+	char c;
+	pid_t id;
+
+	if (s->is_server) {
+		barrier(s);
+		say("before: %d 0x%x", poll(&p, 1, 100), (unsigned int)p.revents);
+		send_exactly(s->fd, 10);
+		say("after: %zd", recv(s->fd, &c, 1, 0));
+		barrier(s);
+		return;
+	}
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0)
+		die("socketpair");
+	t.id_to = pair[0];
+	if (pthread_create(&t.thread, NULL, take_and_say, &t) || recv(pair[1], &id, sizeof(id), MSG_WAITALL) != sizeof(id))
+		die("pthread_create");
+	await_state(id, 'S');
+	close(s->fd);
+	barrier(s);
+	if (pthread_join(t.thread, NULL))
+		die("pthread_join");
+	barrier(s);
+}
+
 const struct scene_case scenes_thread[] = {
+	{ "closed_under_a_receive", closed_under_a_receive },
 	{ "peeks_on_a_small_stack", peeks_on_a_small_stack },
 	{ "mark_is_set_while_another_looks", mark_is_set_while_another_looks },
 	{ "number_goes_to_a_connection", number_goes_to_a_connection },
