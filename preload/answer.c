@@ -38,6 +38,8 @@ static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, struct xsh
 		xshim_hot_heat(a->set, r, rdy.reach);
 	} else {
 		xshim_hot_cool(a->set, r);
+		/* before our wish is there: who empties the bell, or takes a wish back, is to know of us */
+		xshim_eset_count_waiters(r, ch, dir & POLLIN, dir & POLLOUT, (dir & POLLIN) && (r->events & EPOLLET));
 		if (xshim_ready_look(c, ch, fd, dir ? dir | XSHIM_LOOK_EPOLL | XSHIM_LOOK_EDGE : 0, &rdy) < 0)
 			r->tcp_dirty = true;
 	}
