@@ -159,8 +159,10 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 				return -EAGAIN;	/* when that has been told */
 			continue;	/* another thread is at it */
 		}
-		if (over)
+		if (over) {
+			xshim_chan_wake_own(ch);	/* the bell that was emptied here may have been rung for others of ours */
 			return -EAGAIN;
+		}
 		/* Each step of the peer's rings or comes on TCP. */
 		if (libc.poll(p, 2, step_ms(now, alone)) < 0 && errno == EINVAL)
 			(void)libc.poll(NULL, 0, 1);	/* RLIMIT_NOFILE allows poll no two descriptors */
