@@ -96,7 +96,7 @@ static inline void xshim_chan_drop_lock(struct xshim_conn *c, struct xshim_chan 
 static inline void xshim_chan_heard(struct xshim_conn *c, struct xshim_chan *ch)
 {
 	xshim_count(&c->slot->n.bells_got, 1);
-	atomic_store_explicit(&ch->bell_maybe, 1, memory_order_release);
+	atomic_store_explicit(&ch->bell_maybe, XSHIM_BELL_HEARD, memory_order_release);
 }
 
 /* As if the peer had rung: whoever of ours sleeps on the channel looks again. */

@@ -42,14 +42,18 @@ enum xshim_intro {
 
 struct xshim_eset;
 
+#define XSHIM_BELL_HEARD 1u
+#define XSHIM_BELL_LET 2u		/* and looked after, but not emptied */
+
 struct xshim_chan {
 	struct xshim_obj obj;		/* references: the connection's, or its list of the dead */
 	const struct xshim_backend *be;
 	struct xshim_local local;
 	struct xshim_remote remote;
-	_Atomic uint32_t bell_maybe;	/* the bell was seen readable since it was last emptied */
+	_Atomic uint32_t bell_maybe;	/* XSHIM_BELL_*; 0: not seen readable since it was last emptied. Back to 0 by who has both locks */
 	_Atomic uint32_t self_rung;	/* we have rung it ourselves since then */
-	uint32_t bell_holds, hushed_rung; /* rings; 0: not known. The peer's count when it was emptied. Both locks of the slot */
+	/* rings; 0: not known. The peer's count when the bell was emptied, and when one of its rings was last let be. Both locks of the slot */
+	uint32_t bell_holds, hushed_rung, let_rung;
 	_Atomic uint32_t forked;	/* another process has it, too, or had */
 	struct xshim_slot *slot;	/* of its connection, and where this process counts the calls and epoll entries that */
 	struct xshim_waits *waits;	/* count on the bell (ready.c); set when attached, and in a forked child */

@@ -10,9 +10,15 @@
 
 enum { SOCKET, BELL, PEER };	/* places in p */
 
+/* Tells our own descriptor's events from those of one that the program has put in its place behind our back. */
+static uint64_t datum(const struct xshim_chan *ch, uint32_t which)
+{
+	return (uint64_t)(uintptr_t)ch << 2 | which;
+}
+
 static bool watch(struct xshim_chan *ch, int op, int fd, uint32_t events, uint32_t which)
 {
-	struct epoll_event ev = { .events = events | EPOLLET, .data.u32 = which };
+	struct epoll_event ev = { .events = events | EPOLLET, .data.u64 = datum(ch, which) };
 
 	return libc.epoll_ctl(ch->doze_ep, op, fd, &ev) == 0;
 }
@@ -24,7 +30,7 @@ void xshim_doze_close(struct xshim_chan *ch)
 	ch->doze_after = XSHIM_DOZE_NEVER;
 }
 
-static bool make(struct xshim_chan *ch, int fd)
+static bool make(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
 	int ep = libc.epoll_create1(EPOLL_CLOEXEC);
 
@@ -36,7 +42,8 @@ static bool make(struct xshim_chan *ch, int fd)
 	ch->doze_ep = ep;
 	ch->doze_fd = fd;
 	ch->doze_stale = false;
-	if (watch(ch, EPOLL_CTL_ADD, fd, EPOLLIN, SOCKET) &&
+	/* the number is asked about after it was used: another thread may have closed it */
+	if (watch(ch, EPOLL_CTL_ADD, fd, EPOLLIN, SOCKET) && xshim_fd_peek(fd) == &c->obj &&
 	    watch(ch, EPOLL_CTL_ADD, ch->local.fds[XSHIM_LOCAL_BELL], EPOLLIN, BELL) &&
 	    watch(ch, EPOLL_CTL_ADD, ch->remote.bell, 0, PEER))	/* POLLHUP only */
 		return true;
@@ -50,7 +57,7 @@ static bool is_good(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	if (ch->doze_ep < 0) {
 		if (ch->doze_after == XSHIM_DOZE_NEVER || ch->doze_after++ < xshim_opt.doze_after || !xshim_privfd_plenty())
 			return false;
-		return make(ch, fd);
+		return make(c, ch, fd);
 	}
 	if (!ch->doze_stale)
 		return true;
@@ -82,14 +89,20 @@ int xshim_doze(struct xshim_chan *ch, struct pollfd p[3])
 {
 	struct epoll_event ev[3];
 	int n = libc.epoll_wait(ch->doze_ep, ev, 3, -1);
+	bool ours = n >= 0 || errno == EINTR;
 
 	for (int i = 0; i < 3; i++)
 		p[i].revents = 0;
-	for (int i = 0; i < n; i++)
-		p[ev[i].data.u32].revents = (short)ev[i].events;
+	for (int i = 0; i < n && ours; i++) {
+		uint32_t which = ev[i].data.u64 & 3;
+
+		ours = which <= PEER && ev[i].data.u64 == datum(ch, which);
+		if (ours)
+			p[which].revents = (short)ev[i].events;
+	}
 	if (p[SOCKET].revents)
 		ch->doze_stale = true;
-	if (n < 0 && errno != EINTR) {	/* the program has closed it behind our back: the number may be its own now */
+	if (!ours) {	/* the program has closed it behind our back: the number may be its own now */
 		ch->doze_ep = -1;
 		ch->doze_after = XSHIM_DOZE_NEVER;
 		return 0;

@@ -189,13 +189,38 @@ static bool others_want_edges(struct xshim_chan *ch, unsigned int arm, uint64_t 
 /*
  * It was heard by who hears each ring, also if it is not empty; unless it is full, and then nobody is woken any more. So it is let be only
  * while less has been put into it than it holds: the peer counts its rings. What it lies about them costs it an answer. Nor while we have
- * rung it ourselves, for others of ours: that would be news to an edge-triggered entry which is none to the program.
+ * rung it ourselves, for others of ours: that would be news to an edge-triggered entry which is none to the program. Nor if it was heard
+ * without a ring that is counted: its end is heard like that, and only found by emptying it.
  */
-static bool may_be_let(const struct xshim_chan *ch, unsigned int arm)
+static bool may_be_let(struct xshim_chan *ch, unsigned int arm, uint32_t bell)
 {
-	return (arm & XSHIM_LOOK_EDGE) && !atomic_load_explicit(&ch->forked, memory_order_relaxed) &&
-	       !atomic_load_explicit(&ch->self_rung, memory_order_relaxed) &&
-	       atomic_load_explicit(&ch->remote.region->rung, memory_order_seq_cst) - ch->hushed_rung < ch->bell_holds;
+	uint32_t rung;
+
+	if (!(arm & XSHIM_LOOK_EDGE) || atomic_load_explicit(&ch->forked, memory_order_relaxed) ||
+	    atomic_load_explicit(&ch->self_rung, memory_order_relaxed))
+		return false;
+	rung = atomic_load_explicit(&ch->remote.region->rung, memory_order_seq_cst);
+	if (rung - ch->hushed_rung >= ch->bell_holds)
+		return false;
+	if (bell == XSHIM_BELL_HEARD) {
+		if (rung == ch->let_rung)
+			return false;
+		ch->let_rung = rung;
+		(void)atomic_compare_exchange_strong_explicit(&ch->bell_maybe, &bell, XSHIM_BELL_LET, memory_order_relaxed,
+							      memory_order_relaxed);
+	}
+	return true;
+}
+
+/* It is to be emptied now. Both locks. */
+static bool is_to_be_hushed(struct xshim_chan *ch, unsigned int arm)
+{
+	uint32_t bell = atomic_load_explicit(&ch->bell_maybe, memory_order_acquire);
+
+	if (!bell || may_be_let(ch, arm, bell))
+		return false;
+	atomic_store_explicit(&ch->bell_maybe, 0, memory_order_relaxed);
+	return true;
 }
 
 /* Both locks. */
@@ -204,8 +229,11 @@ static void hush(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	atomic_store_explicit(&ch->self_rung, 0, memory_order_relaxed);
 	if (!ch->bell_holds && ch->be->holds)
 		ch->bell_holds = ch->be->holds(&ch->local);
-	/* the count /then/ the bell: what is rung between them is counted once too often, and not missed */
-	ch->hushed_rung = atomic_load_explicit(&ch->remote.region->rung, memory_order_seq_cst);
+	/*
+	 * The count /then/ the bell: what is rung between them is counted once too often, and not missed. One that is counted, or noted as
+	 * our own, and not yet put in is missed; each thread has one at most, and the bell holds some hundreds more than it says.
+	 */
+	ch->hushed_rung = ch->let_rung = atomic_load_explicit(&ch->remote.region->rung, memory_order_seq_cst);
 	if (ch->be->hush(&ch->local, &ch->remote) == -EPIPE) {
 		atomic_store_explicit(&ch->bell_dead, 1, memory_order_relaxed);
 		atomic_store_explicit(&ch->gone, 1, memory_order_relaxed);
@@ -230,8 +258,7 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 	if (xshim_chan_pump_due(c, ch))
 		(void)xshim_chan_pump_locked(c, ch, fd, 0);
 	if (arm) {
-		bool heard = atomic_load_explicit(&ch->bell_maybe, memory_order_acquire) && !may_be_let(ch, arm) &&
-			     atomic_exchange_explicit(&ch->bell_maybe, 0, memory_order_acq_rel);
+		bool heard = is_to_be_hushed(ch, arm);
 
 		/* Empty the bell /then/ store the wishes /then/ look. */
 		if (heard)

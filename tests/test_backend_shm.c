@@ -487,6 +487,7 @@ START_TEST(each_ring_is_an_edge)
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
 	int ep = epoll_create1(0), rounds = 0, holds = (int)be->holds(&local);
 	uint32_t rung = atomic_load(&remote.region->rung);
+	static const char much[32768];
 
 	ck_assert_int_ge(holds, 16);
 	ck_assert_int_eq(epoll_ctl(ep, EPOLL_CTL_ADD, local.fds[XSHIM_LOCAL_BELL], &ev), 0);
@@ -500,6 +501,15 @@ START_TEST(each_ring_is_an_edge)
 	/* full, and heard: our own ring is one all the same */
 	while (send(remote.bell, "", 1, MSG_DONTWAIT) > 0)
 		ck_assert_int_lt(rounds++, 100000);
+	ck_assert_int_eq(epoll_wait(ep, &ev, 1, 0), 1);
+	ck_assert_int_eq(be->ring_self(&local), 0);
+	ck_assert_int_eq(epoll_wait(ep, &ev, 1, 0), 1);
+	/* also if it is full of more than rings */
+	ck_assert_int_eq(be->hush(&local, &remote), 0);
+	while (send(remote.bell, much, sizeof(much), MSG_DONTWAIT) > 0)
+		ck_assert_int_lt(rounds++, 200000);
+	while (send(remote.bell, "", 1, MSG_DONTWAIT) > 0)
+		ck_assert_int_lt(rounds++, 200000);
 	ck_assert_int_eq(epoll_wait(ep, &ev, 1, 0), 1);
 	ck_assert_int_eq(be->ring_self(&local), 0);
 	ck_assert_int_eq(epoll_wait(ep, &ev, 1, 0), 1);
