@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <netinet/in.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/un.h>
@@ -21,9 +20,6 @@
 #define PING_NS 20000000ull
 #define LOOK_NS 100000000ull		/* look for the end of xshimd at most so often, and for a new one as often */
 #define LOST_NS 10000000000ull		/* for so long after the end of one; a xshimd that is restarted is back by then */
-#define MAIL_TRIES 100			/* for the lock, after a bell; it is held for short steps */
-
-static _Atomic uint32_t lock_word;
 
 /* all guarded by the lock */
 static int sock = -1;
@@ -35,7 +31,6 @@ static bool was_greeted;		/* by a xshimd, once: it may be restarted */
 static bool resume_due;			/* xshimd does not know all of our channels yet */
 
 static _Atomic uint64_t look_at = UINT64_MAX; /* when who wakes up is to look for xshimd; 0: now, as its WELCOME is due */
-static _Atomic uint32_t asked;		/* there is work; who gives the lock back looks again */
 
 static const _Atomic uint64_t no_gen;
 static const _Atomic uint32_t no_mail;
@@ -43,61 +38,9 @@ const _Atomic uint64_t *_Atomic xshim_conn_gen[3] = { &no_gen, &no_gen, &no_gen 
 const _Atomic uint32_t *_Atomic xshim_mail = &no_mail;
 _Atomic uint32_t xshim_mail_seen;
 
-bool xshim_client_try(void)
+void xshim_client_send_left(void)
 {
-	uint32_t unlocked = 0;
-
-	return atomic_compare_exchange_strong_explicit(&lock_word, &unlocked, xshim_tid(),
-						       memory_order_seq_cst, memory_order_seq_cst);
-}
-
-bool xshim_client_insist(void)
-{
-	while (!xshim_client_try()) {
-		if (atomic_load_explicit(&lock_word, memory_order_relaxed) == xshim_tid())
-			return false;
-		sched_yield();
-	}
-	return true;
-}
-
-/*
- * Give the lock back /then/ read asked. Pairs with xshim_client_mail(): asked /then/ try for the lock. So one of the two takes the
- * mail in.
- */
-void xshim_client_drop(void)
-{
-	for (;;) {
-		atomic_store_explicit(&lock_word, 0, memory_order_seq_cst);
-		if (!atomic_load_explicit(&asked, memory_order_seq_cst) || !xshim_client_try())
-			return;
-		xshim_client_service();
-	}
-}
-
-void xshim_client_mail(void)
-{
-	if (!xshim_client_has_mail())
-		return;
-	atomic_store_explicit(&asked, 1, memory_order_seq_cst);
-	for (int i = 0; i < MAIL_TRIES; i++) {
-		if (xshim_client_try()) {
-			xshim_client_service();
-			xshim_client_drop();
-			return;
-		}
-		sched_yield();
-	}
-}
-
-void xshim_client_say_left(void)
-{
-	/* Who does not get the lock leaves it to the holder. Only this is done here: the caller may hold other locks. */
-	atomic_store_explicit(&asked, 1, memory_order_seq_cst);
-	if (xshim_client_try()) {
-		xshim_session_send_left(sock);
-		atomic_store_explicit(&lock_word, 0, memory_order_seq_cst);
-	}
+	xshim_session_send_left(sock);
 }
 
 bool xshim_client_has_mail(void)
@@ -485,10 +428,8 @@ void xshim_client_service(void)
 
 	if (!xshim_active)
 		return;
-	if (atomic_load_explicit(&asked, memory_order_relaxed)) {
-		atomic_store_explicit(&asked, 0, memory_order_seq_cst);
+	if (xshim_client_was_asked())
 		xshim_session_send_left(sock);
-	}
 	if (sock >= 0 && (xshim_client_has_mail() || now - looked_at > LOOK_NS ||
 			  now - pinged_at < FRESH_NS)) {
 		looked_at = now;
@@ -594,7 +535,7 @@ void xshim_client_fork_child(void)
 	atomic_store_explicit(&look_at, was_greeted ? 0 : UINT64_MAX, memory_order_relaxed);
 	heard_at = pinged_at = looked_at = 0;
 	xshim_session_new();
-	atomic_store_explicit(&asked, 0, memory_order_relaxed);
+	(void)xshim_client_was_asked();
 	forget_map();
 	xshim_client_drop();
 }

@@ -16,12 +16,17 @@
 
 #include <xshim/map.h>
 
-bool xshim_client_try(void);	/* the lock */
+/* client_lock.c: the lock. It is held with cancellation off (unwind.h). */
+bool xshim_client_try(void);
 bool xshim_client_insist(void);	/* wait for it (it is held for short steps only); false: this thread has it */
 void xshim_client_drop(void);
 
 /* ---- with the lock ---- */
 
+/* Somebody who did not get the lock has work for its holder, told once. */
+bool xshim_client_was_asked(void);
+/* LEFT of the channels that have left. */
+void xshim_client_send_left(void);
 /* Connect if need be and allowed, take in what has come. Cheap when there is nothing. */
 void xshim_client_service(void);
 /* xshimd has answered HELLO. */

@@ -8,6 +8,7 @@
 #include "nest.h"
 #include "process.h"
 #include "ready.h"
+#include "unwind.h"
 #include "user.h"
 
 #include <errno.h>
@@ -99,16 +100,22 @@ static int kernel_wait(enum call call, int epfd, struct epoll_event *events, int
 		       const sigset_t *mask)
 {
 	struct timespec ts;
-	int ms = -1;
+	int ms = -1, rc, let;
 
 	if (libc.epoll_pwait2 && (call == PWAIT2 || (timeout_ns > 0 && timeout_ns % 1000000 && xshim_active))) {
 		ts.tv_sec = (time_t)(timeout_ns / 1000000000);
 		ts.tv_nsec = (long)(timeout_ns % 1000000000);
-		return libc.epoll_pwait2(epfd, events, max, timeout_ns < 0 ? NULL : &ts, mask);
+		let = xshim_cancel_let();
+		rc = libc.epoll_pwait2(epfd, events, max, timeout_ns < 0 ? NULL : &ts, mask);
+		xshim_cancel_back(let);
+		return rc;
 	}
 	if (timeout_ns >= 0)
 		ms = timeout_ns / 1000000 >= INT_MAX ? INT_MAX : (int)((timeout_ns + 999999) / 1000000);
-	return call == WAIT ? libc.epoll_wait(epfd, events, max, ms) : libc.epoll_pwait(epfd, events, max, ms, mask);
+	let = ms ? xshim_cancel_let() : 0;
+	rc = call == WAIT ? libc.epoll_wait(epfd, events, max, ms) : libc.epoll_pwait(epfd, events, max, ms, mask);
+	xshim_cancel_back(let);
+	return rc;
 }
 
 /* All that is in the inner set goes to the ready list. Set lock held. */
@@ -264,24 +271,30 @@ static int wait_tagged(struct xshim_eset *set, enum call call, struct epoll_even
 	struct wait w = { .to = { .set = set, .events = good ? events : &none, .max = good ? max : 1 }, .call = call };
 	int n;
 
+	pthread_testcancel();
+	xshim_cancel_off();		/* once, and not with each lock */
 	if (!good && xshim_eset_is_plain(set)) {
 		n = kernel_wait(call, set->epfd, events, max, timeout_ns, mask);
-		if (n <= 0)
-			return n < 0 ? -errno : 0;
 		good = true;	/* by now */
-		w.to.events = events;
-		w.to.max = max;
-		take_in(&w, n);
-		n = w.to.n;
+		if (n > 0) {
+			w.to.events = events;
+			w.to.max = max;
+			take_in(&w, n);
+			n = w.to.n;
+		} else if (n < 0) {
+			n = -errno;
+		}
 	} else {
 		n = wait_in(&w, timeout_ns, mask);
 	}
-	if (good || n <= 0)
-		return n;
-	xshim_eset_lock(&set->lock);
-	xshim_answer_tell_again(&w.to);
-	xshim_eset_unlock(&set->lock);
-	return -EFAULT;
+	if (!good && n > 0) {
+		xshim_eset_lock(&set->lock);
+		xshim_answer_tell_again(&w.to);
+		xshim_eset_unlock(&set->lock);
+		n = -EFAULT;
+	}
+	xshim_cancel_on();
+	return n;
 }
 
 /*
@@ -344,10 +357,20 @@ static bool has_ours(const struct epoll_event *events, int n)
 	return false;
 }
 
+/* A wait that never returns (unwind.h). */
+static void drop(void *arg)
+{
+	struct xshim_eset *set = arg;
+
+	atomic_fetch_sub_explicit(&set->waiting, 1, memory_order_seq_cst);
+	xshim_obj_put(&set->obj);
+}
+
 static int do_wait(enum call call, int epfd, struct epoll_event *events, int max, int64_t timeout_ns, const sigset_t *mask)
 {
 	struct xshim_obj *o = xshim_fd_get(epfd);
 	struct xshim_eset *set = (struct xshim_eset *)o;
+	struct _pthread_cleanup_buffer list;
 	uint64_t began = 0, gone;
 	int n, saved = errno;
 
@@ -365,6 +388,7 @@ static int do_wait(enum call call, int epfd, struct epoll_event *events, int max
 		xshim_client_service();
 		xshim_client_drop();
 	}
+	_pthread_cleanup_push(&list, drop, set);
 	atomic_fetch_add_explicit(&set->waiting, 1, memory_order_seq_cst);
 	if (!atomic_load_explicit(&set->tagged, memory_order_acquire)) {
 		if (timeout_ns > 0)
@@ -384,6 +408,7 @@ static int do_wait(enum call call, int epfd, struct epoll_event *events, int max
 	} else {
 		n = wait_tagged(set, call, events, max, timeout_ns, mask);
 	}
+	_pthread_cleanup_pop(&list, 0);
 	leave_set(set);
 out:
 	if (o)

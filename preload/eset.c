@@ -7,6 +7,7 @@
 #include "process.h"
 #include "ready.h"
 #include "told.h"
+#include "unwind.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,13 +24,16 @@ bool xshim_eset_lock(_Atomic uint32_t *l)
 {
 	uint32_t none, self = xshim_tid();
 
+	xshim_cancel_off();
 	for (;;) {
 		none = 0;
 		if (atomic_compare_exchange_weak_explicit(l, &none, self, memory_order_acquire,
 							  memory_order_relaxed))
 			return true;
-		if (none == self)
-			return false;	/* a signal handler on top of the holder */
+		if (none == self) {	/* a signal handler on top of the holder */
+			xshim_cancel_on();
+			return false;
+		}
 		if (none)
 			sched_yield();
 	}
@@ -38,6 +42,7 @@ bool xshim_eset_lock(_Atomic uint32_t *l)
 void xshim_eset_unlock(_Atomic uint32_t *l)
 {
 	atomic_store_explicit(l, 0, memory_order_release);
+	xshim_cancel_on();
 }
 
 /* Upper half of our data: 32 random bits of this process, so that no program's own datum looks like it. */

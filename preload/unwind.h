@@ -18,6 +18,16 @@
 void _pthread_cleanup_push(struct _pthread_cleanup_buffer *b, void (*routine)(void *), void *arg);
 void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *b, int run);
 
+/*
+ * A lock that is not taken over when its holder ends (client.c, eset.c) is held with cancellation off; calls of the kernel's that only ask
+ * are cancellation points, too. Nests. errno is kept.
+ */
+void xshim_cancel_off(void);
+void xshim_cancel_on(void);
+/* For a sleep without such a lock, in a call that has turned it off: as the program has it. What it returns is for xshim_cancel_back(). */
+int xshim_cancel_let(void);
+void xshim_cancel_back(int n);
+
 /* A connection that a call has a reference of; NULL: none, or no more. */
 struct xshim_hold {
 	struct xshim_conn *c;
