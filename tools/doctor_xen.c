@@ -13,10 +13,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#ifdef HAVE_XEN_GNTALLOC_H
+#include <xen/gntalloc.h>
+#endif
 
 #include "findings.h"
 
@@ -65,15 +70,42 @@ static void check_device(struct xshim_findings *f, const char *name)
 			      "%s: mode %04o: everybody can reach what is granted to this guest", path, st.st_mode & 07777u);
 }
 
+#ifdef HAVE_XEN_GNTALLOC_H
+/* A page for dom0 to read, which closing takes back. 0 or -errno. */
+static int share_a_page(void)
+{
+	struct ioctl_gntalloc_alloc_gref op = { .domid = 0, .count = 1 };
+	int fd = open("/dev/xen/gntalloc", O_RDWR | O_CLOEXEC), rc = 0;
+
+	if (fd < 0)
+		return 0;		/* said by check_device() */
+	if (ioctl(fd, IOCTL_GNTALLOC_ALLOC_GREF, &op) < 0)
+		rc = -errno;
+	close(fd);
+	return rc;
+}
+#else
+static int share_a_page(void)
+{
+	return 0;
+}
+#endif
+
 static void check_limit(struct xshim_findings *f)
 {
 	char text[32];
 	unsigned long n;
+	int rc;
 
 	if (!read_text(LIMIT_FILE, text, sizeof(text)))
 		return;		/* the module is missing, which has been said */
 	n = strtoul(text, NULL, 10);
-	if (n <= LIMIT_LOW)
+	rc = share_a_page();
+	if (rc < 0)
+		xshim_finding(f, XSHIM_FAIL, "xen-limit", "end programs that share pages, or raise the limit; if none does, the kernel "
+			      "has lost count: stop xshimd, modprobe -r xen-gntalloc, modprobe xen-gntalloc",
+			      "gntalloc has not one page to share: %s (limit: %lu pages)", strerror(-rc), n);
+	else if (n <= LIMIT_LOW)
 		xshim_finding(f, XSHIM_WARN, "xen-limit", "let xshimd raise it (xen_gntalloc_limit), or: echo 16384 > " LIMIT_FILE,
 			      "gntalloc: %lu pages for all of this guest, %lu connections with rings of 256 KiB", n, n / 65);
 	else
