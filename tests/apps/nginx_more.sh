@@ -37,6 +37,7 @@ app_server() {
 	: >"$WORK/nginx.log"
 	ns_start server b "$1" nginx -e "$WORK/nginx.log" -c "$WORK/nginx.conf"
 	wait_listen b $PORT
+	wait_for 10 "nginx to say who it is" test -s "$WORK/nginx.pid"	# it listens before that
 }
 
 workers() { pgrep -P "$(cat "$WORK/nginx.pid")" 2>/dev/null | sort | xargs; }
