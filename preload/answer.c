@@ -3,6 +3,7 @@
 #include "answer.h"
 #include "channel.h"
 #include "hot.h"
+#include "raw.h"
 #include "ready.h"
 #include "told.h"
 
@@ -48,7 +49,7 @@ static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, struct xsh
 		p = (struct pollfd){ .fd = fd,
 				     .events = (short)(rdy.tcp_events | POLLRDHUP | POLLPRI) };
 		r->tcp_dirty = false;
-		if (libc.poll(&p, 1, 0) < 0)
+		if (raw_poll(&p, 1, 0) < 0)
 			p.revents = 0;
 		r->kmask = (unsigned short)p.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLPRI);
 		mask = xshim_ready_result(c, ch, fd, &rdy, (unsigned short)p.revents);
@@ -91,7 +92,7 @@ static uint32_t ask_kernel(const struct xshim_reg *r)
 {
 	struct pollfd p = { .fd = xshim_conn_fd(r->conn, r->fd), .events = (short)(r->events & 0xffff) };
 
-	return libc.poll(&p, 1, 0) > 0 ? (unsigned short)p.revents : 0;
+	return raw_poll(&p, 1, 0) > 0 ? (unsigned short)p.revents : 0;
 }
 
 /* This answer names a descriptor of the connection already. Set lock held. */

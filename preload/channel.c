@@ -11,6 +11,7 @@
 #include "options.h"
 #include "privfd.h"
 #include "process.h"
+#include "raw.h"
 #include "rxopts.h"
 
 #include <errno.h>
@@ -344,7 +345,7 @@ int xshim_chan_break(struct xshim_conn *c, int fd, enum xshim_reason why)
 	xlog(ERROR, "connection %u: %s; it is reset", c->id, xshim_reason_text(why));
 	/* Disconnecting aborts: the peer gets RST, our own socket is unconnected. */
 	(void)libc.setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-	(void)libc.connect(fd, &unspec, sizeof(unspec));
+	(void)raw_connect(fd, &unspec, sizeof(unspec));
 	xshim_conn_set_flag(c, XSHIM_SLOT_RESET, true);
 	return -ECONNRESET;
 }

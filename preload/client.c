@@ -7,6 +7,7 @@
 #include "options.h"
 #include "privfd.h"
 #include "process.h"
+#include "raw.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -165,8 +166,8 @@ static void reach(uint64_t now)
 	fd = libc.socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return;
-	if (libc.connect(fd, (struct sockaddr *)&un, sizeof(un)) < 0) {
-		libc.close(fd);
+	if (raw_connect(fd, (struct sockaddr *)&un, sizeof(un)) < 0) {
+		raw_close(fd);
 		why = XSHIM_R_NO_DAEMON;
 		return;
 	}
@@ -318,7 +319,7 @@ static void take_probe_wanted(uint32_t id)
 		xshim_msg_init(&m, XSHIM_MSG_PROBE, id);
 		(void)xshim_msg_send(sock, &m, &fd, 1);
 	}
-	libc.close(fd);
+	raw_close(fd);
 }
 
 static void take_refused(const struct xshim_msg_refused *m)
@@ -403,7 +404,7 @@ static void take_all(void)
 			hang_up(XSHIM_R_VERSION);
 		for (unsigned int k = 0; k < nfds; k++)
 			if (fds[k] >= 0)
-				libc.close(fds[k]);
+				raw_close(fds[k]);
 	}
 }
 

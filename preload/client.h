@@ -16,7 +16,7 @@
 
 #include <xshim/map.h>
 
-/* client_lock.c: the lock. It is held with cancellation off (unwind.h). */
+/* client_lock.c: the lock. No thread is cancelled while it holds it (unwind.h). */
 bool xshim_client_try(void);
 bool xshim_client_insist(void);	/* wait for it (it is held for short steps only); false: this thread has it */
 void xshim_client_drop(void);

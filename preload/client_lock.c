@@ -15,18 +15,18 @@ bool xshim_client_try(void)
 	uint32_t unlocked = 0;
 	bool yes;
 
-	xshim_cancel_off();
+	xshim_deferred_begin();
 	yes = atomic_compare_exchange_strong_explicit(&lock_word, &unlocked, xshim_tid(),
 						      memory_order_seq_cst, memory_order_seq_cst);
 	if (!yes)
-		xshim_cancel_on();
+		xshim_deferred_end();
 	return yes;
 }
 
 static void unlock(void)
 {
 	atomic_store_explicit(&lock_word, 0, memory_order_seq_cst);
-	xshim_cancel_on();
+	xshim_deferred_end();
 }
 
 bool xshim_client_insist(void)

@@ -15,6 +15,7 @@
 #include "options.h"
 #include "privfd.h"
 #include "process.h"
+#include "raw.h"
 #include "stream.h"
 
 #include <errno.h>
@@ -471,15 +472,15 @@ static int reset_socket(void)
 	listener = libc.socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (mine >= 0 && listener >= 0 && bind(listener, (struct sockaddr *)&to, len) == 0 &&
 	    libc.listen(listener, 1) == 0 && getsockname(listener, (struct sockaddr *)&to, &len) == 0) {
-		(void)libc.connect(mine, (struct sockaddr *)&to, len);
-		its = libc.accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+		(void)raw_connect(mine, (struct sockaddr *)&to, len);
+		its = raw_accept4(listener, SOCK_CLOEXEC);
 	}
 	if (its >= 0) {
 		(void)libc.setsockopt(its, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-		libc.close(its);
+		raw_close(its);
 	}
 	if (listener >= 0)
-		libc.close(listener);
+		raw_close(listener);
 	return mine;
 }
 
@@ -489,11 +490,11 @@ static void put_reset_socket(int fd)
 
 	xshim_fd_clear(fd);
 	if (dead < 0) {
-		libc.close(fd);
+		raw_close(fd);
 		return;
 	}
 	libc.dup3(dead, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
-	libc.close(dead);
+	raw_close(dead);
 	(void)libc.fcntl(fd, F_SETFL, status & O_NONBLOCK);
 }
 

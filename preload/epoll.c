@@ -7,6 +7,7 @@
 #include "hot.h"
 #include "nest.h"
 #include "process.h"
+#include "raw.h"
 #include "ready.h"
 #include "unwind.h"
 #include "user.h"
@@ -95,27 +96,29 @@ static bool take_hint(struct wait *w, struct epoll_event *ev)
 	return false;
 }
 
-/* By the call that the program made, unless what is left of the time needs another; under a filter that may be forbidden. */
+/* The call that the program made is made, unless what is left of the time needs another: under a filter others may be forbidden. */
 static int kernel_wait(enum call call, int epfd, struct epoll_event *events, int max, int64_t timeout_ns,
 		       const sigset_t *mask)
 {
 	struct timespec ts;
-	int ms = -1, rc, let;
+	int ms = -1;
 
 	if (libc.epoll_pwait2 && (call == PWAIT2 || (timeout_ns > 0 && timeout_ns % 1000000 && xshim_active))) {
 		ts.tv_sec = (time_t)(timeout_ns / 1000000000);
 		ts.tv_nsec = (long)(timeout_ns % 1000000000);
-		let = xshim_cancel_let();
-		rc = libc.epoll_pwait2(epfd, events, max, timeout_ns < 0 ? NULL : &ts, mask);
-		xshim_cancel_back(let);
-		return rc;
+		return libc.epoll_pwait2(epfd, events, max, timeout_ns < 0 ? NULL : &ts, mask);
 	}
 	if (timeout_ns >= 0)
 		ms = timeout_ns / 1000000 >= INT_MAX ? INT_MAX : (int)((timeout_ns + 999999) / 1000000);
-	let = ms ? xshim_cancel_let() : 0;
-	rc = call == WAIT ? libc.epoll_wait(epfd, events, max, ms) : libc.epoll_pwait(epfd, events, max, ms, mask);
-	xshim_cancel_back(let);
-	return rc;
+	return call == WAIT ? libc.epoll_wait(epfd, events, max, ms) : libc.epoll_pwait(epfd, events, max, ms, mask);
+}
+
+/* Without a wait, and no cancellation point: what has been taken already is to be told. */
+static int kernel_ask(enum call call, int epfd, struct epoll_event *events, int max, const sigset_t *mask)
+{
+	if (call == WAIT)
+		return raw_epoll_wait(epfd, events, max);
+	return raw_epoll_pwait(call == PWAIT2, epfd, events, max, mask);
 }
 
 /* All that is in the inner set goes to the ready list. Set lock held. */
@@ -128,7 +131,7 @@ static void empty_inner(struct wait *w)
 	if (!w->to.set->inner)
 		return;
 	do {
-		k = kernel_wait(w->call, w->to.set->inner, hints, 16, 0, NULL);
+		k = kernel_ask(w->call, w->to.set->inner, hints, 16, NULL);
 		for (int i = 0; i < k; i++)
 			(void)take_hint(w, &hints[i]);
 	} while (k == 16 && ++round < HINTS);
@@ -187,7 +190,7 @@ static void take_in(struct wait *w, int k)
 		/* of one that went the kernel may now speak, too: not in the same answer */
 		if (went || to->plain || k < room || to->n == to->max || round == HINTS)
 			return;
-		k = kernel_wait(w->call, to->set->epfd, to->events + to->n, to->max - to->n, 0, NULL);
+		k = kernel_ask(w->call, to->set->epfd, to->events + to->n, to->max - to->n, NULL);
 	}
 }
 
@@ -201,7 +204,7 @@ static int wait_in(struct wait *w, int64_t timeout_ns, const sigset_t *mask)
 	int k;
 
 	if (atomic_load_explicit(&set->kernel_first, memory_order_relaxed)) {
-		k = kernel_wait(w->call, to->set->epfd, to->events, (to->max + KERNEL_SHARE - 1) / KERNEL_SHARE, 0, NULL);
+		k = kernel_ask(w->call, to->set->epfd, to->events, (to->max + KERNEL_SHARE - 1) / KERNEL_SHARE, NULL);
 		if (k > 0)
 			take_in(w, k);
 		atomic_store_explicit(&set->kernel_first, false, memory_order_relaxed);
@@ -212,7 +215,7 @@ static int wait_in(struct wait *w, int64_t timeout_ns, const sigset_t *mask)
 		if (set->members)
 			xshim_nest_show_members(set);
 		if (!xshim_eset_lock(&set->lock))
-			return kernel_wait(w->call, to->set->epfd, to->events, to->max, 0, mask);
+			return kernel_ask(w->call, to->set->epfd, to->events, to->max, mask);
 		to->kernel_next = true;
 		if (set->rousing)
 			xshim_hot_rouse(set, ROUSED_NEXT);
@@ -243,7 +246,8 @@ static int wait_in(struct wait *w, int64_t timeout_ns, const sigset_t *mask)
 		capped = to->stall_ms >= 0 && (sleep_ns < 0 || sleep_ns > to->stall_ms * 1000000ll);
 		if (capped)
 			sleep_ns = to->stall_ms * 1000000ll;
-		k = kernel_wait(w->call, to->set->epfd, to->events + to->n, to->max - to->n, sleep_ns, mask);
+		k = sleep_ns ? kernel_wait(w->call, to->set->epfd, to->events + to->n, to->max - to->n, sleep_ns, mask) :
+			       kernel_ask(w->call, to->set->epfd, to->events + to->n, to->max - to->n, mask);
 		if (k < 0)
 			return to->n ? to->n : -errno;
 		w->slept = sleep_ns != 0;
@@ -272,7 +276,6 @@ static int wait_tagged(struct xshim_eset *set, enum call call, struct epoll_even
 	int n;
 
 	pthread_testcancel();
-	xshim_cancel_off();		/* once, and not with each lock */
 	if (!good && xshim_eset_is_plain(set)) {
 		n = kernel_wait(call, set->epfd, events, max, timeout_ns, mask);
 		good = true;	/* by now */
@@ -293,7 +296,6 @@ static int wait_tagged(struct xshim_eset *set, enum call call, struct epoll_even
 		xshim_eset_unlock(&set->lock);
 		n = -EFAULT;
 	}
-	xshim_cancel_on();
 	return n;
 }
 
@@ -320,7 +322,7 @@ static void look(struct xshim_eset *set, bool show)
 		xshim_eset_kick(set, true);
 		set->kick_up = show;
 	} else if (!w.to.n && show && set->kick) {
-		(void)!libc.read(set->kick, &count, sizeof(count));
+		(void)!raw_read(set->kick, &count, sizeof(count));
 		set->kick_up = false;
 	}
 	xshim_eset_unlock(&set->lock);
@@ -357,19 +359,27 @@ static bool has_ours(const struct epoll_event *events, int n)
 	return false;
 }
 
+struct waiter {
+	struct xshim_eset *set;
+	uint32_t was;		/* XSHIM_DEFERRED */
+};
+
 /* A wait that never returns (unwind.h). */
 static void drop(void *arg)
 {
-	struct xshim_eset *set = arg;
+	struct waiter *me = arg;
 
-	atomic_fetch_sub_explicit(&set->waiting, 1, memory_order_seq_cst);
-	xshim_obj_put(&set->obj);
+	atomic_fetch_sub_explicit(&me->set->waiting, 1, memory_order_seq_cst);
+	xshim_obj_put(&me->set->obj);
+	xshim_put_back(me->was);
 }
 
 static int do_wait(enum call call, int epfd, struct epoll_event *events, int max, int64_t timeout_ns, const sigset_t *mask)
 {
+	XSHIM_DEFERRED(was);
 	struct xshim_obj *o = xshim_fd_get(epfd);
 	struct xshim_eset *set = (struct xshim_eset *)o;
+	struct waiter me = { set, was };
 	struct _pthread_cleanup_buffer list;
 	uint64_t began = 0, gone;
 	int n, saved = errno;
@@ -388,7 +398,7 @@ static int do_wait(enum call call, int epfd, struct epoll_event *events, int max
 		xshim_client_service();
 		xshim_client_drop();
 	}
-	_pthread_cleanup_push(&list, drop, set);
+	_pthread_cleanup_push(&list, drop, &me);
 	atomic_fetch_add_explicit(&set->waiting, 1, memory_order_seq_cst);
 	if (!atomic_load_explicit(&set->tagged, memory_order_acquire)) {
 		if (timeout_ns > 0)

@@ -5,6 +5,7 @@
 #include "nest.h"
 #include "privfd.h"
 #include "process.h"
+#include "raw.h"
 #include "ready.h"
 #include "told.h"
 #include "unwind.h"
@@ -24,14 +25,14 @@ bool xshim_eset_lock(_Atomic uint32_t *l)
 {
 	uint32_t none, self = xshim_tid();
 
-	xshim_cancel_off();
+	xshim_deferred_begin();
 	for (;;) {
 		none = 0;
 		if (atomic_compare_exchange_weak_explicit(l, &none, self, memory_order_acquire,
 							  memory_order_relaxed))
 			return true;
 		if (none == self) {	/* a signal handler on top of the holder */
-			xshim_cancel_on();
+			xshim_deferred_end();
 			return false;
 		}
 		if (none)
@@ -42,7 +43,7 @@ bool xshim_eset_lock(_Atomic uint32_t *l)
 void xshim_eset_unlock(_Atomic uint32_t *l)
 {
 	atomic_store_explicit(l, 0, memory_order_release);
-	xshim_cancel_on();
+	xshim_deferred_end();
 }
 
 /* Upper half of our data: 32 random bits of this process, so that no program's own datum looks like it. */
@@ -141,7 +142,7 @@ void xshim_eset_kick(struct xshim_eset *set, bool even_if_none)
 		}
 		set->kick = fd;
 	}
-	(void)libc.write(set->kick, &one, sizeof(one));
+	(void)raw_write(set->kick, &one, sizeof(one));
 }
 
 void xshim_eset_count_waiters(struct xshim_reg *r, struct xshim_chan *ch, bool rx, bool tx, bool edge)
@@ -189,7 +190,7 @@ static bool number_is_good(const struct xshim_reg *r, int *lent)
 	if (*lent == r->fd)
 		return true;
 	if (*lent >= 0)
-		libc.close(*lent);
+		raw_close(*lent);
 	*lent = -1;
 	return false;
 }
@@ -211,7 +212,7 @@ static bool place(struct xshim_reg *r, bool inside, struct epoll_event *ev)
 	libc.epoll_ctl(to, EPOLL_CTL_ADD, r->fd, ev);
 out:
 	if (lent >= 0)
-		libc.close(lent);
+		raw_close(lent);
 	return true;
 }
 
@@ -225,7 +226,7 @@ bool xshim_epoll_can_follow(struct xshim_conn *c)
 	for (struct xshim_reg *r = c->regs; r && good; r = r->next_of_conn) {
 		good = number_is_good(r, &lent);
 		if (lent >= 0)
-			libc.close(lent);
+			raw_close(lent);
 	}
 	xshim_eset_unlock(&structure);
 	return good;

@@ -20,9 +20,9 @@
 #include "channel.h"
 #include "depart.h"
 #include "options.h"
+#include "unwind.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <sys/socket.h>
 #include <xshim/link.h>
 #include <xshim/ring.h>
@@ -66,7 +66,7 @@ XSHIM_FAST struct xshim_conn *xshim_fast_enter(int fd, struct xshim_chan **ch)
 	xshim_fdtab_entry *e = xshim_fd_place(fd);
 	struct xshim_obj *o;
 
-	if (!e)
+	if (!e || xshim_async)		/* the long way has it put off (unwind.h) */
 		return NULL;
 	o = atomic_load_explicit(e, memory_order_acquire);
 	/* An object's kind stays with its place, the rest is believed once the reference is ours. */

@@ -39,11 +39,12 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
  */
 #define RECEIVE_AND(fd, v, n, flags, bad, plain, done)                                                  \
 	do {                                                                                       \
+		XSHIM_DEFERRED(was_);                                                              \
 		struct xshim_hold h_;                                                              \
 		bool begun_ = false;                                                               \
 		ssize_t rc_;                                                                       \
                                                                                                    \
-		if (!xshim_hold_begin(&h_, xshim_conn_get(fd)))                                    \
+		if (!xshim_hold_begin(&h_, xshim_conn_get(fd), was_))                              \
 			return plain;                                                              \
 		if (xshim_conn_on_ring(h_.c, fd) && !((flags) & ~RX_RING_FLAGS) && !(bad)) {       \
 			rc_ = xshim_stream_recv(h_.c, fd, v, n, flags, &begun_);                   \
@@ -318,13 +319,14 @@ static ssize_t message_by_ring(struct xshim_conn *c, int fd, struct msghdr *m, i
 
 XSHIM_EXPORT ssize_t recvmsg(int fd, struct msghdr *m, int flags)
 {
+	XSHIM_DEFERRED(was);
 	struct xshim_hold h;
 	bool begun = false;
 	int waited = 0;
 	ssize_t rc;
 
 	xshim_cancel_point();
-	if (!xshim_hold_begin(&h, xshim_conn_get(fd)))
+	if (!xshim_hold_begin(&h, xshim_conn_get(fd), was))
 		return libc.recvmsg(fd, m, flags);
 	for (;;) {
 		bool ring = (xshim_conn_on_ring(h.c, fd) || xshim_stream_must_block(h.c, !begun)) &&

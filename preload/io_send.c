@@ -30,10 +30,11 @@
 /* bad: the arguments are for the kernel to refuse; looked at only where there is a ring. */
 #define SEND(fd, v, n, flags, bad, plain)                                                               \
 	do {                                                                                       \
+		XSHIM_DEFERRED(was_);                                                              \
 		struct xshim_hold h_;                                                              \
 		ssize_t rc_;                                                                       \
                                                                                                    \
-		if (!xshim_hold_begin(&h_, xshim_conn_get(fd)))                                    \
+		if (!xshim_hold_begin(&h_, xshim_conn_get(fd), was_))                              \
 			return plain;                                                              \
 		if ((flags) & MSG_OOB) /* urgent.h; where there is no ring yet, none comes */      \
 			xshim_conn_never(h_.c, XSHIM_R_OOB);                                       \
@@ -143,6 +144,7 @@ static ssize_t send_pieces(struct xshim_conn *c, int fd, const char *buf, size_t
 
 __attribute__((noinline)) static ssize_t long_write(int fd, const void *buf, size_t n)
 {
+	XSHIM_DEFERRED(was);
 	struct iovec v = { (void *)(uintptr_t)buf, n };
 	struct xshim_conn *c;
 
@@ -152,7 +154,7 @@ __attribute__((noinline)) static ssize_t long_write(int fd, const void *buf, siz
 		struct xshim_hold h;
 		ssize_t rc;
 
-		xshim_hold_begin(&h, c);
+		xshim_hold_begin(&h, c, was);
 		rc = send_pieces(c, fd, buf, n, 0, true);
 		xshim_hold_end(&h);
 		return rc;
@@ -196,6 +198,7 @@ XSHIM_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *v, int n, off64_t o
 
 __attribute__((noinline)) static ssize_t long_send(int fd, const void *buf, size_t n, int flags)
 {
+	XSHIM_DEFERRED(was);
 	struct iovec v = { (void *)(uintptr_t)buf, n };
 	struct xshim_conn *c;
 
@@ -203,7 +206,7 @@ __attribute__((noinline)) static ssize_t long_send(int fd, const void *buf, size
 		struct xshim_hold h;
 		ssize_t rc;
 
-		xshim_hold_begin(&h, c);
+		xshim_hold_begin(&h, c, was);
 		rc = send_pieces(c, fd, buf, n, flags, false);
 		xshim_hold_end(&h);
 		return rc;
@@ -290,13 +293,14 @@ static bool extras_are_bad(const struct msghdr *m)
 
 XSHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 {
+	XSHIM_DEFERRED(was);
 	struct xshim_conn *c;
 	struct xshim_hold h;
 	ssize_t rc;
 
 	xshim_cancel_point();
 	c = xshim_conn_get(fd);
-	if (!xshim_hold_begin(&h, c))
+	if (!xshim_hold_begin(&h, c, was))
 		return send_elsewhere(fd, m, flags);
 	if (flags & MSG_OOB)	/* as in SEND */
 		xshim_conn_never(c, XSHIM_R_OOB);
@@ -385,11 +389,12 @@ static ssize_t sendfile_pieces(struct xshim_conn *c, int out, int in, off64_t *o
 
 XSHIM_EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t n)
 {
+	XSHIM_DEFERRED(was);
 	struct xshim_conn *c = xshim_conn_get(out);
 	struct xshim_hold h;
 	ssize_t rc;
 
-	if (!xshim_hold_begin(&h, c))
+	if (!xshim_hold_begin(&h, c, was))
 		return libc.sendfile64(out, in, offset, n);
 	rc = sendfile_pieces(c, out, in, offset, n);
 	xshim_hold_end(&h);

@@ -3,6 +3,7 @@
 #include "kick.h"
 #include "ask.h"
 #include "privfd.h"
+#include "raw.h"
 #include "ready.h"
 #include "sigact.h"
 #include "unwind.h"
@@ -54,7 +55,7 @@ static void give_back(struct place *p)
 	uint64_t count;
 
 	atomic_store_explicit(&p->who, NULL, memory_order_relaxed);
-	while (libc.read(p->fd, &count, sizeof(count)) < 0 && errno == EINTR)
+	while (raw_read(p->fd, &count, sizeof(count)) < 0 && errno == EINTR)
 		;
 	atomic_store_explicit(&p->taken, 0, memory_order_release);
 }
@@ -73,7 +74,7 @@ void xshim_kick(struct xshim_conn *c)
 		struct xshim_conn *who = atomic_load_explicit(&places[i].who, memory_order_seq_cst);
 
 		if (who == c || who == ANY)
-			(void)libc.write(places[i].fd, &one, sizeof(one));
+			(void)raw_write(places[i].fd, &one, sizeof(one));
 	}
 }
 

@@ -3,6 +3,7 @@
 #include "channel.h"
 #include "client.h"
 #include "epoll.h"
+#include "raw.h"
 #include "ready.h"
 #include "rxopts.h"
 
@@ -164,8 +165,8 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 			return -EAGAIN;
 		}
 		/* Each step of the peer's rings or comes on TCP. */
-		if (libc.poll(p, 2, step_ms(now, alone)) < 0 && errno == EINVAL)
-			(void)libc.poll(NULL, 0, 1);	/* RLIMIT_NOFILE allows poll no two descriptors */
+		if (raw_poll(p, 2, step_ms(now, alone)) < 0 && errno == EINVAL)
+			(void)raw_poll(NULL, 0, 1);	/* RLIMIT_NOFILE allows poll no two descriptors */
 		if (p[1].revents)
 			xshim_client_mail();
 	}

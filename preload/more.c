@@ -6,6 +6,7 @@
 #include "privfd.h"
 #include "ready.h"
 #include "sigact.h"
+#include "unwind.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -45,20 +46,27 @@ int xshim_more_begin(struct xshim_more *m, struct xshim_conn *c, struct xshim_ch
 	return 0;
 }
 
+/* Of a sleep that never ends (unwind.h). */
+static void drop(void *m) { xshim_more_end(m); }
+
 int xshim_more_wait(struct xshim_more *m, struct xshim_conn *c, int fd, uint64_t deadline_ns)
 {
 	uint64_t now = deadline_ns == UINT64_MAX ? 0 : xshim_clock_ns();
+	struct _pthread_cleanup_buffer list;
 	struct epoll_event ev[3];
-	int n, ms = -1;
+	int n, ms = -1, err;
 
 	if (deadline_ns != UINT64_MAX)
 		ms = deadline_ns <= now ? 0 : (int)((deadline_ns - now) / 1000000) + 1;
 	xshim_count(&c->slot->n.sleeps, 1);
 	if (!xshim_sigact_sleep_again())
 		return -EINTR;
+	_pthread_cleanup_push(&list, drop, m);
 	n = libc.epoll_pwait(m->ep, ev, 3, ms, NULL);
+	err = errno;
+	_pthread_cleanup_pop(&list, 0);
 	if (n < 0)
-		return -errno;
+		return -err;
 	if (n == 0)
 		return -EAGAIN;
 	fd = xshim_conn_fd(c, fd);

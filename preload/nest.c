@@ -2,6 +2,7 @@
 /* nest.c - epoll sets that are looked at from outside (nest.h). */
 #include "nest.h"
 #include "eset.h"
+#include "raw.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -207,7 +208,7 @@ bool xshim_nest_event(struct xshim_eset *outer, uint32_t tag, struct epoll_event
 
 	show(member, 2);
 	p.fd = member->epfd;
-	ready = libc.poll(&p, 1, 0) > 0;
+	ready = raw_poll(&p, 1, 0) > 0;
 	xshim_obj_put(&member->obj);
 	if (ready) {
 		to->events = (uint32_t)(unsigned short)p.revents & ev.events;
@@ -228,7 +229,7 @@ bool xshim_nest_is_ready(int fd, short events, short *revents)
 	if (!set)
 		return true;
 	xshim_epoll_shown(set);
-	if (libc.poll(&p, 1, 0) < 0)
+	if (raw_poll(&p, 1, 0) < 0)
 		p.revents = 0;
 	*revents = p.revents;
 	xshim_obj_put(&set->obj);

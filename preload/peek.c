@@ -2,6 +2,7 @@
 /* peek.c - a peek goes on where the stream changes its path (peek.h). */
 #include "peek.h"
 #include "depart.h"
+#include "raw.h"
 #include "urgent.h"
 
 #include <errno.h>
@@ -26,7 +27,7 @@ static size_t peek_third(int fd, struct xshim_iov it, size_t n, size_t on_ring, 
 		return 0;	/* more than a socket holds */
 	xshim_iov_skip(&it, n + on_ring);
 	m.msg_iovlen += xshim_iov_slice(&it, SSIZE_MAX, v + m.msg_iovlen, XSHIM_PEEK_PARTS);
-	got = libc.recvmsg(fd, &m, MSG_PEEK | (flags & MSG_TRUNC) | MSG_DONTWAIT);
+	got = raw_recvmsg(fd, &m, MSG_PEEK | (flags & MSG_TRUNC) | MSG_DONTWAIT);
 	return got > 0 && (size_t)got > n ? (size_t)got - n : 0;
 }
 
@@ -65,7 +66,7 @@ ssize_t xshim_peek_behind(struct xshim_chan *ch, int fd, struct xshim_iov it, ss
 
 	xshim_iov_skip(&it, (size_t)n);
 	m.msg_iovlen = xshim_urgent_is_next(fd) ? 0 : xshim_iov_slice(&it, SSIZE_MAX, v, XSHIM_STREAM_SLICES);
-	more = m.msg_iovlen ? libc.recvmsg(fd, &m, MSG_PEEK | (flags & MSG_TRUNC) | MSG_DONTWAIT) : 0;
+	more = m.msg_iovlen ? raw_recvmsg(fd, &m, MSG_PEEK | (flags & MSG_TRUNC) | MSG_DONTWAIT) : 0;
 	if (more < 0 && errno != EAGAIN && errno != EFAULT)	/* the look has taken it from the socket */
 		atomic_store_explicit(&ch->tcp_err, errno, memory_order_relaxed);
 	return more > 0 ? n + more : n;

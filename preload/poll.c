@@ -14,6 +14,7 @@
 #include "kick.h"
 #include "nest.h"
 #include "process.h"
+#include "raw.h"
 #include "ready.h"
 #include "sigact.h"
 #include "unwind.h"
@@ -42,6 +43,7 @@ struct work {
 	nfds_t n;			/* of w; 0: it says nothing yet */
 	void *map;			/* the memory of both; NULL: the stack */
 	size_t bytes;
+	uint32_t was;			/* XSHIM_DEFERRED */
 };
 
 static void let_go(struct watched *w, nfds_t n)
@@ -85,12 +87,16 @@ static bool heard(const struct work *k, nfds_t n)
 	return false;
 }
 
+/* Of a poll that never returns (unwind.h). */
+static void drop_set(void *ep) { (void)raw_close(*(const int *)ep); }
+
 /*
  * The kernel takes no more entries than RLIMIT_NOFILE allows descriptors. The program's n fit, with ours there are too many:
  * ours go behind one epoll descriptor. As ppoll.
  */
 static int poll_behind(struct pollfd *p, nfds_t n, nfds_t total, const struct timespec *left, const sigset_t *mask)
 {
+	struct _pthread_cleanup_buffer list;
 	struct pollfd first = p[n];
 	struct epoll_event ev[ON_STACK];
 	int ep = libc.epoll_create1(EPOLL_CLOEXEC), rc, err, k = 0;
@@ -106,16 +112,18 @@ static int poll_behind(struct pollfd *p, nfds_t n, nfds_t total, const struct ti
 		p[i].revents = 0;
 	}
 	p[n] = (struct pollfd){ .fd = ep, .events = POLLIN };
+	_pthread_cleanup_push(&list, drop_set, &ep);
 	rc = libc.ppoll(p, n + 1, left, mask);
 	err = errno;
+	_pthread_cleanup_pop(&list, 0);
 	if (rc > 0 && p[n].revents)
-		k = libc.epoll_pwait(ep, ev, ON_STACK, 0, NULL);
+		k = raw_epoll_wait(ep, ev, ON_STACK);
 	p[n] = first;
 	for (int j = 0; j < k; j++)
 		for (nfds_t i = n; i < total; i++)
 			if (p[i].fd == (int)ev[j].data.u32)
 				p[i].revents = (short)ev[j].events;
-	libc.close(ep);
+	raw_close(ep);
 	errno = err;
 	return rc;
 }
@@ -199,7 +207,7 @@ static int one_round(struct pollfd *fds, nfds_t n, struct work *k, const struct 
 		fds[i].revents = k->p[i].revents;
 		if (w->ch && xshim_fd_peek(fds[i].fd) != &w->conn->obj) {
 			/* closed meanwhile: the kernel looks at what has the number now */
-			if (libc.poll(&fds[i], 1, 0) < 0)
+			if (raw_poll(&fds[i], 1, 0) < 0)
 				fds[i].revents = POLLNVAL;
 		} else if (w->ch) {
 			unsigned int kmask = (unsigned short)k->p[i].revents;
@@ -385,15 +393,17 @@ static void drop(void *work)
 	let_go(k->w, k->n);
 	if (k->map)
 		munmap(k->map, k->bytes);
+	xshim_put_back(k->was);
 }
 
 /* All the memory that it takes, at once. how: poll_in, or poll_copy for an array of the program's. */
 static int poll_by(int (*how)(struct pollfd *, nfds_t, struct work *, const struct timespec *, const sigset_t *),
 		   struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
+	XSHIM_DEFERRED(was);
 	struct watched few[ON_STACK];
 	struct pollfd few_p[4 * ON_STACK];
-	struct work k = { .w = few, .p = few_p };
+	struct work k = { .w = few, .p = few_p, .was = was };
 	struct _pthread_cleanup_buffer list;
 	int rc;
 

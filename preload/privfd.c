@@ -2,6 +2,7 @@
 /* privfd.c - private descriptors at the top of the range (privfd.h). */
 #include "privfd.h"
 #include "libc.h"
+#include "raw.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -49,7 +50,7 @@ int xshim_privfd_dup(int fd)
 				break;
 			}
 			if (got >= XSHIM_PRIVFD_MAX) {
-				libc.close(got);
+				raw_close(got);
 				got = -EMFILE;
 				continue;
 			}
@@ -64,7 +65,7 @@ int xshim_privfd_move(int fd)
 {
 	int got = xshim_privfd_dup(fd);
 
-	libc.close(fd);
+	raw_close(fd);
 	return got;
 }
 
@@ -79,7 +80,7 @@ void xshim_privfd_close(int fd)
 	if (fd < 0)
 		return;
 	if (fd < XSHIM_PRIVFD_MAX && xshim_privfd_is(fd)) {
-		libc.close(fd);
+		raw_close(fd);
 		atomic_fetch_and_explicit(&xshim_privfd_bits[fd / 64], ~(1ull << (fd % 64)),
 					  memory_order_relaxed);
 		atomic_fetch_sub_explicit(&taken, 1, memory_order_relaxed);

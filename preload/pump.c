@@ -11,6 +11,7 @@
 #include "depart.h"
 #include "epoll.h"
 #include "options.h"
+#include "raw.h"
 #include "ready.h"
 
 #include <errno.h>
@@ -182,11 +183,11 @@ static void drop_called_off(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	if (l->rx.state != XSHIM_RX_RING || atomic_load_explicit(&ch->remote.region->sw_seq, memory_order_seq_cst) != l->rx.seq)
 		return;		/* what is there is the stream's */
 	memcpy(whole, l->rx.frame, got);
-	n = libc.recv(fd, whole + got, sizeof(whole) - got, MSG_PEEK | MSG_DONTWAIT);
+	n = raw_recv(fd, whole + got, sizeof(whole) - got, MSG_PEEK | MSG_DONTWAIT);
 	if (n != (ssize_t)(sizeof(whole) - got) || xshim_frame_decode(&f, whole) < 0 || f.type != XSHIM_FRAME_LEAVE ||
 	    f.nonce != l->nonce_own)
 		return;
-	n = libc.recv(fd, whole, sizeof(whole) - got, MSG_DONTWAIT);
+	n = raw_recv(fd, whole, sizeof(whole) - got, MSG_DONTWAIT);
 	if (n > 0)
 		c->slot->base_rx -= n;
 	l->rx.frame_got = 0;
@@ -222,7 +223,7 @@ static void hear_deaf(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 static bool read_frame(struct xshim_conn *c, int fd)
 {
 	struct xshim_link *l = &c->slot->link;
-	ssize_t n = libc.recv(fd, l->rx.frame + l->rx.frame_got, XSHIM_FRAME_BYTES - l->rx.frame_got, MSG_DONTWAIT);
+	ssize_t n = raw_recv(fd, l->rx.frame + l->rx.frame_got, XSHIM_FRAME_BYTES - l->rx.frame_got, MSG_DONTWAIT);
 
 	if (n <= 0)
 		return false;
@@ -269,7 +270,7 @@ static int take_frame(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsig
 	 * See that bytes are there /then/ see that no switch was announced: only then are they a frame,
 	 * because the peer announces a down before it writes the first byte of it.
 	 */
-	n = libc.recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	n = raw_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 	if (n < 0 && errno == EAGAIN)
 		return 0;
 	if (n <= 0) {
@@ -317,7 +318,7 @@ static int send_pending(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	bool some = false;
 
 	while (l->tx.frame_sent < l->tx.frame_len) {
-		ssize_t n = libc.send(fd, l->tx.frame + l->tx.frame_sent,
+		ssize_t n = raw_send(fd, l->tx.frame + l->tx.frame_sent,
 				      l->tx.frame_len - l->tx.frame_sent,
 				      MSG_DONTWAIT | MSG_NOSIGNAL);
 
@@ -334,7 +335,7 @@ static int send_pending(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 
 		m.msg_iovlen = xshim_ring_stretch(xshim_region_cdata(ch->local.region), l->order_own,
 						  l->tx.pos, l->tx.end - l->tx.pos, v);
-		n = libc.sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+		n = raw_sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (n < 0)
 			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 		c->slot->base_tx -= n;
@@ -562,7 +563,7 @@ void xshim_chan_left_alone(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	end = xshim_now_ns() + TAKES_NS;
 	while (atomic_load_explicit(&c->slot->link.tx.state, memory_order_relaxed) == XSHIM_TX_RESEND && xshim_now_ns() < end) {
 		p.fd = xshim_conn_fd(c, fd);
-		(void)libc.poll(&p, 1, 100);
+		(void)raw_poll(&p, 1, 100);
 		(void)xshim_chan_pump(c, ch, p.fd, 0);
 	}
 }

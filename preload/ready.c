@@ -3,6 +3,7 @@
 #include "ready.h"
 #include "epoll.h"
 #include "options.h"
+#include "raw.h"
 #include "rxopts.h"
 
 #include <errno.h>
@@ -319,7 +320,7 @@ unsigned int xshim_ready_result(struct xshim_conn *c, struct xshim_chan *ch, int
 	/* or a direction has become the kernel's, which was not asked about it */
 	if ((stale || (r->tcp_events & ~asked) ||
 	     (atomic_load_explicit(&ch->gone, memory_order_relaxed) && (r->in_from_tcp || r->out_from_tcp))) &&
-	    libc.poll(&p, 1, 0) > 0)
+	    raw_poll(&p, 1, 0) > 0)
 		kmask |= (unsigned short)p.revents;
 	mask = r->mask | (kmask & (POLLRDHUP | POLLHUP | POLLERR | POLLPRI));
 	if (r->in_from_tcp)
@@ -340,7 +341,7 @@ void xshim_ready_peer_hup(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	struct pollfd p = { .fd = fd, .events = POLLIN | POLLRDHUP };
 
 	atomic_store_explicit(&ch->gone, 1, memory_order_relaxed);
-	if (libc.poll(&p, 1, 0) < 0)
+	if (raw_poll(&p, 1, 0) < 0)
 		p.revents = 0;
 	(void)xshim_chan_pump(c, ch, fd, (unsigned short)p.revents);
 }

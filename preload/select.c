@@ -8,6 +8,7 @@
 #include "poll.h"
 #include "process.h"
 #include "ready.h"
+#include "unwind.h"
 #include "user.h"
 
 #include <errno.h>
@@ -99,21 +100,36 @@ static int count(const fd_set *set, const struct pollfd *p, nfds_t n)
 	return bits;
 }
 
+struct room {
+	void *at;
+	size_t bytes;
+};
+
+/* Of a select that never returns (unwind.h). */
+static void drop(void *arg)
+{
+	struct room *r = arg;
+
+	munmap(r->at, r->bytes);
+}
+
 static int select_by_poll(int nfds, fd_set *r, fd_set *w, fd_set *e, const struct timespec *timeout,
 			  const sigset_t *mask)
 {
 	struct pollfd few[ON_STACK], *p = few;
 	bool few_ours[ON_STACK], *ours = few_ours;	/* open when the call began: of others the poll tells */
-	size_t bytes = 0;
+	struct _pthread_cleanup_buffer list;
+	struct room room = { NULL, 0 };
 	nfds_t n = 0;
 	int rc;
 
 	if (nfds > ON_STACK) {
-		bytes = (size_t)nfds * (sizeof(*p) + sizeof(*ours));
-		p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		room.bytes = (size_t)nfds * (sizeof(*p) + sizeof(*ours));
+		room.at = p = mmap(NULL, room.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (p == MAP_FAILED)
 			return -ENOMEM;
 		ours = (bool *)(p + nfds);
+		_pthread_cleanup_push(&list, drop, &room);
 	}
 	for (int fd = 0; fd < nfds; fd++) {
 		short events = (short)((has(r, fd) ? POLLIN | POLLRDNORM | POLLRDBAND : 0) |
@@ -133,8 +149,8 @@ static int select_by_poll(int nfds, fd_set *r, fd_set *w, fd_set *e, const struc
 		rc = store(r, nfds, p, n, IN_SET) && store(w, nfds, p, n, OUT_SET) && store(e, nfds, p, n, EX_SET) ?
 			     count(r, p, n) + count(w, p, n) + count(e, p, n) :
 			     -EFAULT;
-	if (bytes)
-		munmap(p, bytes);
+	if (room.bytes)
+		_pthread_cleanup_pop(&list, 1);
 	return rc;
 }
 

@@ -8,6 +8,7 @@
 #include "privfd.h"
 #include "process.h"
 #include "stream.h"
+#include "unwind.h"
 #include "user.h"
 
 #include <errno.h>
@@ -98,13 +99,15 @@ XSHIM_EXPORT int socket(int domain, int type, int protocol)
 
 XSHIM_EXPORT int connect(int fd, const struct sockaddr *sa, socklen_t len)
 {
+	XSHIM_DEFERRED(was);
 	struct xshim_conn *c;
+	struct xshim_hold h;
 	int rc, saved;
 
 	if (!xshim_active)
 		return libc.connect(fd, sa, len);
 	c = xshim_conn_get(fd);
-	if (c) {
+	if (xshim_hold_begin(&h, c, was)) {
 		/* again on the same socket: the kernel says what that means; AF_UNSPEC ends the old stream */
 		if (xshim_conn_chan(c) && len >= sizeof(sa_family_t) && xshim_user_can_read(sa, sizeof(sa_family_t)) &&
 		    sa->sa_family == AF_UNSPEC)
@@ -113,7 +116,7 @@ XSHIM_EXPORT int connect(int fd, const struct sockaddr *sa, socklen_t len)
 		saved = errno;
 		if (!rc && sa->sa_family == AF_UNSPEC)
 			xshim_fd_clear(fd);
-		xshim_conn_put(c);
+		xshim_hold_end(&h);
 		errno = saved;
 		return rc;
 	}
@@ -164,6 +167,7 @@ static int accepted(int listener, int fd, int flags, const struct sockaddr *peer
  */
 #define ACCEPT(fd, sa, len, flags, call)                                                           \
 	do {                                                                                       \
+		XSHIM_DEFERRED(was_);                                                              \
 		struct sockaddr_storage own_;                                                      \
 		socklen_t room_ = sizeof(own_);                                                    \
 		int fresh_;                                                                        \
@@ -245,6 +249,7 @@ void xshim_sock_forgotten(struct xshim_conn *c)
 
 XSHIM_EXPORT int close(int fd)
 {
+	XSHIM_DEFERRED(was);
 	struct xshim_conn *c;
 	int rc;
 
@@ -252,6 +257,7 @@ XSHIM_EXPORT int close(int fd)
 		errno = EBADF;
 		return -1;
 	}
+	pthread_testcancel();	/* before anything of it is forgotten */
 	c = xshim_sock_forget(fd);
 	rc = libc.close(fd);
 	xshim_sock_forgotten(c);

@@ -135,6 +135,7 @@ static ssize_t from_pipe(struct xshim_conn *c, int in, int out, size_t n, unsign
 
 XSHIM_EXPORT ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off, size_t n, unsigned int flags)
 {
+	XSHIM_DEFERRED(was);
 	struct xshim_conn *from, *to;
 	struct xshim_hold in_hold, out_hold;
 	ssize_t rc = XSHIM_PLAIN;
@@ -143,8 +144,8 @@ XSHIM_EXPORT ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off, 
 	xshim_cancel_point();
 	from = xshim_conn_get(in);
 	to = xshim_conn_get(out);
-	(void)xshim_hold_begin(&in_hold, from);
-	(void)xshim_hold_begin(&out_hold, to);
+	(void)xshim_hold_begin(&in_hold, from, was);
+	(void)xshim_hold_begin(&out_hold, to, was);
 	/* Of what is wrong the kernel knows, and it has moved nothing then. */
 	if (!in_off && !out_off && n) {
 		if (from && xshim_conn_on_ring(from, in) && is_pipe(out))

@@ -13,6 +13,7 @@
 #include "epoll.h"
 #include "more.h"
 #include "peek.h"
+#include "raw.h"
 #include "ready.h"
 #include "rxopts.h"
 #include "sigact.h"
@@ -53,7 +54,7 @@ static ssize_t tcp_recv(struct xshim_conn *c, int fd, struct xshim_iov *it, uint
 		limit = SSIZE_MAX;
 	if (!xshim_iov_left(it)) {
 		/* nothing is wanted: 0 as soon as there is data, which is not the end of the stream */
-		n = libc.recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+		n = raw_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 		return n < 0 ? -errno : n ? TCP_HAS_DATA : 0;
 	}
 	if (!it->index && !it->offset && it->count <= IOV_MAX && xshim_iov_left(it) <= limit) {
@@ -63,12 +64,12 @@ static ssize_t tcp_recv(struct xshim_conn *c, int fd, struct xshim_iov *it, uint
 		m.msg_iovlen = xshim_iov_slice(it, (size_t)limit, v, XSHIM_STREAM_SLICES);
 	}
 	if (flags & MSG_PEEK) {
-		n = libc.recvmsg(fd, &m, (flags & (MSG_PEEK | MSG_TRUNC)) | MSG_DONTWAIT);
+		n = raw_recvmsg(fd, &m, (flags & (MSG_PEEK | MSG_TRUNC)) | MSG_DONTWAIT);
 		return n < 0 ? -errno : n;
 	}
 	/* say so /then/ take /then/ count: who is killed on the way leaves the word (arena.h) */
 	atomic_store_explicit(&c->slot->rx_taking, 1, memory_order_relaxed);
-	n = libc.recvmsg(fd, &m, (flags & MSG_TRUNC) | MSG_DONTWAIT);
+	n = raw_recvmsg(fd, &m, (flags & MSG_TRUNC) | MSG_DONTWAIT);
 	if (n > 0)
 		xshim_rx_took_tcp(&c->slot->link, (uint64_t)n);
 	atomic_store_explicit(&c->slot->rx_taking, 0, memory_order_release);
@@ -102,7 +103,7 @@ static ssize_t ring_empty(struct xshim_conn *c, struct xshim_chan *ch, int fd, b
 		return -err;
 	if (atomic_load_explicit(&ch->fin_seen, memory_order_relaxed)) {
 		/* the kernel has the last word: 0, or the error that ended it */
-		n = libc.recv(fd, &byte, 1, MSG_DONTWAIT);
+		n = raw_recv(fd, &byte, 1, MSG_DONTWAIT);
 		if (n < 0) {
 			n = -errno;
 			xshim_chan_told_error(c, fd);
@@ -110,7 +111,7 @@ static ssize_t ring_empty(struct xshim_conn *c, struct xshim_chan *ch, int fd, b
 		}
 		return n > 0 ? xshim_chan_break(c, fd, XSHIM_R_BYPASS) : 0;
 	}
-	if (libc.poll(&p, 1, 0) <= 0 || !p.revents)
+	if (raw_poll(&p, 1, 0) <= 0 || !p.revents)
 		return -EAGAIN;
 	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD) && !(p.revents & POLLERR) &&
 	    !xshim_tcp_peer_closed(fd) && xshim_ask_queued(fd) <= 0)

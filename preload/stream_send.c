@@ -8,6 +8,7 @@
 #include "channel.h"
 #include "epoll.h"
 #include "options.h"
+#include "raw.h"
 #include "ready.h"
 #include "sigact.h"
 #include "urgent.h"
@@ -26,7 +27,7 @@ static ssize_t tcp_send(struct xshim_conn *c, int fd, struct xshim_iov *it, int 
 	ssize_t n;
 
 	m.msg_iovlen = xshim_iov_slice(it, SSIZE_MAX, v, XSHIM_STREAM_SLICES);
-	n = libc.sendmsg(fd, &m, (flags & (MSG_NOSIGNAL | MSG_MORE | MSG_OOB)) | MSG_DONTWAIT);
+	n = raw_sendmsg(fd, &m, (flags & (MSG_NOSIGNAL | MSG_MORE | MSG_OOB)) | MSG_DONTWAIT);
 	if (n < 0)
 		return -errno;
 	xshim_iov_skip(it, (size_t)n);
@@ -113,7 +114,7 @@ static ssize_t ring_put(struct xshim_conn *c, struct xshim_chan *ch, struct xshi
 			return -EFAULT;
 	} else {
 		stretches = xshim_ring_stretch(xshim_region_data(own), l->order_own, l->tx.pos, count, v);
-		n = offset ? preadv64(in_fd, v, stretches, *offset) : libc.readv(in_fd, v, stretches);
+		n = offset ? raw_preadv(in_fd, v, stretches, *offset) : raw_readv(in_fd, v, stretches);
 		if (n <= 0)
 			return n < 0 ? -errno : 0;
 		if (offset)

@@ -1,49 +1,46 @@
 /* SPDX-License-Identifier: MIT */
-/* unwind.c - what a call that never returns lets go (unwind.h). */
+/* unwind.c - what a call that never returns lets go, and cancellation that is put off (unwind.h). */
 #include "unwind.h"
 
-/* How many have turned it off in this thread, and what it was before the first of them. A handler on top finds and leaves both as they are. */
-static __thread int off __attribute__((tls_model("initial-exec")));
-static __thread int was __attribute__((tls_model("initial-exec")));
+__thread uint32_t xshim_async __attribute__((tls_model("initial-exec")));
 
-void xshim_cancel_off(void)
+void xshim_put_off(void)
 {
-	int before;
+	if (xshim_async++ == 1)
+		(void)libc.pthread_setcanceltype(PTHREAD_CANCEL_DEFERRED, NULL);
+}
 
-	if (off) {
-		off++;
+void xshim_put_on(void)
+{
+	if (--xshim_async == 1)
+		(void)libc.pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
+}
+
+void xshim_put_back(uint32_t was)
+{
+	if (xshim_async == was)
 		return;
-	}
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
-	was = before;
-	off = 1;
+	xshim_async = was;
+	if (was == 1)
+		(void)libc.pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
 }
 
-void xshim_cancel_on(void)
+XSHIM_EXPORT int pthread_setcanceltype(int type, int *old)
 {
-	int before = was;
+	int rc;
 
-	if (off && !--off)
-		pthread_setcancelstate(before, NULL);
-}
-
-int xshim_cancel_let(void)
-{
-	int n = off, before = was;
-
-	if (n) {
-		off = 0;
-		pthread_setcancelstate(before, NULL);
+	if (xshim_async > 1) {		/* by a handler on top of a call of ours, which may not: it stays as it is */
+		if (old)
+			*old = PTHREAD_CANCEL_ASYNCHRONOUS;
+		return type == PTHREAD_CANCEL_DEFERRED || type == PTHREAD_CANCEL_ASYNCHRONOUS ? 0 : EINVAL;
 	}
-	return n;
-}
-
-void xshim_cancel_back(int n)
-{
-	if (n) {
-		xshim_cancel_off();
-		off = n;
-	}
+	/* asynchronous: known /then/ so; the call itself acts on what is pending */
+	if (type == PTHREAD_CANCEL_ASYNCHRONOUS)
+		xshim_async = 1;
+	rc = libc.pthread_setcanceltype(type, old);
+	if (type == PTHREAD_CANCEL_DEFERRED)
+		xshim_async = 0;
+	return rc;
 }
 
 void xshim_hold_drop(void *hold)
@@ -53,4 +50,5 @@ void xshim_hold_drop(void *hold)
 	if (h->c)
 		xshim_conn_put(h->c);
 	h->c = NULL;
+	xshim_put_back(h->was);
 }

@@ -6,6 +6,10 @@
  * The C library's own list of what is to be done, which both its cancellation and its longjmp go through. The call that has begun one
  * ends it, on all its ways out, the last one first.
  *
+ * Where a thread can end. Cancellation is acted on when a call is entered (fast.h) and in what it sleeps in, which goes by the C library
+ * (libc.h). All else that it asks of the kernel is no cancellation point (raw.h), so locks and counts need no care. A program that
+ * makes its cancellation asynchronous could be ended between any two instructions; that is put off while it is in a call of ours.
+ *
  * Threads: each its own. Signals: as the calls they are in. Nothing under a lock: a jump out of that is not survived.
  */
 #ifndef XSHIM_UNWIND_H
@@ -18,28 +22,53 @@
 void _pthread_cleanup_push(struct _pthread_cleanup_buffer *b, void (*routine)(void *), void *arg);
 void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *b, int run);
 
-/*
- * A lock that is not taken over when its holder ends (client.c, eset.c) is held with cancellation off; calls of the kernel's that only ask
- * are cancellation points, too. Nests. errno is kept.
- */
-void xshim_cancel_off(void);
-void xshim_cancel_on(void);
-/* For a sleep without such a lock, in a call that has turned it off: as the program has it. What it returns is for xshim_cancel_back(). */
-int xshim_cancel_let(void);
-void xshim_cancel_back(int n);
+/* 0: the program has this thread's cancellation deferred. Else asynchronous, and 1 more than the calls and locks of ours it is put off for. */
+extern __thread uint32_t xshim_async __attribute__((tls_model("initial-exec")));
+
+void xshim_put_off(void);
+void xshim_put_on(void);
+/* A jump has left what XSHIM_DEFERRED(was) began. */
+void xshim_put_back(uint32_t was);
+
+/* For as long as a lock is held that is not taken over when its holder ends (client.c, eset.c). Nests. errno is kept. */
+static inline uint32_t xshim_deferred_begin(void)
+{
+	uint32_t was = xshim_async;
+
+	if (__builtin_expect(was, 0))
+		xshim_put_off();
+	return was;
+}
+
+static inline void xshim_deferred_end(void)
+{
+	if (__builtin_expect(xshim_async, 0))
+		xshim_put_on();
+}
+
+static inline void xshim_deferred_over(const uint32_t *began)
+{
+	if (__builtin_expect(*began, 0))
+		xshim_put_on();
+}
+
+/* The first declaration of a block: until that is left. `was` is for xshim_put_back(). */
+#define XSHIM_DEFERRED(was) __attribute__((cleanup(xshim_deferred_over), unused)) const uint32_t was = xshim_deferred_begin()
 
 /* A connection that a call has a reference of; NULL: none, or no more. */
 struct xshim_hold {
 	struct xshim_conn *c;
+	uint32_t was;			/* XSHIM_DEFERRED */
 	struct _pthread_cleanup_buffer list;
 };
 
 void xshim_hold_drop(void *hold);
 
-/* Takes over the reference; false: there is none, and nothing is begun. */
-static inline bool xshim_hold_begin(struct xshim_hold *h, struct xshim_conn *c)
+/* Takes over the reference; false: there is none, and nothing is begun. was: of XSHIM_DEFERRED, which is to stand before the reference is taken. */
+static inline bool xshim_hold_begin(struct xshim_hold *h, struct xshim_conn *c, uint32_t was)
 {
 	h->c = c;
+	h->was = was;
 	if (c)
 		_pthread_cleanup_push(&h->list, xshim_hold_drop, h);
 	return c;

@@ -5,6 +5,7 @@
 #include "urgent.h"
 #include "ask.h"
 #include "ready.h"
+#include "unwind.h"
 #include "user.h"
 
 #include <errno.h>
@@ -100,16 +101,21 @@ static bool is_held_up(struct xshim_conn *c, struct xshim_chan *ch)
 	return yes;
 }
 
+/* Also of a wait that never ends (unwind.h). */
+static void wake_up(void *ch) { xshim_wait_leave(ch, POLLOUT); }
+
 int xshim_urgent_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, uint64_t deadline_ns)
 {
 	struct pollfd p[3] = { { .fd = fd },
 			       { .fd = xshim_ready_bell_fd(ch), .events = POLLIN },
 			       { .fd = xshim_ready_peer_fd(ch) } };
+	struct _pthread_cleanup_buffer list;
 	struct xshim_ready r;
 	uint64_t now;
 	int rc = 0;
 
 	xshim_wait_enter(ch, POLLOUT);
+	_pthread_cleanup_push(&list, wake_up, ch);
 	/* Empty the bell /then/ look; the peer rings when it has crossed. Its LEAVE comes on TCP. */
 	if (xshim_ready_look(c, ch, fd, POLLOUT, &r) == 0 && is_held_up(c, ch)) {
 		if (!r.in_from_tcp)
@@ -140,6 +146,6 @@ int xshim_urgent_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, uint6
 		if (!rc && p[0].revents)
 			(void)xshim_chan_pump(c, ch, fd, (unsigned short)p[0].revents);
 	}
-	xshim_wait_leave(ch, POLLOUT);
+	_pthread_cleanup_pop(&list, 1);
 	return rc;
 }

@@ -306,6 +306,52 @@ static void cancelled_anywhere(struct scene *s)
 	barrier(s);
 }
 
+/* Calls that take nothing, one after the other, on a connection that has something. */
+static ssize_t busy(int fd)
+{
+	struct epoll_event ev;
+	struct pollfd p = { .fd = fd, .events = POLLIN | POLLOUT };
+	char b[100];
+
+	for (;;) {
+		if (recv(fd, b, sizeof(b), MSG_PEEK) <= 0 || poll(&p, 1, -1) != 1 || epoll_wait(epoll_set, &ev, 1, -1) != 1 ||
+		    recv(fd, b, sizeof(b), MSG_PEEK | MSG_WAITALL) <= 0)
+			die("a call of a busy thread");
+	}
+}
+
+/* In the middle of calls that do not sleep: what they hold is let go, and the last close is one. */
+static void at_work(struct scene *s, int type)
+{
+	int fd = another_connection(s);
+
+	if (s->is_server) {
+		send_exactly(fd, 1000);
+		say_recv_all("the end", fd);
+	} else {
+		make_set(fd);
+		for (int i = 0; i < 300; i++) {
+			struct victim v = { .call = busy, .fd = fd, .go = 1, .type = type, .state = PTHREAD_CANCEL_ENABLE };
+			pthread_t t = begin(&v);
+			void *how;
+
+			for (volatile int spin = 0; spin < i * 200; spin++)
+				;
+			pthread_cancel(t);
+			if (pthread_join(t, &how) || how != PTHREAD_CANCELED)
+				die("a thread was not cancelled");
+		}
+		recv_exactly(fd, 1000);
+		close(epoll_set);
+	}
+	close(fd);
+	s->connections--;
+	barrier(s);
+}
+
+static void cancelled_at_work(struct scene *s) { at_work(s, PTHREAD_CANCEL_DEFERRED); }
+static void cancelled_at_any_instruction(struct scene *s) { at_work(s, PTHREAD_CANCEL_ASYNCHRONOUS); }
+
 static int memory_maps(void)
 {
 	FILE *f = fopen("/proc/self/maps", "r");
@@ -361,6 +407,8 @@ const struct scene_case scenes_cancel[] = {
 	{ "cancelled_in_vain", cancelled_in_vain },
 	{ "cancelled_in_a_send", cancelled_in_a_send },
 	{ "cancelled_anywhere", cancelled_anywhere },
+	{ "cancelled_at_work", cancelled_at_work },
+	{ "cancelled_at_any_instruction", cancelled_at_any_instruction },
 	{ "cancelled_and_closed", cancelled_and_closed },
 	{ NULL, NULL },
 };
