@@ -53,8 +53,7 @@ static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, struct xsh
 			p.revents = 0;
 		r->kmask = (unsigned short)p.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLPRI);
 		mask = xshim_ready_result(c, ch, fd, &rdy, (unsigned short)p.revents);
-		if ((dir & POLLOUT) && rdy.out_from_tcp && !(mask & POLLOUT))
-			xshim_chan_count_full(ch);
+		xshim_ready_count_full(ch, &rdy, dir, mask);
 	} else {
 		mask = rdy.mask | r->kmask;
 	}

@@ -223,8 +223,7 @@ static int one_round(struct pollfd *fds, nfds_t n, struct work *k, const struct 
 					moved = true;
 			}
 			kmask = xshim_ready_result(w->conn, w->ch, fds[i].fd, &w->ready, kmask);
-			if ((w->what & POLLOUT) && w->ready.out_from_tcp && !(kmask & POLLOUT))
-				xshim_chan_count_full(w->ch);
+			xshim_ready_count_full(w->ch, &w->ready, w->what, kmask);
 			fds[i].revents = shown(kmask, fds[i].events);
 		}
 		if (fds[i].revents)

@@ -51,6 +51,12 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
  */
 unsigned int xshim_ready_result(struct xshim_conn *c, struct xshim_chan *ch, int fd,
 				struct xshim_ready *r, unsigned int kmask);
+/* After that, where it gave mask: who waits for `what` has found TCP without room. */
+static inline void xshim_ready_count_full(struct xshim_chan *ch, const struct xshim_ready *r, unsigned int what, unsigned int mask)
+{
+	if ((what & POLLOUT) && r->out_from_tcp && !(mask & POLLOUT))
+		xshim_chan_count_full(ch);
+}
 
 /*
  * The peer has announced that it goes on by ring behind the next `limit` bytes of TCP: how many are there. What comes after them rings the
