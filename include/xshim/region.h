@@ -22,7 +22,10 @@
  *   head          seq_cst, after the bytes    seq_cst             ring bytes below head are there
  *   sw_at, sw_seq sw_at /then/ sw_seq         sw_seq /then/ sw_at see "Switches"
  *   fin           release, before shutdown    acquire             1: the owner half-closed its stream at head
- *   rung          seq_cst, before the bell    seq_cst             shm: how many times the owner has rung the peer, or is about to
+ *   rung          seq_cst, before the bell    seq_cst             shm: how many times the owner has rung the peer, or is
+ *                                                                  about to; added to, by each process that shares the end.
+ *                                                                  Counted and not rung, because it was stopped or killed between:
+ *                                                                  the peer empties its bell once too soon, which costs it a call
  *   tail          seq_cst                     seq_cst             the owner has consumed the peer's stream below tail
  *   ack           release                     acquire             last switch of the peer that the owner has crossed
  *   want_data     seq_cst                     seq_cst             see "Sleeping"
