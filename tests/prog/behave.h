@@ -46,6 +46,8 @@ pid_t other_sleeps(struct scene *s);
 /* Another connection between the two, fresh or warmed up. */
 int young_connection(struct scene *s);
 int another_connection(struct scene *s);
+/* One that takes the place of the first, which is closed; says whether it has its number, and is used. */
+void connection_instead(struct scene *s);
 /* Only the client sends, byte by byte, until the script says that both ends have been introduced. */
 void introduce(struct scene *s, int fd);
 /* One that is introduced while len bytes of the server's lie unread; the client has read nothing. */
@@ -71,6 +73,8 @@ void say_send(const char *when, int fd, size_t len);
 void say_so_error(const char *when, int fd);
 const char *errno_name(int err);
 int64_t now_ms(void);
+/* 0, too, if it cannot be read. */
+int lines_of(const char *path);
 /* A child's end, printed. */
 void reap(pid_t pid);
 /* Until /proc says of the process, or thread, twice, some time apart: S, asleep; T, stopped. */

@@ -293,7 +293,6 @@ static void as_stdin(struct scene *s)
 static void stream_closed(struct scene *s)
 {
 	FILE *f = fdopen(s->fd, "r+");
-	int fd = s->fd;
 
 	if (!f)
 		die("fdopen");
@@ -307,11 +306,7 @@ static void stream_closed(struct scene *s)
 		say("then %s", fgets(line, sizeof(line), f) ? line : "nothing");
 		fclose(f);
 	}
-	s->connections = 0;
-	s->fd = another_connection(s);
-	say("the same number: %d", s->fd == fd);
-	echo(s, s->fd, 100000);
-	barrier(s);
+	connection_instead(s);
 }
 
 static void by_aio(struct scene *s)

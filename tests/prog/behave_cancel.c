@@ -352,18 +352,6 @@ static void at_work(struct scene *s, int type)
 static void cancelled_at_work(struct scene *s) { at_work(s, PTHREAD_CANCEL_DEFERRED); }
 static void cancelled_at_any_instruction(struct scene *s) { at_work(s, PTHREAD_CANCEL_ASYNCHRONOUS); }
 
-static int memory_maps(void)
-{
-	FILE *f = fopen("/proc/self/maps", "r");
-	int n = 0, c;
-
-	while (f && (c = getc(f)) != EOF)
-		n += c == '\n';
-	if (f)
-		fclose(f);
-	return n;
-}
-
 /* A connection that a thread has been cancelled in ends like others, and leaves nothing behind. */
 static void cancelled_and_closed(struct scene *s)
 {
@@ -394,9 +382,9 @@ static void cancelled_and_closed(struct scene *s)
 		s->connections--;
 		barrier(s);
 		if (i == 3)
-			maps = memory_maps();
+			maps = lines_of("/proc/self/maps");
 	}
-	say("memory: %s", memory_maps() > maps + 6 ? "more" : "as before");
+	say("memory: %s", lines_of("/proc/self/maps") > maps + 6 ? "more" : "as before");
 	barrier(s);
 }
 

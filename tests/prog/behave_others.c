@@ -160,18 +160,6 @@ static void fifty_connections(struct scene *s)
 	barrier(s);
 }
 
-static int lines_of(const char *path)
-{
-	FILE *f = fopen(path, "r");
-	int n = 0, c;
-
-	while (f && (c = getc(f)) != EOF)
-		n += c == '\n';
-	if (f)
-		fclose(f);
-	return n;
-}
-
 static int descriptors(void)
 {
 	int n = 0;

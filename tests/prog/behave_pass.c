@@ -282,11 +282,7 @@ static void stream_reopened(struct scene *s)
 	barrier(s);
 	if (s->is_server)
 		close(fd);
-	s->connections = 0;
-	s->fd = another_connection(s);
-	say("again: %d", s->fd == fd);
-	echo(s, s->fd, 20000);
-	barrier(s);
+	connection_instead(s);
 }
 
 /* ---- select with a set of more than FD_SETSIZE, as the C library lets it ---- */

@@ -63,11 +63,18 @@ static void say_result(const char *what, ssize_t n)
 	say("%s: %zd %s, signals %d", what, n, n < 0 ? errno_name(errno) : "", (int)signals);
 }
 
+static void receive_twice(struct scene *s, size_t len, int flags)
+{
+	char buf[64];
+
+	say_result("recv", recv(s->fd, buf, len, flags));
+	say_result("recv again", recv(s->fd, buf, len, 0));
+}
+
 /* The client sleeps in a receive, the handler runs, then the server sends 10 bytes. */
 static void interrupted_receive(struct scene *s, int sa_flags, int flags, size_t len, long timeout_ms)
 {
 	struct timeval tv = { .tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000 };
-	char buf[64];
 
 	if (s->is_server) {
 		if (flags & MSG_WAITALL)
@@ -80,8 +87,7 @@ static void interrupted_receive(struct scene *s, int sa_flags, int flags, size_t
 			die("setsockopt(SO_RCVTIMEO)");
 		barrier(s);
 		expect_signal(s, sa_flags);
-		say_result("recv", recv(s->fd, buf, len, flags));
-		say_result("recv again", recv(s->fd, buf, len, 0));
+		receive_twice(s, len, flags);
 	}
 	barrier(s);
 }
@@ -113,7 +119,6 @@ static void receive_is_interrupted_among_others(struct scene *s)
 static void two_at_once(struct scene *s, int usr1, int usr2)
 {
 	struct sigaction one = { .sa_handler = on_signal, .sa_flags = usr1 }, two = { .sa_handler = on_signal, .sa_flags = usr2 };
-	char buf[8];
 	pid_t pid;
 
 	step_fd = s->step;
@@ -132,8 +137,7 @@ static void two_at_once(struct scene *s, int usr1, int usr2)
 		send_exactly(s->fd, 10);
 	} else {
 		about_to_sleep(s);
-		say_result("recv", recv(s->fd, buf, 3, 0));
-		say_result("recv again", recv(s->fd, buf, 3, 0));
+		receive_twice(s, 3, 0);
 	}
 	barrier(s);
 }
@@ -144,7 +148,6 @@ static void two_at_once_and_interrupt(struct scene *s) { two_at_once(s, 0, SA_RE
 /* Being stopped and continued ends no receive, whatever handlers there are. */
 static void receive_is_stopped(struct scene *s)
 {
-	char buf[8];
 	pid_t pid;
 
 	if (!s->is_server)
@@ -161,8 +164,7 @@ static void receive_is_stopped(struct scene *s)
 		send_exactly(s->fd, 10);
 	} else {
 		about_to_sleep(s);
-		say_result("recv", recv(s->fd, buf, 3, 0));
-		say_result("recv again", recv(s->fd, buf, 3, 0));
+		receive_twice(s, 3, 0);
 	}
 	barrier(s);
 }
