@@ -240,6 +240,8 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 	c->intro = XSHIM_INTRO_PLAIN;
 	xshim_link_init(&s->link, ch->local.order, ch->local.nonce, ch->remote.order, ch->remote.nonce);
 	xshim_rx_set_pos(&s->link, pos);
+	ch->tx_size = 1ull << ch->local.order;
+	ch->rx_size = 1ull << ch->remote.order;
 	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
 		xshim_link_fin(&s->link, ch->local.region);	/* only the other direction will switch */
 	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) && xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD))

@@ -87,6 +87,7 @@ struct xshim_chan {
 	bool doze_stale;		/* it has told of the socket, and would not again */
 	/* the peer's head and our tail when nothing could be done on the ring; XSHIM_WANT_NOTHING: the direction is on TCP */
 	_Atomic uint64_t rx_empty_at, tx_full_at;
+	uint64_t tx_size, rx_size;	/* of our ring and the peer's, const while attached */
 	uint64_t sent;			/* ring bytes since attached or since the last spill, for the test options */
 	_Atomic uint64_t stall_ns;	/* since when the ring has been full without progress, 0: it is not */
 	uint64_t stall_tail;

@@ -11,7 +11,8 @@
  * is served in full. So two ends that both have something to do touch each other's cache lines now and then, not at each call. Where
  * they will not do, the peer's words are loaded: a receive sees all that is there, and no send fails or sleeps for want of a look.
  *
- * It is all inline, because half of what it takes would be calls.
+ * It is all inline, because half of what it takes would be calls, and whatever else is to be done is another function's, which is gone
+ * to and not called: so this one keeps nothing across a call, and need not save what it would be kept in.
  *
  * Threads: any. Signals: a handler that interrupts a holder of the lock goes the long way. errno is kept.
  */
@@ -20,7 +21,6 @@
 #include "channel.h"
 #include "depart.h"
 #include "options.h"
-#include "unwind.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -43,16 +43,53 @@
 #define XSHIM_FETCH_TX 512
 #define XSHIM_FETCH_RX 2048
 #define XSHIM_FAST static inline __attribute__((always_inline))
+#define XSHIM_ASIDE static __attribute__((noinline))
 #define XSHIM_LIKELY(x) __builtin_expect(!!(x), 1)
+#define XSHIM_RARELY(x) __builtin_expect(!!(x), 0)
 
 /*
- * Receives and sends are cancellation points, also those that need not sleep: a thread that has been cancelled ends before its call does
- * anything. Before anything is held; where the kernel is called, the C library does it.
+ * Looks at one word of many, relaxed. The compiler makes three instructions and a register of each that is atomic, and saves registers to
+ * load many at once.
  */
-XSHIM_FAST void xshim_cancel_point(void)
-{
-	pthread_testcancel();
-}
+#if defined(__x86_64__) && defined(__GCC_ASM_FLAG_OUTPUTS__) && !XSHIM_UCOPY_WATCHED
+#define XSHIM_FAST_IS(word, value)                                                                 \
+	__extension__({                                                                            \
+		bool is_;                                                                          \
+		if (sizeof(word) == 8)                                                             \
+			__asm__ volatile("cmpq %2, %1" : "=@cce"(is_) : "m"(word), "i"(value));    \
+		else                                                                               \
+			__asm__ volatile("cmpl %2, %1" : "=@cce"(is_) : "m"(word), "i"(value));    \
+		XSHIM_LIKELY(is_);                                                                 \
+	})
+#define XSHIM_FAST_LACKS(word, mask)                                                               \
+	__extension__({                                                                            \
+		bool lacks_;                                                                       \
+		_Static_assert(sizeof(word) == 4, "32 bits");                                      \
+		__asm__ volatile("testl %2, %1" : "=@ccz"(lacks_) : "m"(word), "i"(mask));         \
+		XSHIM_LIKELY(lacks_);                                                              \
+	})
+#define XSHIM_FAST_OR(sum, word)                                                                   \
+	__extension__({                                                                            \
+		_Static_assert(sizeof(word) == 4, "32 bits");                                      \
+		__asm__ volatile("orl %1, %0" : "+r"(sum) : "m"(word) : "cc");                     \
+	})
+/* One more; whether it is not negative, which XSHIM_REF_EXCL makes it. */
+#define XSHIM_FAST_ENTER(refs)                                                                     \
+	__extension__({                                                                            \
+		bool enters_;                                                                      \
+		__asm__ volatile("lock incl %1" : "=@ccns"(enters_), "+m"(refs) : : "memory");     \
+		enters_;                                                                           \
+	})
+#else
+#define XSHIM_FAST_ENTER(refs) (!(atomic_fetch_add_explicit(&(refs), 1, memory_order_acquire) & XSHIM_REF_EXCL))
+#define XSHIM_FAST_IS(word, value) XSHIM_LIKELY(atomic_load_explicit(&(word), memory_order_relaxed) == (value))
+#define XSHIM_FAST_LACKS(word, mask) XSHIM_LIKELY(!(atomic_load_explicit(&(word), memory_order_relaxed) & (mask)))
+#define XSHIM_FAST_OR(sum, word) ((sum) |= (uint32_t)atomic_load_explicit(&(word), memory_order_relaxed))
+#endif
+
+/* The same call on the long way. */
+typedef ssize_t xshim_long_send(int fd, const void *buf, size_t n, int flags);
+typedef ssize_t xshim_long_recv(int fd, void *buf, size_t n, int flags);
 
 /* [buf, buf + n) may be the program's; below the end of the smallest address space there is nothing to ask (user.h). */
 XSHIM_FAST bool xshim_fast_fits(const void *buf, size_t n)
@@ -60,64 +97,53 @@ XSHIM_FAST bool xshim_fast_fits(const void *buf, size_t n)
 	return n - 1 < XSHIM_FAST_MANY && (uintptr_t)buf < 0x7ffffffff000u - XSHIM_FAST_MANY;
 }
 
-/* The connection that fd names if it has a channel, referenced, as by xshim_conn_get(). NULL: nothing is held. */
-XSHIM_FAST struct xshim_conn *xshim_fast_enter(int fd, struct xshim_chan **ch)
+/* The connection that *e may name, without a reference: it is not to be believed more than xshim_fast_hold() allows. */
+XSHIM_FAST struct xshim_conn *xshim_fast_seen(const xshim_fdtab_entry *e)
 {
-	xshim_fdtab_entry *e = xshim_fd_place(fd);
-	struct xshim_obj *o;
+	struct xshim_obj *o = atomic_load_explicit(e, memory_order_acquire);
 
-	if (!e || xshim_async)		/* the long way has it put off (unwind.h) */
-		return NULL;
-	o = atomic_load_explicit(e, memory_order_acquire);
 	/* An object's kind stays with its place, the rest is believed once the reference is ours. */
-	if (!o || o->kind != XSHIM_OBJ_CONN || !xshim_conn_chan((struct xshim_conn *)o))
-		return NULL;
-	if (XSHIM_LIKELY(!(atomic_fetch_add_explicit(&o->refs, 1, memory_order_acquire) & XSHIM_REF_EXCL)) &&
-	    XSHIM_LIKELY(atomic_load_explicit(e, memory_order_acquire) == o)) {
-		*ch = xshim_conn_chan((struct xshim_conn *)o);
-		if (XSHIM_LIKELY(*ch))
-			return (struct xshim_conn *)o;
-	}
-	xshim_obj_put(o);
-	return NULL;
+	return o && o->kind == XSHIM_OBJ_CONN && xshim_conn_chan((struct xshim_conn *)o) ? (struct xshim_conn *)o : NULL;
 }
 
-/* It may have left without what was just put there (link.h). */
-XSHIM_FAST void xshim_fast_left_alone(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+/* A reference, as by xshim_conn_get(). False: there is one all the same, to be dropped, but nobody may be inside, or *e names it no more. */
+XSHIM_FAST bool xshim_fast_hold(const xshim_fdtab_entry *e, struct xshim_conn *c)
 {
-	int saved = errno;
-
-	xshim_chan_left_alone(c, ch, fd);
-	errno = saved;
+	return XSHIM_LIKELY(XSHIM_FAST_ENTER(c->obj.refs)) && XSHIM_LIKELY(atomic_load_explicit(e, memory_order_acquire) == &c->obj);
 }
 
-/*
- * The ring can take n bytes in one piece, and nothing is special: where. Else NULL. Who is on the ring is not to be detached.
- * tx_lock.
- */
-XSHIM_FAST uint8_t *xshim_fast_room(struct xshim_slot *s, struct xshim_chan *ch, size_t n)
+/* Last of all, in this way: n is what the call returns. */
+XSHIM_ASIDE ssize_t xshim_fast_recycle(struct xshim_conn *c, size_t n)
 {
-	const struct xshim_region_hdr *peer = ch->remote.region;
-	struct xshim_link *l = &s->link;
-	size_t size = (size_t)1 << l->order_own, at = (size_t)l->tx.pos & (size - 1);
+	xshim_obj_recycle(&c->obj);
+	return (ssize_t)n;
+}
 
-	if (atomic_load_explicit(&l->tx.state, memory_order_relaxed) != XSHIM_TX_RING ||
-	    (atomic_load_explicit(&s->flags, memory_order_relaxed) & XSHIM_FAST_NOT) ||
-	    (atomic_load_explicit(&l->error, memory_order_relaxed) |
-	     atomic_load_explicit(&ch->gone, memory_order_relaxed) |
-	     (uint32_t)atomic_load_explicit(&ch->tcp_err, memory_order_relaxed) |
-	     atomic_load_explicit(&peer->deaf, memory_order_relaxed) |
-	     atomic_load_explicit(&peer->leave, memory_order_relaxed)) ||
-	    at + n > size)
-		return NULL;
-	if (!XSHIM_LIKELY(n <= xshim_tx_known_space(l)) && (int64_t)n > xshim_tx_space(l, peer))
-		return NULL;
-	return xshim_region_data(ch->local.region) + at;
+XSHIM_FAST ssize_t xshim_fast_done(struct xshim_conn *c, size_t n)
+{
+	if (XSHIM_RARELY(atomic_fetch_sub_explicit(&c->obj.refs, 1, memory_order_acq_rel) == 1))
+		return xshim_fast_recycle(c, n);
+	return (ssize_t)n;
+}
+
+/* Somebody waits for the lock that was dropped. */
+XSHIM_ASIDE ssize_t xshim_fast_wake(struct xshim_conn *c, size_t n, struct xshim_lock *lock)
+{
+	xshim_lock_wake(lock);
+	return xshim_fast_done(c, n);
+}
+
+XSHIM_FAST ssize_t xshim_fast_leave(struct xshim_conn *c, size_t n, struct xshim_lock *lock)
+{
+	if (XSHIM_RARELY(atomic_exchange_explicit(&lock->word, 0, memory_order_release) & XSHIM_LOCK_WAITERS))
+		return xshim_fast_wake(c, n, lock);
+	return xshim_fast_done(c, n);
 }
 
 XSHIM_FAST void xshim_fast_fetch(const uint8_t *at, size_t n)
 {
-	for (size_t i = 0; i < n; i += 64)
+	__builtin_prefetch(at, 0, 3);
+	for (size_t i = 64; i < n; i += 64)
 		__builtin_prefetch(at + i, 0, 3);
 }
 
@@ -133,98 +159,249 @@ XSHIM_FAST void xshim_fast_claim(const uint8_t *at, size_t n)
 #endif
 }
 
-/* Bytes moved; 0: go the long way. */
-XSHIM_FAST ssize_t xshim_fast_send(int fd, const void *buf, size_t n)
-{
-	struct xshim_chan *ch;
-	struct xshim_conn *c;
-	struct xshim_slot *s;
-	bool bell = false, alone = false;
-	ssize_t done = 0;
-	uint8_t *to;
+/* ---- sending ---- */
 
-	if (!XSHIM_LIKELY(xshim_fast_fits(buf, n)))
-		return 0;
-	c = xshim_fast_enter(fd, &ch);
-	if (!c)
-		return 0;
-	s = c->slot;
-	if (XSHIM_LIKELY(xshim_lock_try(&s->tx_lock, xshim_tid()))) {
-		to = xshim_fast_room(s, ch, n);
-		if (XSHIM_LIKELY(to) && XSHIM_LIKELY(xshim_ucopy_inline(to, buf, n) == 0)) {
-			bell = xshim_tx_commit(&s->link, ch->local.region, ch->remote.region, n);
-			alone = xshim_tx_is_alone(ch->remote.region);
-			if (alone)
-				atomic_store_explicit(&s->link.late, 1, memory_order_relaxed);
-			if (n >= XSHIM_FETCH_LEAST && n <= XSHIM_FETCH_TX && n <= xshim_tx_known_space(&s->link))
-				xshim_fast_claim(to + n, n);
-			s->base_tx += (int64_t)n;
-			xshim_count(&s->n.ring_tx, n);
-			if (atomic_load_explicit(&ch->stall_ns, memory_order_relaxed))
-				atomic_store_explicit(&ch->stall_ns, 0, memory_order_relaxed);
-			done = (ssize_t)n;
-		}
-		xshim_chan_drop_lock(c, ch, &s->tx_lock, bell);
-	}
-	if (alone)
-		xshim_fast_left_alone(c, ch, fd);
+/* Nothing has been done, and a reference is held. */
+XSHIM_ASIDE ssize_t xshim_fast_not_sent(int fd, const void *buf, size_t n, int flags, xshim_long_send *longer, struct xshim_conn *c)
+{
 	xshim_conn_put(c);
-	return done;
+	return longer(fd, buf, n, flags);
 }
 
-/* As much of n bytes as there is lies in one piece, *n bytes at what is returned. NULL: there is none, or something is special. rx_lock. */
-XSHIM_FAST const uint8_t *xshim_fast_there(struct xshim_slot *s, struct xshim_chan *ch, size_t *n)
+/* So is the lock. */
+XSHIM_ASIDE ssize_t xshim_fast_no_room(int fd, const void *buf, size_t n, int flags, xshim_long_send *longer, struct xshim_conn *c)
+{
+	xshim_lock_drop(&c->slot->tx_lock);
+	xshim_conn_put(c);
+	return longer(fd, buf, n, flags);
+}
+
+/* The peer is to be rung, or is leaving alone: it may have left without what was just put there (link.h). */
+XSHIM_ASIDE ssize_t xshim_fast_tell(int fd, struct xshim_conn *c, struct xshim_chan *ch, size_t n, bool bell)
+{
+	bool alone = xshim_tx_is_alone(ch->remote.region);
+	int saved;
+
+	if (alone)
+		atomic_store_explicit(&c->slot->link.late, 1, memory_order_relaxed);
+	xshim_chan_drop_lock(c, ch, &c->slot->tx_lock, bell);
+	if (alone) {
+		saved = errno;
+		xshim_chan_left_alone(c, ch, fd);
+		errno = saved;
+	}
+	return xshim_fast_done(c, n);
+}
+
+/*
+ * Nothing is special. A stall that is over is noted by the long way. Who is on the ring is not to be detached. tx_lock.
+ */
+XSHIM_FAST bool xshim_fast_may_send(const struct xshim_slot *s, const struct xshim_chan *ch)
 {
 	const struct xshim_region_hdr *peer = ch->remote.region;
-	struct xshim_link *l = &s->link;
-	size_t size = (size_t)1 << l->order_peer, at = (size_t)l->rx.pos & (size - 1);
-	uint64_t there = l->rx.head - l->rx.pos;
 
-	if (atomic_load_explicit(&l->rx.state, memory_order_relaxed) != XSHIM_RX_RING ||
-	    (atomic_load_explicit(&s->flags, memory_order_relaxed) & XSHIM_SLOT_LEAVE) ||
-	    (atomic_load_explicit(&l->error, memory_order_relaxed) |
-	     /* a receive under these is counted otherwise (rxopts.h) */
-	     atomic_load_explicit(&s->peek_at, memory_order_relaxed) |
-	     atomic_load_explicit(&s->lowat, memory_order_relaxed)))
-		return NULL;
-	if (there < *n) {
-		if (!xshim_rx_look(l, peer, &there) || !there)
-			return NULL;
-		if (there < *n)
-			*n = (size_t)there;
-	}
-	return at + *n <= size ? xshim_region_cdata(peer) + at : NULL;
+	uint32_t special = (uint32_t)atomic_load_explicit(&s->link.error, memory_order_relaxed);
+
+	XSHIM_FAST_OR(special, ch->gone);
+	XSHIM_FAST_OR(special, ch->tcp_err);
+	XSHIM_FAST_OR(special, peer->deaf);
+	XSHIM_FAST_OR(special, peer->leave);
+	return XSHIM_LIKELY(!special) && XSHIM_FAST_IS(s->link.tx.state, XSHIM_TX_RING) && XSHIM_FAST_LACKS(s->flags, XSHIM_FAST_NOT) &&
+	       XSHIM_FAST_IS(ch->stall_ns, 0);
 }
 
-XSHIM_FAST ssize_t xshim_fast_recv(int fd, void *buf, size_t n)
+/* n bytes have been put at `to`, which had `space` behind it. tx_lock. */
+XSHIM_FAST ssize_t xshim_fast_sent(int fd, struct xshim_conn *c, struct xshim_chan *ch, uint8_t *to, uint64_t space, size_t n)
 {
+	struct xshim_slot *s = c->slot;
+	bool bell = xshim_tx_commit(&s->link, ch->local.region, ch->remote.region, n);
+
+	if (n >= XSHIM_FETCH_LEAST && 2 * n <= space && n <= XSHIM_FETCH_TX)
+		xshim_fast_claim(to + n, n);
+	s->base_tx += (int64_t)n;
+	xshim_count(&s->n.ring_tx, n);
+	if (bell || XSHIM_RARELY(xshim_tx_is_alone(ch->remote.region)))
+		return xshim_fast_tell(fd, c, ch, n, bell);
+	return xshim_fast_leave(c, n, &s->tx_lock);
+}
+
+/* Nothing is special, but it is much, or more than the peer was known to have room for. tx_lock. */
+XSHIM_ASIDE ssize_t xshim_fast_send_more(int fd, const void *buf, size_t n, int flags, xshim_long_send *longer, struct xshim_conn *c)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	struct xshim_link *l = &c->slot->link;
+	int64_t space = (int64_t)xshim_tx_known_space(l);
+	uint8_t *to;
+
+	if (!ch)		/* taken away just now */
+		return xshim_fast_no_room(fd, buf, n, flags, longer, c);
+	to = xshim_region_data(ch->local.region) + (l->tx.pos & (ch->tx_size - 1));
+	if ((int64_t)n > space)
+		space = xshim_tx_space(l, ch->remote.region);
+	if ((int64_t)n > space || !XSHIM_LIKELY(xshim_ucopy_inline(to, buf, n) == 0))
+		return xshim_fast_no_room(fd, buf, n, flags, longer, c);
+	return xshim_fast_sent(fd, c, ch, to, (uint64_t)space, n);
+}
+
+XSHIM_FAST ssize_t xshim_fast_send(int fd, const void *buf, size_t n, int flags, xshim_long_send *longer)
+{
+	const xshim_fdtab_entry *e;
+	uint32_t tid;
 	struct xshim_chan *ch;
 	struct xshim_conn *c;
 	struct xshim_slot *s;
-	const uint8_t *from;
-	bool bell = false;
-	ssize_t done = 0;
+	uint64_t pos, space;
+	uint8_t *to;
+	size_t at;
 
 	if (!XSHIM_LIKELY(xshim_fast_fits(buf, n)))
-		return 0;
-	c = xshim_fast_enter(fd, &ch);
-	if (!c)
-		return 0;
+		return longer(fd, buf, n, flags);
+	e = xshim_fd_place(fd);
+	if (!XSHIM_LIKELY(e))
+		return longer(fd, buf, n, flags);
+	c = xshim_fast_seen(e);
+	if (!XSHIM_LIKELY(c))
+		return longer(fd, buf, n, flags);
+	tid = xshim_tid_cache;
+	if (!XSHIM_LIKELY(tid))
+		return longer(fd, buf, n, flags);
+	if (!xshim_fast_hold(e, c))
+		return xshim_fast_not_sent(fd, buf, n, flags, longer, c);
 	s = c->slot;
-	if (XSHIM_LIKELY(xshim_lock_try(&s->rx_lock, xshim_tid()))) {
-		from = xshim_fast_there(s, ch, &n);
-		if (from && XSHIM_LIKELY(xshim_ucopy_inline(buf, from, n) == 0) && XSHIM_LIKELY(!xshim_chan_is_cut(ch))) {
-			bell = xshim_rx_took_ring(&s->link, ch->local.region, ch->remote.region, n);
-			if (n >= XSHIM_FETCH_LEAST && n <= XSHIM_FETCH_RX && s->link.rx.head - s->link.rx.pos >= n)
-				xshim_fast_fetch(from + n, n);
-			s->base_rx += (int64_t)n;
-			xshim_count(&s->n.ring_rx, n);
-			done = (ssize_t)n;
-		}
-		xshim_chan_drop_lock(c, ch, &s->rx_lock, bell);
-	}
+	ch = xshim_conn_chan(c);
+	if (!XSHIM_LIKELY(ch) || !XSHIM_LIKELY(xshim_lock_try(&s->tx_lock, tid)))
+		return xshim_fast_not_sent(fd, buf, n, flags, longer, c);
+	pos = s->link.tx.pos;
+	at = (size_t)pos & (ch->tx_size - 1);
+	space = ch->tx_size - (pos - s->link.tx.tail);
+	/* In one piece. */
+	if (!XSHIM_LIKELY(xshim_fast_may_send(s, ch)) || !XSHIM_LIKELY(at + n <= ch->tx_size))
+		return xshim_fast_no_room(fd, buf, n, flags, longer, c);
+	if (!XSHIM_LIKELY(n <= XSHIM_UCOPY_FEW))
+		return xshim_fast_send_more(fd, buf, n, flags, longer, c);
+	if (!XSHIM_LIKELY(n <= space))
+		return xshim_fast_send_more(fd, buf, n, flags, longer, c);
+	to = xshim_region_data(ch->local.region) + at;
+	if (!XSHIM_LIKELY(xshim_ucopy_few(to, buf, n) == 0))
+		return xshim_fast_no_room(fd, buf, n, flags, longer, c);
+	return xshim_fast_sent(fd, c, ch, to, space, n);
+}
+
+/* ---- receiving ---- */
+
+/* Nothing has been done, and a reference is held. */
+XSHIM_ASIDE ssize_t xshim_fast_not_received(int fd, void *buf, size_t n, int flags, xshim_long_recv *longer, struct xshim_conn *c)
+{
 	xshim_conn_put(c);
-	return done;
+	return longer(fd, buf, n, flags);
+}
+
+/* So is the lock. */
+XSHIM_ASIDE ssize_t xshim_fast_none_there(int fd, void *buf, size_t n, int flags, xshim_long_recv *longer, struct xshim_conn *c)
+{
+	xshim_lock_drop(&c->slot->rx_lock);
+	xshim_conn_put(c);
+	return longer(fd, buf, n, flags);
+}
+
+XSHIM_ASIDE ssize_t xshim_fast_ring(struct xshim_conn *c, struct xshim_chan *ch, size_t n)
+{
+	xshim_chan_drop_ringing(c, ch, &c->slot->rx_lock);
+	return xshim_fast_done(c, n);
+}
+
+/* Nothing is special. rx_lock. */
+XSHIM_FAST bool xshim_fast_may_recv(const struct xshim_slot *s)
+{
+	uint32_t special = (uint32_t)atomic_load_explicit(&s->link.error, memory_order_relaxed);
+
+	/* a receive under these is counted otherwise (rxopts.h) */
+	XSHIM_FAST_OR(special, s->peek_at);
+	XSHIM_FAST_OR(special, s->lowat);
+	return XSHIM_LIKELY(!special) && XSHIM_FAST_IS(s->link.rx.state, XSHIM_RX_RING) && XSHIM_FAST_LACKS(s->flags, XSHIM_SLOT_LEAVE);
+}
+
+/* `got` bytes were taken at `from`, `there` were there. rx_lock. */
+XSHIM_FAST ssize_t xshim_fast_received(struct xshim_conn *c, struct xshim_chan *ch, const uint8_t *from, uint64_t there, size_t got)
+{
+	struct xshim_slot *s = c->slot;
+
+	if (got >= XSHIM_FETCH_LEAST && got <= XSHIM_FETCH_RX && 2 * got <= there)
+		xshim_fast_fetch(from + got, got);
+	s->base_rx += (int64_t)got;
+	xshim_count(&s->n.ring_rx, got);
+	if (xshim_rx_took_ring(&s->link, ch->local.region, ch->remote.region, got))
+		return xshim_fast_ring(c, ch, got);
+	return xshim_fast_leave(c, got, &s->rx_lock);
+}
+
+/* Nothing is special, and something is there, in one piece, but it is much. rx_lock. */
+XSHIM_ASIDE ssize_t xshim_fast_recv_more(int fd, void *buf, size_t n, int flags, xshim_long_recv *longer, struct xshim_conn *c)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+	struct xshim_link *l = &c->slot->link;
+	uint64_t there = l->rx.head - l->rx.pos;
+	size_t got = there < n ? (size_t)there : n;
+	const uint8_t *from;
+
+	if (!ch)		/* taken away just now */
+		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
+	from = xshim_region_cdata(ch->remote.region) + (l->rx.pos & (ch->rx_size - 1));
+	if (!XSHIM_LIKELY(xshim_ucopy_inline(buf, from, got) == 0) || !XSHIM_LIKELY(!xshim_chan_is_cut(ch)))
+		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
+	return xshim_fast_received(c, ch, from, there, got);
+}
+
+XSHIM_FAST ssize_t xshim_fast_recv(int fd, void *buf, size_t n, int flags, xshim_long_recv *longer)
+{
+	const xshim_fdtab_entry *e;
+	uint32_t tid;
+	const struct xshim_region_hdr *peer;
+	struct xshim_chan *ch;
+	struct xshim_conn *c;
+	struct xshim_slot *s;
+	uint64_t pos, there;
+	const uint8_t *from;
+	size_t at, got = n;
+
+	if (!XSHIM_LIKELY(xshim_fast_fits(buf, n)))
+		return longer(fd, buf, n, flags);
+	e = xshim_fd_place(fd);
+	if (!XSHIM_LIKELY(e))
+		return longer(fd, buf, n, flags);
+	c = xshim_fast_seen(e);
+	if (!XSHIM_LIKELY(c))
+		return longer(fd, buf, n, flags);
+	tid = xshim_tid_cache;
+	if (!XSHIM_LIKELY(tid))
+		return longer(fd, buf, n, flags);
+	if (!xshim_fast_hold(e, c))
+		return xshim_fast_not_received(fd, buf, n, flags, longer, c);
+	s = c->slot;
+	ch = xshim_conn_chan(c);
+	if (!XSHIM_LIKELY(ch) || !XSHIM_LIKELY(xshim_lock_try(&s->rx_lock, tid)))
+		return xshim_fast_not_received(fd, buf, n, flags, longer, c);
+	peer = ch->remote.region;
+	pos = s->link.rx.pos;
+	at = (size_t)pos & (ch->rx_size - 1);
+	there = s->link.rx.head - pos;
+	if (!XSHIM_LIKELY(xshim_fast_may_recv(s)))
+		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
+	if (there < n) {
+		if (!XSHIM_LIKELY(xshim_rx_look(&s->link, peer, &there)) || !there)
+			return xshim_fast_none_there(fd, buf, n, flags, longer, c);
+		if (there < n)
+			got = (size_t)there;
+	}
+	/* As much of it as there is lies in one piece. */
+	if (!XSHIM_LIKELY(at + got <= ch->rx_size))
+		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
+	if (!XSHIM_LIKELY(got <= XSHIM_UCOPY_FEW))
+		return xshim_fast_recv_more(fd, buf, n, flags, longer, c);
+	from = xshim_region_cdata(peer) + at;
+	if (!XSHIM_LIKELY(xshim_ucopy_few(buf, from, got) == 0) || !XSHIM_LIKELY(!xshim_chan_is_cut(ch)))
+		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
+	return xshim_fast_received(c, ch, from, there, got);
 }
 
 #endif

@@ -49,7 +49,7 @@ static inline xshim_fdtab_entry *xshim_fd_place(int fd)
 {
 	xshim_fdtab_entry *chunk;
 
-	if ((unsigned int)fd < XSHIM_FDTAB_CHUNK)
+	if (__builtin_expect((unsigned int)fd < XSHIM_FDTAB_CHUNK, 1))
 		return &xshim_fdtab_first[(unsigned int)fd];
 	if ((unsigned int)fd >= XSHIM_FDTAB_CHUNK * XSHIM_FDTAB_CHUNKS)
 		return NULL;

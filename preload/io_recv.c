@@ -119,10 +119,20 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 	return XSHIM_PLAIN;
 }
 
-__attribute__((noinline)) static ssize_t long_read(int fd, void *buf, size_t n)
+/* The thread may have been cancelled, or may be at any time, or the flags are not for the short way. */
+XSHIM_ASIDE ssize_t careful_recv(int fd, void *buf, size_t n, int flags, xshim_long_recv *longer)
+{
+	xshim_cancel_point();
+	if (xshim_async || (flags & ~XSHIM_FAST_FLAGS))
+		return longer(fd, buf, n, flags);
+	return xshim_fast_recv(fd, buf, n, flags, longer);
+}
+
+__attribute__((noinline)) static ssize_t long_read(int fd, void *buf, size_t n, int flags)
 {
 	struct iovec v = { buf, n };
 
+	(void)flags;
 	/* of nothing it never waits, unlike recv(); and it has no limit to what counts as the buffer */
 	if (!n || xshim_user_is_outside(buf, n))
 		return libc.read(fd, buf, n);
@@ -131,13 +141,11 @@ __attribute__((noinline)) static ssize_t long_read(int fd, void *buf, size_t n)
 
 XSHIM_EXPORT ssize_t read(int fd, void *buf, size_t n)
 {
-	ssize_t done;
-
 	if (!xshim_fd_is_named(fd))
 		return libc.read(fd, buf, n);
-	xshim_cancel_point();
-	done = xshim_fast_recv(fd, buf, n);
-	return XSHIM_LIKELY(done) ? done : long_read(fd, buf, n);
+	if (XSHIM_FAST_IS(xshim_may_end, 0))
+		return xshim_fast_recv(fd, buf, n, 0, long_read);
+	return careful_recv(fd, buf, n, 0, long_read);
 }
 XSHIM_ALIAS(ssize_t, __read, read, (int, void *, size_t))
 
@@ -218,11 +226,9 @@ __attribute__((noinline)) static ssize_t long_recv(int fd, void *buf, size_t n, 
 
 XSHIM_EXPORT ssize_t recv(int fd, void *buf, size_t n, int flags)
 {
-	ssize_t done;
-
-	xshim_cancel_point();
-	done = flags & ~XSHIM_FAST_FLAGS ? 0 : xshim_fast_recv(fd, buf, n);
-	return XSHIM_LIKELY(done) ? done : long_recv(fd, buf, n, flags);
+	if (XSHIM_LIKELY(!(flags & ~XSHIM_FAST_FLAGS)) && XSHIM_FAST_IS(xshim_may_end, 0))
+		return xshim_fast_recv(fd, buf, n, flags, long_recv);
+	return careful_recv(fd, buf, n, flags, long_recv);
 }
 
 /* A stream socket leaves the address alone, but says so in *len; the data is gone also when that fails. */
@@ -242,14 +248,12 @@ XSHIM_EXPORT ssize_t recvfrom(int fd, void *buf, size_t n, int flags, struct soc
 			      socklen_t *len)
 {
 	struct iovec v = { buf, n };
-	ssize_t done;
 
+	if (!from)
+		return recv(fd, buf, n, flags);
 	xshim_cancel_point();
-	done = from || (flags & ~XSHIM_FAST_FLAGS) ? 0 : xshim_fast_recv(fd, buf, n);
-	if (done)
-		return done;
 	RECEIVE_AND(fd, &v, 1, flags, false, libc.recvfrom(fd, buf, n, flags, from, len),
-		    if (rc_ >= 0 && from) rc_ = without_address(len, rc_));
+		    if (rc_ >= 0) rc_ = without_address(len, rc_));
 }
 
 bool xshim_io_plain_message(const struct msghdr *m)

@@ -142,11 +142,22 @@ static ssize_t send_pieces(struct xshim_conn *c, int fd, const char *buf, size_t
 	return (ssize_t)done;
 }
 
-__attribute__((noinline)) static ssize_t long_write(int fd, const void *buf, size_t n)
+/* The thread may have been cancelled, or may be at any time, or the flags are not for the short way. */
+XSHIM_ASIDE ssize_t careful_send(int fd, const void *buf, size_t n, int flags, xshim_long_send *longer)
+{
+	xshim_cancel_point();
+	if (xshim_async || (flags & ~XSHIM_FAST_FLAGS))
+		return longer(fd, buf, n, flags);
+	return xshim_fast_send(fd, buf, n, flags, longer);
+}
+
+__attribute__((noinline)) static ssize_t long_write(int fd, const void *buf, size_t n, int flags)
 {
 	XSHIM_DEFERRED(was);
 	struct iovec v = { (void *)(uintptr_t)buf, n };
 	struct xshim_conn *c;
+
+	(void)flags;
 
 	if (xshim_user_is_outside(buf, n))
 		return libc.write(fd, buf, n);
@@ -164,13 +175,11 @@ __attribute__((noinline)) static ssize_t long_write(int fd, const void *buf, siz
 
 XSHIM_EXPORT ssize_t write(int fd, const void *buf, size_t n)
 {
-	ssize_t done;
-
 	if (!xshim_fd_is_named(fd))
 		return libc.write(fd, buf, n);
-	xshim_cancel_point();
-	done = xshim_fast_send(fd, buf, n);
-	return XSHIM_LIKELY(done) ? done : long_write(fd, buf, n);
+	if (XSHIM_FAST_IS(xshim_may_end, 0))
+		return xshim_fast_send(fd, buf, n, 0, long_write);
+	return careful_send(fd, buf, n, 0, long_write);
 }
 XSHIM_ALIAS(ssize_t, __write, write, (int, const void *, size_t))
 
@@ -216,11 +225,9 @@ __attribute__((noinline)) static ssize_t long_send(int fd, const void *buf, size
 
 XSHIM_EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
 {
-	ssize_t done;
-
-	xshim_cancel_point();
-	done = flags & ~XSHIM_FAST_FLAGS ? 0 : xshim_fast_send(fd, buf, n);
-	return XSHIM_LIKELY(done) ? done : long_send(fd, buf, n, flags);
+	if (XSHIM_LIKELY(!(flags & ~XSHIM_FAST_FLAGS)) && XSHIM_FAST_IS(xshim_may_end, 0))
+		return xshim_fast_send(fd, buf, n, flags, long_send);
+	return careful_send(fd, buf, n, flags, long_send);
 }
 XSHIM_ALIAS(ssize_t, __send, send, (int, const void *, size_t, int))
 
@@ -228,13 +235,11 @@ XSHIM_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const 
 			    socklen_t len)
 {
 	struct iovec v = { (void *)(uintptr_t)buf, n };
-	ssize_t done;
 
+	if (!to)
+		return send(fd, buf, n, flags);
 	xshim_cancel_point();
-	done = to || (flags & ~XSHIM_FAST_FLAGS) ? 0 : xshim_fast_send(fd, buf, n);
-	if (done)
-		return done;
-	SEND(fd, &v, 1, flags, to && (len > sizeof(struct sockaddr_storage) || !xshim_user_can_read(to, len)),
+	SEND(fd, &v, 1, flags, len > sizeof(struct sockaddr_storage) || !xshim_user_can_read(to, len),
 	     libc.sendto(fd, buf, n, flags, to, len));
 }
 

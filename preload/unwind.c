@@ -2,6 +2,7 @@
 /* unwind.c - what a call that never returns lets go, and cancellation that is put off (unwind.h). */
 #include "unwind.h"
 
+_Atomic uint32_t xshim_may_end;
 __thread uint32_t xshim_async __attribute__((tls_model("initial-exec")));
 
 void xshim_put_off(void)
@@ -35,12 +36,20 @@ XSHIM_EXPORT int pthread_setcanceltype(int type, int *old)
 		return type == PTHREAD_CANCEL_DEFERRED || type == PTHREAD_CANCEL_ASYNCHRONOUS ? 0 : EINVAL;
 	}
 	/* asynchronous: known /then/ so; the call itself acts on what is pending */
-	if (type == PTHREAD_CANCEL_ASYNCHRONOUS)
+	if (type == PTHREAD_CANCEL_ASYNCHRONOUS) {
+		atomic_store_explicit(&xshim_may_end, 1, memory_order_seq_cst);
 		xshim_async = 1;
+	}
 	rc = libc.pthread_setcanceltype(type, old);
 	if (type == PTHREAD_CANCEL_DEFERRED)
 		xshim_async = 0;
 	return rc;
+}
+
+XSHIM_EXPORT int pthread_cancel(pthread_t thread)
+{
+	atomic_store_explicit(&xshim_may_end, 1, memory_order_seq_cst);
+	return libc.pthread_cancel(thread);
 }
 
 void xshim_hold_drop(void *hold)

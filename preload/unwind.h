@@ -6,7 +6,7 @@
  * The C library's own list of what is to be done, which both its cancellation and its longjmp go through. The call that has begun one
  * ends it, on all its ways out, the last one first.
  *
- * Where a thread can end. Cancellation is acted on when a call is entered (fast.h) and in what it sleeps in, which goes by the C library
+ * Where a thread can end. Cancellation is acted on when a call is entered and in what it sleeps in, which goes by the C library
  * (libc.h). All else that it asks of the kernel is no cancellation point (raw.h), so locks and counts need no care. A program that
  * makes its cancellation asynchronous could be ended between any two instructions; that is put off while it is in a call of ours.
  *
@@ -24,6 +24,22 @@ void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *b, int run);
 
 /* 0: the program has this thread's cancellation deferred. Else asynchronous, and 1 more than the calls and locks of ours it is put off for. */
 extern __thread uint32_t xshim_async __attribute__((tls_model("initial-exec")));
+
+/*
+ * 1: a thread of this process has been cancelled, or has had its cancellation asynchronous. Before that no call need look; never 0 again. Who
+ * cancels stores it first.
+ */
+extern _Atomic uint32_t xshim_may_end;
+
+/*
+ * Receives and sends are cancellation points, also those that need not sleep: a thread that has been cancelled ends before its call does
+ * anything. Before anything is held; where the kernel is called, the C library does it.
+ */
+static inline void xshim_cancel_point(void)
+{
+	if (__builtin_expect(atomic_load_explicit(&xshim_may_end, memory_order_relaxed), 0))
+		pthread_testcancel();
+}
 
 void xshim_put_off(void);
 void xshim_put_on(void);

@@ -46,6 +46,24 @@ static inline int xshim_ucopy_inline(void *to, const void *from, size_t n)
 #endif
 	return xshim_ucopy(to, from, n);
 }
+/*
+ * Of at most XSHIM_UCOPY_FEW bytes, for a caller that calls nothing else and so has nothing to save: a call that leaves alone what the
+ * routine leaves alone. It wants the caller to use nothing below its stack pointer (-mno-red-zone).
+ */
+#if defined(__x86_64__) && !XSHIM_UCOPY_WATCHED && defined(XSHIM_NO_RED_ZONE)
+static inline __attribute__((always_inline)) int xshim_ucopy_few(void *to, const void *from, size_t n)
+{
+	int rc;
+
+	__asm__ volatile("call xshim_ucopy_spare"
+			 : "=a"(rc)
+			 : "D"(to), "S"(from), "d"(n)
+			 : "rcx", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "memory", "cc");
+	return rc;
+}
+#else
+static inline int xshim_ucopy_few(void *to, const void *from, size_t n) { return xshim_ucopy_inline(to, from, n); }
+#endif
 /* pc is in here: *resume is where to go on, with all other registers as they are. */
 bool xshim_ucopy_resume(uintptr_t pc, uintptr_t *resume);
 
