@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/un.h>
 #include <xshim/proto.h>
@@ -26,7 +27,7 @@
 static int sock = -1;
 static bool greeted;
 static enum xshim_reason why = XSHIM_R_NO_DAEMON;
-static const struct xshim_map *map;
+static const struct xshim_map *map, *place;	/* place: of the map, also when there is none */
 static uint64_t retry_at, heard_at, pinged_at, looked_at, lost_at, hello_at;
 static bool was_greeted;		/* by a xshimd, once: it may be restarted */
 static bool resume_due;			/* xshimd does not know all of our channels yet */
@@ -91,9 +92,25 @@ static void give_up(struct xshim_conn *c, enum xshim_reason reason)
 }
 
 /*
- * The map of a xshimd that has gone stays mapped: a thread may be looking at its words. It is a few pages
- * for each restart of xshimd.
+ * The map of a xshimd that has gone gives its memory back, but not its place: a thread may be looking at its words. It finds
+ * zeros there, or those of the next map, which gets the same place; none of them decides anything.
  */
+static void empty_place(void)
+{
+	if (place && xshim_active)	/* a filter may forbid it */
+		(void)mmap((void *)(uintptr_t)place, sizeof(*place), PROT_READ,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+}
+
+static const struct xshim_map *put_in_place(const struct xshim_map *fresh)
+{
+	void *to = (void *)(uintptr_t)place, *from = (void *)(uintptr_t)fresh;
+
+	if (!place || mremap(from, sizeof(*fresh), sizeof(*fresh), MREMAP_MAYMOVE | MREMAP_FIXED, to) != to)
+		place = fresh;
+	return place;
+}
+
 static void forget_map(void)
 {
 	for (int i = 0; i < 3; i++)
@@ -101,6 +118,7 @@ static void forget_map(void)
 	xshim_mail = &no_mail;
 	xshim_mail_seen = 0;
 	map = NULL;
+	empty_place();
 }
 
 static void hang_up(enum xshim_reason reason)
@@ -190,7 +208,7 @@ static void take_welcome(const union xshim_msg *m, int map_fd)
 		hang_up(XSHIM_R_VERSION);
 		return;
 	}
-	map = fresh;
+	map = put_in_place(fresh);
 	greeted = true;
 	was_greeted = true;
 	lost_at = 0;
