@@ -190,11 +190,16 @@ static int open_arena(struct xshimd *d, struct xshimd_conn *c, int fd, const str
 	a->payer = c->cred.uid;
 	a->start_ns = a->map.hdr->start_ns;
 	a->pid = load32(&a->map.hdr->pid);
-	take_back(&d->arenas, a);
 	HASH_ADD(hh, d->arenas.live, key, sizeof(a->key), a);
+	rc = -ENOMEM;
+	if (!XSHIMD_ADDED(hh, a))
+		goto unmap;
+	take_back(&d->arenas, a);
 	d->arenas.lives++;
 	*out = a;
 	return 0;
+unmap:
+	xshim_arena_unmap(&a->map);
 free_arena:
 	free(a);
 give:
@@ -254,6 +259,10 @@ void xshimd_arena_leave(struct xshimd *d, struct xshimd_arena *a)
 	if (all->gones >= XSHIMD_ARENAS_GONE)
 		forget(all, all->gone);
 	HASH_ADD(hh, all->gone, key, sizeof(a->key), a);
+	if (!XSHIMD_ADDED(hh, a)) {
+		free(a);		/* if it comes back, its figures count twice */
+		return;
+	}
 	all->gones++;
 }
 

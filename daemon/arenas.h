@@ -12,8 +12,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include <uthash.h>
 #include <xshim/arena.h>
+
+#include "table.h"
 
 #define XSHIMD_ARENAS_GONE 4096		/* final figures kept for arenas that might come back */
 

@@ -200,6 +200,8 @@ static int start(struct run *r)
 
 	rc = xshimd_bounded_init();
 	if (rc == 0)
+		rc = xshimd_watch_init();
+	if (rc == 0)
 		rc = xshimd_init(d);
 	if (rc == 0)
 		rc = watch_signals(r);
@@ -262,7 +264,12 @@ int main(int argc, char **argv)
 	d->journal.log.level = XSHIM_LOG_INFO;
 	d->journal.log.who = "xshimd";
 	d->server.fd = d->server.lock = d->server.spare = -1;
-	argp_parse(&argp, argc, argv, 0, NULL, &r->cmd);
+	/* Of what is wrong with the arguments it speaks itself, and ends; what is left is that it had no memory to look at them. */
+	rc = argp_parse(&argp, argc, argv, 0, NULL, &r->cmd);
+	if (rc) {
+		xshim_log(&d->journal.log, XSHIM_LOG_ERROR, "cannot start: %s", strerror(rc));
+		return EXIT_RUNTIME;
+	}
 	r->fixed = (r->cmd.socket ? XSHIMD_FIXED_SOCKET : 0) | (r->cmd.log ? XSHIMD_FIXED_LOG : 0) |
 		   (r->cmd.role ? XSHIMD_FIXED_ROLE : 0);
 	/* Absolute, since it is read again after the change of directory. */

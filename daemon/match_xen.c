@@ -93,8 +93,14 @@ static uint32_t enter_offer(struct xshimd_conn *c, const union xshim_msg *m, con
 	w = calloc(1, sizeof(*w));
 	if (!w)
 		return XSHIM_R_MEMORY;
-	number = ++d->guest->offer_number;
+	w->number = number = ++d->guest->offer_number;
+	HASH_ADD(xh, d->guest->offers, number, sizeof(w->number), w);
+	if (!XSHIMD_ADDED(xh, w)) {
+		free(w);
+		return XSHIM_R_MEMORY;
+	}
 	if (xshimd_peer_offer(&p->link, number, &mirror, &half) < 0) {
+		HASH_DELETE(xh, d->guest->offers, w);
 		free(w);
 		return XSHIM_R_PEER_SILENT;
 	}
@@ -110,10 +116,8 @@ static uint32_t enter_offer(struct xshimd_conn *c, const union xshim_msg *m, con
 	w->domid = p->is.domid;
 	w->gref = m->channel.gref;
 	w->port = m->channel.port;
-	w->number = number;
 	w->until_ms = uv_now(&d->loop) + 1000ull * d->opt.offer_timeout;
 	p->offers_out++;
-	HASH_ADD(xh, d->guest->offers, number, sizeof(w->number), w);
 	DL_APPEND2(c->waits, w, c_prev, c_next);
 	DL_APPEND2(d->registry.offers, w, a_prev, a_next);
 	d->registry.offers_n++;

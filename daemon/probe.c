@@ -340,9 +340,13 @@ static struct xshimd_probe *create(struct xshimd *d, const struct xshimd_probe_k
 	p->until_ms = uv_now(&d->loop) + 1000ull * d->opt.probe_timeout;
 	p->offer = offer;
 	p->claim = claim;
+	HASH_ADD(hh, d->probes.table, key, sizeof(p->key), p);
+	if (!XSHIMD_ADDED(hh, p)) {
+		free(p);
+		return NULL;
+	}
 	offer->probes++;
 	claim->probes++;
-	HASH_ADD(hh, d->probes.table, key, sizeof(p->key), p);
 	DL_APPEND(d->probes.running, p);
 	d->probes.running_n++;
 	xshimd_timer_by(d, p->until_ms);

@@ -20,9 +20,9 @@
 #define XSHIMD_PROBE_H
 #include <stdbool.h>
 #include <stdint.h>
-#include <uthash.h>
 #include <xshim/endpoint.h>
 
+#include "table.h"
 #include "watch.h"
 
 #define XSHIMD_PROBE_NONCE 16

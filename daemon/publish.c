@@ -69,6 +69,11 @@ static int add(struct xshimd_print **table, _Atomic uint64_t *set, size_t size, 
 	e->hash = hash;
 	e->refs = 1;
 	HASH_ADD(hh, *table, hash, sizeof(e->hash), e);
+	if (!XSHIMD_ADDED(hh, e)) {
+		xshim_map_set_del(set, size, hash);
+		free(e);
+		return -ENOMEM;
+	}
 	return 0;
 }
 

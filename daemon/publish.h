@@ -8,8 +8,9 @@
 #ifndef XSHIMD_PUBLISH_H
 #define XSHIMD_PUBLISH_H
 #include <stdint.h>
-#include <uthash.h>
 #include <xshim/map.h>
+
+#include "table.h"
 
 struct xshimd_print {
 	uint64_t hash;

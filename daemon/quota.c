@@ -62,6 +62,10 @@ int xshimd_quota_take(struct xshimd_quota *q, const struct xshimd_options *o, ui
 			return -ENOMEM;
 		u->uid = uid;
 		HASH_ADD(hh, q->users, uid, sizeof(uid), u);
+		if (!XSHIMD_ADDED(hh, u)) {
+			free(u);
+			return -ENOMEM;
+		}
 	}
 	u->has[what]++;
 	q->total[what]++;

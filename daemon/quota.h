@@ -10,7 +10,8 @@
 #define XSHIMD_QUOTA_H
 #include <stdint.h>
 #include <sys/types.h>
-#include <uthash.h>
+
+#include "table.h"
 
 struct xshimd_options;
 

@@ -29,6 +29,10 @@ int xshimd_wait_add(struct xshimd *d, struct xshimd_wait *w)
 			return -ENOMEM;
 		b->tuple = tuple;
 		HASH_ADD(hh, r->buckets, tuple, sizeof(b->tuple), b);
+		if (!XSHIMD_ADDED(hh, b)) {
+			free(b);
+			return -ENOMEM;
+		}
 	}
 	w->bucket = b;
 	DL_APPEND(b->waits, w);
@@ -159,15 +163,19 @@ int xshimd_endpoint_add(struct xshimd *d, struct xshimd_conn *c, const struct xs
 	rc = -ENOMEM;
 	if (!e)
 		goto give;
-	rc = xshimd_publish_endpoint(&d->publish, hash);
-	if (rc < 0)
-		goto free_reg;
 	e->hash = hash;
 	e->ep = *ep;
 	HASH_ADD(hh, c->endpoints, hash, sizeof(e->hash), e);
+	if (!XSHIMD_ADDED(hh, e))
+		goto free_reg;
+	rc = xshimd_publish_endpoint(&d->publish, hash);
+	if (rc < 0)
+		goto forget;
 	d->registry.endpoints_n++;
 	e->exported = xshimd_xen_export(d, ep, tcp->netns);
 	return 0;
+forget:
+	HASH_DEL(c->endpoints, e);
 free_reg:
 	free(e);
 give:

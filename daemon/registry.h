@@ -10,9 +10,9 @@
 #define XSHIMD_REGISTRY_H
 #include <stdbool.h>
 #include <stdint.h>
-#include <uthash.h>
 #include <xshim/endpoint.h>
 
+#include "table.h"
 #include "verify.h"
 
 struct xshimd;

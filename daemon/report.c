@@ -108,6 +108,7 @@ static void index_rows(struct gather *g)
 			first->same = e;
 		} else {
 			HASH_ADD(hh, g->by_tuple, row.tuple, sizeof(e->row.tuple), e);
+			g->failed |= !XSHIMD_ADDED(hh, e);
 		}
 	}
 }
@@ -175,12 +176,13 @@ static json_t *connections(struct xshimd *d, uid_t uid)
 		g.uid = a->uid;
 		xshimd_arena_each(a, gather_row, &g);
 	}
+	index_rows(&g);
 	rows = g.failed ? NULL : json_array();
-	if (rows) {
-		index_rows(&g);
-		for (size_t i = 0; i < g.n; i++)
-			if (uid == 0 || g.list[i].uid == uid)
-				json_array_append_new(rows, row_json(&g, &g.list[i]));
+	for (size_t i = 0; rows && i < g.n; i++) {
+		if ((uid == 0 || g.list[i].uid == uid) && json_array_append_new(rows, row_json(&g, &g.list[i])) < 0) {
+			json_decref(rows);
+			rows = NULL;
+		}
 	}
 	HASH_CLEAR(hh, g.by_tuple);
 	free(g.list);

@@ -14,6 +14,8 @@ struct xshimd_watch;
 /* events: UV_READABLE, UV_WRITABLE, UV_DISCONNECT; also called with 0 when the descriptor has failed. */
 typedef void (*xshimd_watch_fn)(void *owner, int events);
 
+/* Before libuv is used for anything else. 0 or -errno. */
+int xshimd_watch_init(void);
 /* 0 or -errno. */
 int xshimd_watch_open(struct xshimd_watch **out, uv_loop_t *loop, int fd, int events, xshimd_watch_fn fn,
 		      void *owner);

@@ -228,6 +228,10 @@ bool xshimd_xen_export(struct xshimd *d, const struct xshim_endpoint *ep, uint64
 	e->ep = *ep;
 	e->refs = 1;
 	HASH_ADD(hh, g->exports, ep, sizeof(e->ep), e);
+	if (!XSHIMD_ADDED(hh, e)) {
+		free(e);
+		return false;
+	}
 	announce(g, e, g->has_self && xshimd_xen_addrs_have(&g->self.addrs, ep));
 	return true;
 }
@@ -305,8 +309,12 @@ static void meet(struct xshimd_guest *g, const struct xshimd_xen_guest *is)
 		return;
 	p->g = g;
 	p->is = *is;
-	xshimd_peer_init(&p->link, &peer_ops, p, g->d->opt.offer_timeout);
 	HASH_ADD(hh, g->peers, is.domid, sizeof(p->is.domid), p);
+	if (!XSHIMD_ADDED(hh, p)) {
+		free(p);
+		return;
+	}
+	xshimd_peer_init(&p->link, &peer_ops, p, g->d->opt.offer_timeout);
 	map_addrs(g, p, true);
 	xshimd_sync_kick(&g->sync);
 }

@@ -18,9 +18,9 @@
 #define XSHIMD_XEN_GUEST_H
 #include <stdbool.h>
 #include <stdint.h>
-#include <uthash.h>
 
 #include "journal.h"
+#include "table.h"
 #include "watch.h"
 #include "xen_bells.h"
 #include "xen_drain.h"

@@ -193,6 +193,10 @@ static const char *take_endpoint(struct xshimd_peer *p, const struct xshim_endpo
 		return "no memory";
 	e->ep = *ep;
 	HASH_ADD(hh, p->endpoints, ep, sizeof(e->ep), e);
+	if (!XSHIMD_ADDED(hh, e)) {
+		free(e);
+		return "no memory";
+	}
 	publish(p, e);
 	return NULL;
 }

@@ -39,8 +39,9 @@
 #define XSHIMD_XEN_PEER_H
 #include <stdbool.h>
 #include <stdint.h>
-#include <uthash.h>
 #include <xshim/endpoint.h>
+
+#include "table.h"
 
 #define XSHIMD_PEER_MAGIC 0x58534850u	/* "XSHP" */
 #define XSHIMD_PEER_VERSION 1
