@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/vfs.h>
+#include "headroom.h"
 #include "shmem.h"
 #include "sys.h"
 
@@ -58,6 +59,8 @@ int shmem_create(const char *name, size_t bytes, bool allocate)
 	rc = size_allowed(bytes);
 	if (rc < 0)
 		return rc;
+	if (allocate && headroom_bytes("/proc/self/cgroup", "/sys/fs/cgroup", bytes + HEADROOM_LEFT) < bytes + HEADROOM_LEFT)
+		return -ENOMEM;
 	fd = new_memfd(name);
 	if (fd < 0) {
 		rc = fd;

@@ -18,7 +18,7 @@
 
 /*
  * A close-on-exec memfd of that size, not sealed yet. allocate: all its pages now, so that a lack of
- * memory is -ENOMEM or -ENOSPC here and no signal later. -EFBIG where RLIMIT_FSIZE forbids the size.
+ * memory, also in a memory cgroup, is -ENOMEM or -ENOSPC here and no signal later. -EFBIG where RLIMIT_FSIZE forbids the size.
  */
 int shmem_create(const char *name, size_t bytes, bool allocate);
 /* Map it shared; *out. */
