@@ -11,7 +11,7 @@ for word in "$@"; do
 		names+=("$word")
 	else
 		case $word in
-		plain | both | nodaemon | oneend | killed | version) modes+=("$word") ;;
+		plain | both | nodaemon | oneend | killed | restarted | version) modes+=("$word") ;;
 		*) echo "run.sh: \"$word\" is neither a program here nor a mode" >&2; exit 2 ;;
 		esac
 	fi

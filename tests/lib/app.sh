@@ -8,6 +8,7 @@
 #   nodaemon  both preloaded, nobody at the daemon's socket
 #   oneend    daemon up, only the client preloaded, then only the server
 #   killed    both preloaded, the daemon is killed with SIGKILL while the client is at work
+#   restarted the same, and another is started when the client has gone on for a while: connections made then go by ring again
 #   version   both preloaded, a daemon that refuses, one that is newer, one that never answers
 #
 # To be sourced by tests/apps/NAME.sh, which defines
@@ -19,11 +20,13 @@
 #   app_check CASE          are the results in $WORK/client.out right?
 #   app_share CASE          least ring share in per cent in mode `both`; 0: any bytes at all; none: not even that, but both
 #                           paths together have some
-#   app_half CASE           bytes by ring after which `killed` kills
+#   app_half CASE           bytes by ring after which `killed` and `restarted` kill
 #   app_normalise           a filter that makes what may differ on stderr equal (default: none)
 #   app_server_end          default: SIGTERM
 #
-#   APP_MODES               the modes that are run if none is named (default: all)
+#   APP_MODES               the modes that are run if none is named (default: all but restarted)
+#   APP_LIMIT               seconds that a client may take (default: 120)
+#   APP_GAP                 lines that the client prints in mode `restarted` while there is no daemon (default: 20)
 #   app_plays MODE CASE     false: not in this mode (default: always)
 #   app_label CASE          what is measured, for the table (default: the case's name; empty: no line there)
 #
@@ -77,7 +80,7 @@ client_begin() {
 }
 
 client_end() {
-	job_wait client 120
+	job_wait client "${APP_LIMIT:-120}"
 	CLIENT_STATUS=$STATUS
 	[ "$CLIENT_STATUS" = 0 ] || { cat "$WORK/client.err" >&2; fail "$RUN: the client ended with status $CLIENT_STATUS"; }
 	local took=$((${EPOCHREALTIME/./} - BEGAN))
@@ -155,13 +158,18 @@ half_done() {
 	[ "$n" -ge "$(app_half "$CASE")" ]
 }
 
-mode_killed() {
+# A run as far as the daemon's death half-way
+kill_half_way() {
 	snapshot "$WORK/before.json"
 	app_server shim "$CASE"
 	client_begin shim
 	wait_for 100 "$(app_half "$CASE") bytes to go by ring" half_done
 	job_alive client || fail "$RUN: the client had ended before the daemon could be killed; make it longer"
 	daemon_kill
+}
+
+mode_killed() {
+	kill_half_way
 	client_end
 	app_server_end
 	compare
@@ -170,6 +178,21 @@ mode_killed() {
 	RUN="$RUN, afterwards"
 	transfer shim shim
 	compare
+	said
+}
+
+has_printed() { job_ended client || [ "$(wc -l <"$WORK/client.out")" -ge "$1" ]; }
+
+mode_restarted() {
+	kill_half_way
+	wait_for 60 "the client to go on without a daemon" has_printed $(($(wc -l <"$WORK/client.out") + ${APP_GAP:-20}))
+	job_alive client || fail "$RUN: the client had ended before there was a daemon again; make it longer"
+	daemon_start
+	client_end
+	app_server_end
+	compare
+	PORT=$((PORT + 1))
+	check_gt "$RUN: connections that the second xshimd has put on rings" "$("$XSHIM_TOOL" stat --json | jq .daemon.matched)" 0
 	said
 }
 
@@ -211,14 +234,14 @@ app_main() {
 		MODE=$mode
 		case $mode in
 		plain) continue ;;
-		both | oneend | killed | nodaemon | version) ;;
-		*) fail "no mode is called $mode (plain both nodaemon oneend killed version)" ;;
+		both | oneend | killed | restarted | nodaemon | version) ;;
+		*) fail "no mode is called $mode (plain both nodaemon oneend killed restarted version)" ;;
 		esac
 		for CASE in $APP_CASES; do
 			app_plays "$mode" "$CASE" || continue
 			case $mode in
 			both | oneend) [ -n "${JOB_PID[daemon]:-}" ] || daemon_start ;;
-			killed) [ -n "${JOB_PID[daemon]:-}" ] && daemon_stop; daemon_start ;;
+			killed | restarted) [ -n "${JOB_PID[daemon]:-}" ] && daemon_stop; daemon_start ;;
 			*) [ -n "${JOB_PID[daemon]:-}" ] && daemon_stop; rm -f "$XSHIM_SOCKET" ;;
 			esac
 			RUN="$APP $CASE $mode"
