@@ -7,27 +7,13 @@
 
 APP_CASES="pgbench reconnect copy cancel"
 APP_MODES="both nodaemon oneend killed"
-PG=$(echo /usr/lib/postgresql/*/bin | tr ' ' '\n' | sort -V | tail -n 1)
-[ -x "$PG/postgres" ] && [ -x "$PG/pgbench" ] || skip "PostgreSQL's server and pgbench are not installed"
-getent passwd postgres >/dev/null || skip "there is no user postgres"
-need setpriv
-AS=(setpriv --reuid=postgres --regid=postgres --clear-groups env -C /)
+. "$TESTS_DIR/lib/postgres.sh"
+[ -x "$PG/pgbench" ] || skip "pgbench is not installed"
 ROWS=450000
 
 app_prepare() {
-	mkdir "$WORK/pg" && chown postgres:postgres "$WORK/pg" || fail "cannot make $WORK/pg"
-	"${AS[@]}" "$PG/initdb" -D "$WORK/pg" -A trust -U tester --no-sync >"$WORK/initdb.out" 2>&1 ||
-		{ cat "$WORK/initdb.out" >&2; fail "initdb"; }
-	echo "host all all ${IP_A%.*}.0/24 trust" >>"$WORK/pg/pg_hba.conf"
-	cat >>"$WORK/pg/postgresql.conf" <<-CONF
-		listen_addresses = '$IP_B'
-		unix_socket_directories = ''
-		fsync = off
-		full_page_writes = off
+	pg_make "$WORK/pg" -U tester <<-CONF
 		autovacuum = off
-		log_checkpoints = off
-		log_line_prefix = ''
-		max_connections = 40
 	CONF
 	# some 36 MB: one connection each way, of which the first megabytes go by TCP on a busy machine
 	awk -v n=$ROWS 'BEGIN { for (i = 1; i <= n; i++) printf "%d\trow %d and its text, to be of some length: %x\t%x\n", i, i * 7919 % 104729, i * 65537, i * 40503 }' \
@@ -35,16 +21,10 @@ app_prepare() {
 	sha256sum <"$WORK/rows" | cut -d' ' -f1 >"$WORK/rows.sha256"
 }
 
-app_server() {
-	ns_start server b "$1" "${AS[@]}" "$PG/postgres" -D "$WORK/pg" -p $PORT
-	wait_for 20 "PostgreSQL" grep -q 'ready to accept' "$WORK/server.err"
-}
+app_server() { pg_start "$WORK/pg" "$1"; }
 
 # The server's ordinary lines name ports and times; everything else it says must be as over plain TCP.
-app_normalise() {
-	grep -v -e '^LOG:  starting PostgreSQL' -e '^LOG:  listening on' -e '^LOG:  database system ' \
-		-e '^LOG:  background worker ' -e '^LOG:  shutting down' -e '^LOG:  received smart shutdown' || :
-}
+app_normalise() { pg_normalise; }
 
 sql() {
 	local p=$1
