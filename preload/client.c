@@ -75,6 +75,15 @@ static struct xshim_conn *conn_of_id(uint32_t id)
 	return c && c->id == id ? c : NULL;
 }
 
+/* xshimd has answered what came with a descriptor of c's: it has closed that, and those that were sent before. */
+static void given_back(uint32_t id)
+{
+	struct xshim_conn *c = conn_of_id(id);
+
+	if (c)
+		c->lent = false;
+}
+
 /* Nothing more comes of an introduction that is under way. */
 static void give_up(struct xshim_conn *c, enum xshim_reason reason)
 {
@@ -367,6 +376,7 @@ static void take(const union xshim_msg *m, int *fds, unsigned int nfds)
 		take_refused(&m->refused);
 		break;
 	case XSHIM_MSG_MATCHED:
+		given_back(m->h.id);
 		if (m->matched.backend == XSHIM_BACKEND_XEN)
 			take_matched_xen(m);
 		else if (nfds == 2)
@@ -378,12 +388,14 @@ static void take(const union xshim_msg *m, int *fds, unsigned int nfds)
 		xshim_depart_told(m);
 		break;
 	case XSHIM_MSG_DECLINED:
+		given_back(m->h.id);
 		c = conn_of_id(m->h.id);
 		if (c)
 			give_up(c, m->refused.reason < XSHIM_R_COUNT ? m->refused.reason :
 								       XSHIM_R_POLICY);
 		break;
 	case XSHIM_MSG_PROBE_WANTED:
+		given_back(m->h.id);
 		take_probe_wanted(m->h.id);
 		break;
 	default:

@@ -23,6 +23,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 
@@ -234,6 +235,26 @@ bool xshim_conn_keep_socket(struct xshim_conn *c, int fd)
 		return false;
 	atomic_store_explicit(&c->left_fd, kept + 1, memory_order_release);
 	return true;
+}
+
+void xshim_conn_end(struct xshim_conn *c, int fd)
+{
+	const struct sockaddr none = { .sa_family = AF_UNSPEC };
+	struct linger linger = { 0 };
+	socklen_t len = sizeof(linger);
+	int unread = 0, saved = errno;
+
+	/* nobody's but ours and xshimd's: others, and calls that are inside, go on with a socket that is closed here */
+	if (!c->lent || !c->slot || !xshim_slot_is_sole(c->slot, getpid()) ||
+	    (atomic_load_explicit(&c->obj.refs, memory_order_acquire) & ~XSHIM_REF_EXCL) > 2)
+		return;
+	(void)libc.getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &len);
+	(void)libc.ioctl(fd, FIONREAD, &unread);
+	if (unread > 0 || (linger.l_onoff && !linger.l_linger))
+		(void)libc.connect(fd, &none, sizeof(none));	/* RST */
+	else
+		(void)libc.shutdown(fd, SHUT_RDWR);
+	errno = saved;
 }
 
 /* What close would have done to a socket that was kept. */

@@ -122,7 +122,7 @@ struct xshim_conn {
 	_Atomic uint32_t attach_due;	/* pending is complete, attach at the next chance */
 	_Atomic uint32_t detach_due;	/* the link has left: take the channel away */
 	_Atomic uint32_t kickable;	/* a channel is likely, or was kept out by a sleeper: sleep as in kick.h */
-	bool lent;			/* xshimd was sent its descriptor, and may hold it for a moment: close does not end the socket */
+	bool lent;			/* xshimd was sent its descriptor and has not answered yet: close does not end the socket */
 	_Atomic int left_fd;		/* plus one: a number of ours for the socket, whose last one was closed while calls were inside */
 	bool lost;			/* a forked child could not map the peer's memory again */
 	struct xshim_chan *_Atomic dead; /* detached; calls under way may still look at it */
@@ -159,6 +159,12 @@ static inline int xshim_conn_fd(struct xshim_conn *c, int fd)
 }
 /* The last descriptor, fd, is about to be closed: if other calls are inside, the socket stays open until the last of them has left. */
 bool xshim_conn_keep_socket(struct xshim_conn *c, int fd);
+
+/*
+ * The last descriptor of a connection without a ring, fd, is about to be closed. If xshimd may still have the copy that it was sent, the
+ * kernel would send FIN or RST only when xshimd has looked at that: they are made to go now.
+ */
+void xshim_conn_end(struct xshim_conn *c, int fd);
 
 uint32_t xshim_tid_slow(void);
 extern __thread uint32_t xshim_tid_cache __attribute__((tls_model("initial-exec")));

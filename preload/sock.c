@@ -231,9 +231,12 @@ struct xshim_conn *xshim_sock_forget(int fd)
 	c = xshim_conn_get(fd);
 	if (!c)
 		xshim_epoll_keep(fd);
-	if (c && xshim_conn_chan(c) && atomic_load_explicit(&c->obj.fds, memory_order_relaxed) == 1 &&
-	    !xshim_conn_keep_socket(c, fd))
-		xshim_stream_closing(c, fd);
+	if (c && atomic_load_explicit(&c->obj.fds, memory_order_relaxed) == 1) {
+		if (!xshim_conn_chan(c))
+			xshim_conn_end(c, fd);
+		else if (!xshim_conn_keep_socket(c, fd))
+			xshim_stream_closing(c, fd);
+	}
 	xshim_fd_clear(fd);
 	return c;
 }
