@@ -166,7 +166,7 @@ void xshimd_wire_abandon(struct xshimd_wire *w)
 
 static int new_half(struct xshimd_wire **out, uint32_t peer, bool offers)
 {
-	struct xshim_party party = { .domid = peer, .offers = offers };
+	struct xshim_party party = { .domid = peer, .offers = offers, .seldom = true };
 	struct xshimd_wire *w = calloc(1, sizeof(*w));
 	uint64_t nonce;
 	int rc;

@@ -450,8 +450,10 @@ void xshim_conn_fork_prepare(void)
 		if (c && c->slot)
 			atomic_fetch_add_explicit(&c->slot->fork_pending, 1, memory_order_acq_rel);
 		/* both processes find it, also if there is no child in the end */
-		if (ch)
+		if (ch) {
 			atomic_store_explicit(&ch->forked, 1, memory_order_relaxed);
+			atomic_store_explicit(&ch->local.shared, true, memory_order_relaxed);
+		}
 	}
 }
 

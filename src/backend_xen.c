@@ -13,7 +13,9 @@
  * Doorbell. One event channel for each pair of regions, on an evtchn descriptor of its own that the kernel lets deal with no other
  * domain than the peer. An event masks its port until the port is written back, so a peer that rings without end costs one
  * wake-up for each hush. BELL is an epoll of the event channel and of a socket pair, by which this end and xshimd ring.
- * The binding end gets one event at once, which makes good for what was rung before there was anybody.
+ * The binding end gets one event at once, which makes good for what was rung before there was anybody. While event channels are
+ * plenty in the guest a pair has several, on the one descriptor, and they are written back together (region.h, "Ports"): a system call of
+ * a PV guest goes by way of Xen, and there are four in the way of a message otherwise.
  *
  * Alive. The word `alive` stands before the grants are known to anybody. The kernel is told to clear its first byte when the last
  * mapping of the owner's header page goes: munmap, exit, kill -9, with forked children counted in. The peer sees that `alive` is not
@@ -45,20 +47,35 @@ typedef uint16_t domid_t;
 
 #define DOMID_END 0x7ff0u		/* the first that names no guest */
 #define HUSH_ROUNDS 16
+/* Xen gives the lowest number that is free in the guest, of 1,023 as a rule: from here on a connection has one only. */
+#define PORTS_PLENTY 128
+#define SPOKEN_MAX 16
+_Static_assert(XSHIM_REGION_PORTS <= SPOKEN_MAX, "one read tells of all");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "XSHIM_REGION_GONE: the first byte is the lowest");
 
 /* ---- our own half ---- */
 
+static uint32_t port_of(const struct xshim_local *l, uint32_t number)
+{
+	return number && number < l->ports ? l->more_ports[number - 1] : l->port;
+}
+
+static int notify(const struct xshim_local *l, uint32_t number)
+{
+	struct ioctl_evtchn_notify n = { .port = port_of(l, number) };
+
+	return sys_ioctl(l->fds[XSHIM_LOCAL_EVENT], IOCTL_EVTCHN_NOTIFY, &n);
+}
+
+/* By all that there are: which one it listens to is not known for sure when its memory may be gone. */
 static void xen_bye(struct xshim_local *l)
 {
-	struct ioctl_evtchn_notify n = { .port = l->port };
-
 	if (!l->region)
 		return;
 	munmap(l->region, xshim_region_bytes(l->order));
 	l->region = NULL;
-	if (l->port)
-		(void)sys_ioctl(l->fds[XSHIM_LOCAL_EVENT], IOCTL_EVTCHN_NOTIFY, &n);
+	for (uint32_t i = 0; i < l->ports; i++)
+		(void)notify(l, i);
 }
 
 static void xen_destroy(struct xshim_local *l)
@@ -71,7 +88,7 @@ static void xen_destroy(struct xshim_local *l)
 			sys_close(l->fds[i]);
 		l->fds[i] = -1;
 	}
-	l->port = 0;
+	l->port = l->ports = 0;
 }
 
 static int clear_when_gone(const struct xshim_local *l, uint64_t header)
@@ -112,11 +129,23 @@ static int make_pages(struct xshim_local *l)
 	l->region = at;
 	l->gref = a.op.gref_ids[0];
 	xshim_region_format(l->region, l->order, l->nonce);
+	memcpy(l->region->more_ports, l->more_ports, sizeof(l->more_ports));
+	atomic_store_explicit(&l->region->ports, l->ports, memory_order_relaxed);
 	memcpy(l->region->grefs, a.op.gref_ids + 1, (pages - 1) * sizeof(uint32_t));
 	return clear_when_gone(l, a.op.index);
 }
 
-static int open_channel(struct xshim_local *l, bool offers)
+/* One more, that Xen has given. False: it is the last. */
+static bool add_port(struct xshim_local *l, uint32_t port)
+{
+	if (l->ports++)
+		l->more_ports[l->ports - 2] = port;
+	else
+		l->port = port;
+	return port < PORTS_PLENTY && l->ports < XSHIM_REGION_PORTS;
+}
+
+static int open_channel(struct xshim_local *l, const struct xshim_party *with)
 {
 	struct ioctl_evtchn_restrict_domid only = { .domid = (domid_t)l->domid };
 	struct ioctl_evtchn_bind_unbound_port bind = { .remote_domain = l->domid };
@@ -127,11 +156,12 @@ static int open_channel(struct xshim_local *l, bool offers)
 		return fd;
 	l->fds[XSHIM_LOCAL_EVENT] = fd;
 	/* First, because a restricted descriptor makes no port of this kind. */
-	if (offers) {
-		rc = sys_ioctl(fd, IOCTL_EVTCHN_BIND_UNBOUND_PORT, &bind);
-		if (rc < 0)
+	if (with->offers) {
+		do
+			rc = sys_ioctl(fd, IOCTL_EVTCHN_BIND_UNBOUND_PORT, &bind);
+		while (rc >= 0 && add_port(l, (uint32_t)rc) && !with->seldom);
+		if (!l->ports)
 			return rc;
-		l->port = (uint32_t)rc;
 	}
 	/* There is no way to say "only dom0". */
 	return l->domid ? sys_ioctl(fd, IOCTL_EVTCHN_RESTRICT_DOMID, &only) : 0;
@@ -202,7 +232,7 @@ static int xen_create(struct xshim_local *l, const struct xshim_party *with, uns
 	l->order = order;
 	l->nonce = nonce;
 	l->domid = with->domid;
-	rc = open_channel(l, with->offers);
+	rc = open_channel(l, with);
 	if (rc == 0)
 		rc = make_pages(l);
 	if (rc == 0)
@@ -214,15 +244,23 @@ static int xen_create(struct xshim_local *l, const struct xshim_party *with, uns
 
 /* ---- the two together ---- */
 
-static int bind_channel(struct xshim_local *l, uint32_t remote_port)
+/* The ticket's, and as many of the others as can be had. */
+static int bind_channel(struct xshim_local *l, const struct xshim_remote *r, uint32_t remote_port)
 {
-	struct ioctl_evtchn_bind_interdomain bind = { .remote_domain = l->domid, .remote_port = remote_port };
+	struct ioctl_evtchn_bind_interdomain bind = { .remote_domain = l->domid };
+	const volatile uint32_t *more = r->region->more_ports;	/* the peer's word: loaded once */
 	int rc;
 
-	rc = sys_ioctl(l->fds[XSHIM_LOCAL_EVENT], IOCTL_EVTCHN_BIND_INTERDOMAIN, &bind);
-	if (rc < 0)
-		return rc == -EINVAL || rc == -ESRCH ? -EPIPE : rc;	/* no such port, or not for us; no such domain */
-	l->port = (uint32_t)rc;
+	do {
+		bind.remote_port = l->ports ? more[l->ports - 1] : remote_port;
+		if (!bind.remote_port)
+			break;
+		rc = sys_ioctl(l->fds[XSHIM_LOCAL_EVENT], IOCTL_EVTCHN_BIND_INTERDOMAIN, &bind);
+		if (rc < 0 && !l->ports)
+			return rc == -EINVAL || rc == -ESRCH ? -EPIPE : rc;	/* no such port, or not for us; no such domain */
+	} while (rc >= 0 && add_port(l, (uint32_t)rc));
+	/* bound /then/ said */
+	atomic_store_explicit(&l->region->ports, l->ports, memory_order_seq_cst);
 	return 0;
 }
 
@@ -241,7 +279,7 @@ static int xen_attach(struct xshim_remote *r, struct xshim_local *l, const struc
 	if (rc < 0)
 		return rc;
 	if (!l->port) {
-		rc = bind_channel(l, t->port);
+		rc = bind_channel(l, &want, t->port);
 		if (rc < 0) {
 			xen_map_drop(&want);
 			return rc;
@@ -253,7 +291,7 @@ static int xen_attach(struct xshim_remote *r, struct xshim_local *l, const struc
 
 static int xen_forked(struct xshim_local *l, struct xshim_remote *r)
 {
-	(void)l;
+	atomic_store_explicit(&l->shared, true, memory_order_relaxed);
 	return xen_map_forked(r);
 }
 
@@ -261,12 +299,11 @@ static int xen_forked(struct xshim_local *l, struct xshim_remote *r)
 
 static int xen_ring(const struct xshim_local *l, const struct xshim_remote *r)
 {
-	struct ioctl_evtchn_notify n = { .port = l->port };
 	int rc;
 
 	if (!xen_map_is_alive(r->region))
 		return -EPIPE;		/* the kernel would say nothing */
-	rc = sys_ioctl(l->fds[XSHIM_LOCAL_EVENT], IOCTL_EVTCHN_NOTIFY, &n);
+	rc = notify(l, atomic_load_explicit(&r->region->port_at, memory_order_seq_cst));
 	return rc < 0 ? rc : 0;
 }
 
@@ -280,22 +317,70 @@ static int xen_ring_self(const struct xshim_local *l)
 	return rc >= 0 || rc == -EAGAIN ? 0 : (int)rc;
 }
 
+/* Ports that have spoken speak again. */
+static void write_back(const struct xshim_local *l, const uint32_t *ports, size_t n)
+{
+	(void)sys_write(l->fds[XSHIM_LOCAL_EVENT], ports, n * sizeof(*ports));
+}
+
+static void write_back_all(const struct xshim_local *l)
+{
+	uint32_t all[XSHIM_REGION_PORTS];
+
+	for (uint32_t i = 0; i < l->ports; i++)
+		all[i] = port_of(l, i);
+	if (l->ports)
+		write_back(l, all, l->ports);
+}
+
+/* How many both ends have. */
+static uint32_t common_ports(const struct xshim_local *l, const struct xshim_remote *r)
+{
+	uint32_t its = r->region ? atomic_load_explicit(&r->region->ports, memory_order_seq_cst) : 0;
+
+	return its < l->ports ? its : l->ports;
+}
+
+/*
+ * n ports have spoken. The one that was asked for makes room for the next, the last one for the first, when all are written back. Others were
+ * rung by who had read what was asked for before (region.h, "Ports").
+ */
+static void next_port(const struct xshim_local *l, const struct xshim_remote *r, const uint32_t *spoken, size_t n)
+{
+	uint32_t at = atomic_load_explicit(&l->region->port_at, memory_order_relaxed), asked = port_of(l, at), late[SPOKEN_MAX];
+	size_t lates = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (spoken[i] != asked)
+			late[lates++] = spoken[i];
+	if (lates < n && ++at >= common_ports(l, r)) {
+		write_back_all(l);
+		at = 0;
+	} else if (lates) {
+		write_back(l, late, lates);
+	}
+	/* they can be heard /then/ the next one is asked for; our own word, which nobody else can write */
+	if (lates < n)
+		atomic_store_explicit(&l->region->port_at, at, memory_order_seq_cst);
+}
+
 /*
  * Take what the channel has to say and let it speak again. What was there on entry is gone when this returns, what comes after it
- * makes the bell readable anew. The port is written back in any case: somebody who shares the channel may have been killed
+ * makes the bell readable anew. Where others share the channel all ports are written back in any case: somebody may have been killed
  * between the two. True: the channel had spoken.
  */
-static bool hush_channel(const struct xshim_local *l)
+static bool hush_channel(const struct xshim_local *l, const struct xshim_remote *r)
 {
-	int fd = l->fds[XSHIM_LOCAL_EVENT];
-	uint32_t ports[16];
+	uint32_t ports[SPOKEN_MAX];
 	ssize_t rc;
 
-	rc = sys_read(fd, ports, sizeof(ports));
-	if (rc == -EFBIG)		/* more than it can note, which one port cannot bring about */
-		(void)sys_ioctl(fd, IOCTL_EVTCHN_RESET, NULL);
-	if (l->port)
-		(void)sys_write(fd, &l->port, sizeof(l->port));
+	rc = sys_read(l->fds[XSHIM_LOCAL_EVENT], ports, sizeof(ports));
+	if (rc == -EFBIG)		/* more than it can note, which so few ports cannot bring about */
+		(void)sys_ioctl(l->fds[XSHIM_LOCAL_EVENT], IOCTL_EVTCHN_RESET, NULL);
+	if (rc > 0 && l->region && !atomic_load_explicit(&l->shared, memory_order_relaxed))
+		next_port(l, r, ports, (size_t)rc / sizeof(*ports));
+	else
+		write_back_all(l);
 	return rc > 0;
 }
 
@@ -320,7 +405,7 @@ static int xen_hush(const struct xshim_local *l, const struct xshim_remote *r)
 	 * Hardly ever have both rung, and a system call of a PV guest goes by way of Xen. If they have, the bell stays readable and the
 	 * next call sees to the socket.
 	 */
-	if (!hush_channel(l))
+	if (!hush_channel(l, r))
 		hush_socket(l);
 	return r->region && xen_map_is_alive(r->region) ? 0 : -EPIPE;
 }

@@ -39,6 +39,7 @@ enum xshim_local_fd {
 struct xshim_party {			/* who is to get our half; shm: NULL will do */
 	uint32_t domid;
 	bool offers;			/* we offer: the event channel is ours to open */
+	bool seldom;			/* messages are few: one event channel will do (region.h, "Ports") */
 };
 
 struct xshim_ticket {			/* what the peer has to know of our half, or we of its */
@@ -55,6 +56,8 @@ struct xshim_local {			/* our half of a channel */
 	uint64_t nonce;
 	int fds[XSHIM_LOCAL_FDS];
 	uint32_t domid, gref, port;	/* xen: the peer's domain; our first page; our event channel, 0: none yet */
+	uint32_t ports, more_ports[XSHIM_REGION_PORTS - 1]; /* xen: how many there are with it; the others */
+	_Atomic bool shared;		/* set by the caller: another process has the half, too, and may be killed while it hushes */
 };
 
 struct xshim_remote {			/* the peer's half */

@@ -30,6 +30,7 @@
  *   ack           release                     acquire             last switch of the peer that the owner has crossed
  *   want_data     seq_cst                     seq_cst             see "Sleeping"
  *   want_space    seq_cst                     seq_cst             see "Sleeping"
+ *   port_at       seq_cst                     seq_cst             xen: by which of the event channels the owner is to be rung; see "Ports"
  *   attached      seq_cst                     seq_cst             1: the owner consults this channel before and
  *                                                                  after each read of the TCP socket; 2: it does not any
  *                                                                  more, and has never switched (link.h, "withdraw")
@@ -53,6 +54,7 @@
  *                                                                  processes that share the end one may be killed there: another sets
  *                                                                  it to 0 when it takes the lock over, or by its next read that no
  *                                                                  boundary limits; one that is limited ends in an ack
+ *   ports         seq_cst                     seq_cst             see "Ports"
  *   alive         before it is shared; xen:   relaxed             XSHIM_REGION_ALIVE; anything else: the owner is gone. xen: the kernel
  *                 the kernel clears a byte                         does it when the owner's last process ends, and a mapping that a
  *                 when the owner is gone                           save or migration has cut reads 0xff
@@ -87,6 +89,15 @@
  * sleeps; the waker publishes /then/ reads the wish. All four are seq_cst: with less, both may miss the
  * other. Switches, fin, leave, its being taken back, and attached always ring. Who hears each ring as an edge need not empty its bell
  * each time, and knows by `rung` that it is not full yet. A liar is not heard at last, and waits for what it has not asked for.
+ *
+ * Ports (xen). An event channel that has spoken is mute until its port is written back, a system call. So an end has several, and one
+ * call writes all of them back when they are used up. Number 0 is the ticket's; `more_ports` are further ones of who offers, up to the first 0;
+ * `ports` is how many an end has in all: who offers has them when the memory is shared, who claims has bound as many of them as it could
+ * when it stores that. Asked for is one that both have, number 0 if the peer's word is 0. The sleeper empties its bell /then/ stores port_at,
+ * one that is not mute /then/ its wishes /then/ looks; the waker publishes /then/ reads the wish /then/ reads port_at /then/ rings. Who
+ * rings one that is not asked for any more has published before the sleeper's look. Such a ring may come after all ports were written back, and
+ * make one mute whose turn is yet to come: the sleeper finds it among those that have spoken, and writes it back by itself
+ * (tests/models/port_turn.pml). A number that cannot be: number 0 is rung. What an end lies about these, it is not woken for.
  *
  * If the other end lies: a position that goes back or runs beyond what was sent, a switch number that
  * skips, an sw_at below what was consumed: -EPROTO, the connection is reset with reason "corrupt". `reading` cannot be
@@ -128,6 +139,7 @@
 #define XSHIM_REGION_SHUT 1u
 #define XSHIM_REGION_CLOSED 2u
 #define XSHIM_WANT_NOTHING UINT64_MAX
+#define XSHIM_REGION_PORTS 8u
 
 struct xshim_region_hdr {
 	/* constant once shared */
@@ -150,7 +162,8 @@ struct xshim_region_hdr {
 	/* wishes: 192 */
 	_Atomic uint64_t want_data;
 	_Atomic uint64_t want_space;
-	uint8_t pad3[48];
+	_Atomic uint32_t port_at;
+	uint8_t pad3[44];
 	/* slow: 256 */
 	_Atomic uint32_t attached;
 	_Atomic uint32_t leave;
@@ -159,14 +172,18 @@ struct xshim_region_hdr {
 	_Atomic uint32_t deaf;
 	_Atomic uint32_t reading;
 	_Atomic uint32_t answering;
-	uint8_t pad4[36];
+	_Atomic uint32_t ports;
+	uint32_t more_ports[XSHIM_REGION_PORTS - 1]; /* constant once shared */
+	uint8_t pad4[4];
 	/* 320: constant once shared, up to the ring; xen only: the grants of the ring's pages */
 	uint32_t grefs[XSHIM_REGION_GREFS];
 };
 _Static_assert(offsetof(struct xshim_region_hdr, head) == 64, "region ABI");
 _Static_assert(offsetof(struct xshim_region_hdr, tail) == 128, "region ABI");
 _Static_assert(offsetof(struct xshim_region_hdr, want_data) == 192, "region ABI");
+_Static_assert(offsetof(struct xshim_region_hdr, port_at) == 208, "region ABI");
 _Static_assert(offsetof(struct xshim_region_hdr, attached) == 256, "region ABI");
+_Static_assert(offsetof(struct xshim_region_hdr, ports) == 284, "region ABI");
 _Static_assert(offsetof(struct xshim_region_hdr, grefs) == 320, "region ABI");
 _Static_assert(sizeof(struct xshim_region_hdr) == XSHIM_REGION_HDR, "region ABI");
 

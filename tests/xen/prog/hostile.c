@@ -82,7 +82,7 @@ static int its_half(bool offer, struct xshimd_xen_half *h)
 
 static void make(struct xshim_local *l, bool offers)
 {
-	struct xshim_party party = { .domid = peer, .offers = offers };
+	struct xshim_party party = { .domid = peer, .offers = offers, .seldom = true };
 	int rc = be->create(l, &party, ORDER, (uint64_t)getpid() << 40 | (now_ms() & 0xffffffffff) | 1);
 
 	if (rc < 0)
