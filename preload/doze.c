@@ -18,7 +18,8 @@ static uint64_t datum(const struct xshim_chan *ch, uint32_t which)
 
 static bool watch(struct xshim_chan *ch, int op, int fd, uint32_t events, uint32_t which)
 {
-	struct epoll_event ev = { .events = events | EPOLLET, .data.u64 = datum(ch, which) };
+	/* what is to be emptied each time is asked about each time, too */
+	struct epoll_event ev = { .events = events | (ch->be->holds ? EPOLLET : 0), .data.u64 = datum(ch, which) };
 
 	return libc.epoll_ctl(ch->doze_ep, op, fd, &ev) == 0;
 }
@@ -28,6 +29,18 @@ void xshim_doze_close(struct xshim_chan *ch)
 	xshim_privfd_close(ch->doze_ep);
 	ch->doze_ep = -1;
 	ch->doze_after = XSHIM_DOZE_NEVER;
+}
+
+/* xen: what BELL has inside, one epoll less in the way; and no bell of the peer's hangs up. */
+static bool watch_bells(struct xshim_chan *ch)
+{
+	const int *own = ch->local.fds;
+
+	if (own[XSHIM_LOCAL_EVENT] >= 0)
+		return watch(ch, EPOLL_CTL_ADD, own[XSHIM_LOCAL_EVENT], EPOLLIN, BELL) &&
+		       watch(ch, EPOLL_CTL_ADD, own[XSHIM_LOCAL_BELL_IN], EPOLLIN, BELL);
+	return watch(ch, EPOLL_CTL_ADD, own[XSHIM_LOCAL_BELL], EPOLLIN, BELL) &&
+	       watch(ch, EPOLL_CTL_ADD, ch->remote.bell, 0, PEER);	/* POLLHUP only */
 }
 
 static bool make(struct xshim_conn *c, struct xshim_chan *ch, int fd)
@@ -43,9 +56,7 @@ static bool make(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	ch->doze_fd = fd;
 	ch->doze_stale = false;
 	/* the number is asked about after it was used: another thread may have closed it */
-	if (watch(ch, EPOLL_CTL_ADD, fd, EPOLLIN, SOCKET) && xshim_fd_peek(fd) == &c->obj &&
-	    watch(ch, EPOLL_CTL_ADD, ch->local.fds[XSHIM_LOCAL_BELL], EPOLLIN, BELL) &&
-	    watch(ch, EPOLL_CTL_ADD, ch->remote.bell, 0, PEER))	/* POLLHUP only */
+	if (watch(ch, EPOLL_CTL_ADD, fd, EPOLLIN, SOCKET) && xshim_fd_peek(fd) == &c->obj && watch_bells(ch))
 		return true;
 	xshim_doze_close(ch);
 	return false;
@@ -72,7 +83,7 @@ static bool is_good(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 
 bool xshim_doze_begin(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int what, uint64_t deadline_ns)
 {
-	if (what != POLLIN || deadline_ns != UINT64_MAX || !ch->be->holds ||
+	if (what != POLLIN || deadline_ns != UINT64_MAX ||
 	    atomic_load_explicit(&ch->forked, memory_order_relaxed) ||
 	    atomic_load_explicit(&ch->gone, memory_order_relaxed) ||
 	    atomic_load_explicit(&ch->bell_dead, memory_order_relaxed) ||
@@ -100,7 +111,7 @@ int xshim_doze(struct xshim_chan *ch, struct pollfd p[3])
 		if (ours)
 			p[which].revents = (short)ev[i].events;
 	}
-	if (p[SOCKET].revents)
+	if (p[SOCKET].revents && ch->be->holds)
 		ch->doze_stale = true;
 	if (!ours) {	/* the program has closed it behind our back: the number may be its own now */
 		ch->doze_ep = -1;
