@@ -50,7 +50,7 @@ bool xshim_tx_may_switch(const struct xshim_link *l, const struct xshim_region_h
 	switch (atomic_load_explicit(&l->tx.state, memory_order_relaxed)) {
 	case XSHIM_TX_TCP:
 		/* up: also while the peer waits to leave, it needs us on the ring for that */
-		return !l->withdrawn &&
+		return !l->withdrawn && l->rx.state != XSHIM_RX_GIVEN &&
 		       atomic_load_explicit(&peer->leave, memory_order_relaxed) != XSHIM_REGION_LEFT &&
 		       atomic_load_explicit(&peer->attached, memory_order_seq_cst) == 1 && acked(l, peer);
 	case XSHIM_TX_RING:
@@ -175,6 +175,10 @@ void xshim_tx_mend(struct xshim_link *l, struct xshim_region_hdr *own)
 
 	if (l->tx.state > XSHIM_TX_RING)
 		return;
+	if (l->taken) {
+		xshim_tx_take(l, own);
+		return;
+	}
 	if (ring)
 		atomic_store_explicit(&own->head, l->tx.pos, memory_order_seq_cst);
 	if (ring != (l->tx.seq & 1)) {
@@ -202,7 +206,7 @@ static int boundary(struct xshim_link *l, const struct xshim_region_hdr *peer, u
 	if (!ahead)
 		return 0;
 	/* an up, maybe with a down behind it; a down alone */
-	if (ahead > (l->rx.state == XSHIM_RX_TCP ? 2u : 1u))
+	if (ahead > (l->rx.seq & 1 ? 1u : 2u))
 		return broken(l);
 	*at = atomic_load_explicit(&peer->sw_at[(l->rx.seq + 1) & 1], memory_order_relaxed);
 	return 1;
@@ -282,6 +286,15 @@ int xshim_rx_next(struct xshim_link *l, struct xshim_region_hdr *own, const stru
 		*step = XSHIM_RX_STEP_FRAME;
 		*limit = XSHIM_FRAME_BYTES - l->rx.frame_got;
 		return 0;
+	case XSHIM_RX_GIVEN:
+		/* nothing, but what precedes it by TCP: until it is taken, what comes there may follow it */
+		*step = XSHIM_RX_STEP_RING;
+		rc = l->rx.seq & 1 ? 0 : boundary(l, peer, &at);
+		if (rc > 0 && at > l->rx.pos) {
+			*step = XSHIM_RX_STEP_TCP;
+			*limit = at - l->rx.pos;
+		}
+		return rc < 0 ? rc : 0;
 	default:
 		*step = XSHIM_RX_STEP_TCP;
 		*limit = UINT64_MAX;
@@ -352,6 +365,8 @@ void xshim_rx_mend(struct xshim_link *l, struct xshim_region_hdr *own)
 
 void xshim_link_leave_ask(struct xshim_link *l, struct xshim_region_hdr *own)
 {
+	if (l->rx.state == XSHIM_RX_GIVEN)
+		return;
 	l->want_leave = XSHIM_ASKS_WAITS;
 	atomic_store_explicit(&own->leave, XSHIM_REGION_ASKS, memory_order_seq_cst);
 }
@@ -456,15 +471,20 @@ void xshim_link_stopped(struct xshim_link *l, struct xshim_region_hdr *own)
 bool xshim_link_mend(struct xshim_link *l, struct xshim_region_hdr *own)
 {
 	bool stop = atomic_load_explicit(&own->leave, memory_order_relaxed) == XSHIM_REGION_STOP;
-	bool answers = !l->tx.frame_len && atomic_load_explicit(&own->answering, memory_order_relaxed);
+	bool answers = !l->tx.frame_len && !l->taken && atomic_load_explicit(&own->answering, memory_order_relaxed);
+	bool gives = l->rx.state == XSHIM_RX_GIVEN &&
+		     atomic_load_explicit(&own->leave, memory_order_relaxed) != XSHIM_REGION_GIVES;
 
+	/* it was about to be given, or to be taken back, and nobody has consumed any of it since */
+	if (gives)
+		atomic_store_explicit(&own->leave, XSHIM_REGION_GIVES, memory_order_seq_cst);
 	if (stop && l->left)
 		xshim_link_stopped(l, own);
 	else if (stop)
 		atomic_store_explicit(&own->leave, l->want_leave ? XSHIM_REGION_ASKS : 0, memory_order_seq_cst);
 	if (answers)
 		atomic_store_explicit(&own->answering, 0, memory_order_seq_cst);
-	return stop || answers;
+	return stop || answers || gives;
 }
 
 bool xshim_link_leave_alone(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer)
@@ -481,11 +501,11 @@ int xshim_link_is_left(struct xshim_link *l, const struct xshim_region_hdr *peer
 
 	if (l->error)
 		return -EPROTO;
+	/* if it never crossed our up, all of this stretch of the ring */
+	if (tail < l->tx.start)
+		tail = l->tx.start;
 	switch (atomic_load_explicit(&l->tx.state, memory_order_relaxed)) {
 	case XSHIM_TX_RING:
-		/* if it never crossed our up, all of this stretch of the ring */
-		if (tail < l->tx.start)
-			tail = l->tx.start;
 		if (tail < l->tx.tail || tail > l->tx.pos || (l->fin && tail != l->tx.pos))
 			return broken(l);
 		l->tx.end = l->tx.pos;
@@ -553,39 +573,6 @@ void xshim_link_leave_undo(struct xshim_link *l)
 	if (l->tx.state == XSHIM_TX_HELD)
 		l->tx.state = XSHIM_TX_RING;
 	/* answering stays: our LEAVE is on TCP, and the peer is to throw it away */
-}
-
-/*
- * Each end stores its own `attached` /then/ reads the other's. An end that is not attached yet, when ours is read, will
- * find 2 when it is; one that is attached may have read 1 and be switching now.
- */
-bool xshim_link_withdraw(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer)
-{
-	uint32_t its;
-
-	if (l->error || l->tx.seq || l->rx.seq)
-		return false;
-	l->withdrawn = 1;
-	atomic_store_explicit(&own->attached, 2, memory_order_seq_cst);
-	its = atomic_load_explicit(&peer->attached, memory_order_seq_cst);
-	if (atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst)) {
-		/* It has switched, so it does not count on this. */
-		l->withdrawn = 0;
-		atomic_store_explicit(&own->attached, 1, memory_order_seq_cst);
-		return false;
-	}
-	return its != 1;
-}
-
-bool xshim_link_is_withdrawn(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer)
-{
-	if (l->error || l->tx.seq || l->rx.seq ||
-	    atomic_load_explicit(&peer->attached, memory_order_seq_cst) != 2 ||
-	    atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst))
-		return false;
-	l->withdrawn = 1;
-	atomic_store_explicit(&own->attached, 2, memory_order_seq_cst);
-	return true;
 }
 
 bool xshim_link_is_out(const struct xshim_link *l)

@@ -20,7 +20,7 @@
 static struct xshim_region_hdr own, peer;
 static struct xshim_link l;
 static uint64_t rnd, seed_now;
-static uint64_t operations, resets, ring_reads, leaves_taken;
+static uint64_t operations, resets, ring_reads, leaves_taken, gives, taken, takes;
 
 /* ck_assert() writes a line for each call that holds; here millions do. */
 #define must(cond)									\
@@ -91,7 +91,7 @@ static void honest_word(void)
 			peer.tail = l.tx.tail + below(l.tx.pos - l.tx.tail + 1);
 		break;
 	case 4:
-		peer.leave = below(8) ? below(4) > 0 : below(4);
+		peer.leave = below(8) ? below(4) > 0 : below(5);
 		peer.answering = below(4) == 0;
 		break;
 	default:
@@ -149,7 +149,7 @@ static void hostile_word(void)
 
 static void check_invariants(void)
 {
-	must(l.tx.state <= XSHIM_TX_OUT && l.rx.state <= XSHIM_RX_OUT);
+	must(l.tx.state <= XSHIM_TX_OUT && l.rx.state <= XSHIM_RX_GIVEN);
 	must(l.rx.frame_got <= XSHIM_FRAME_BYTES && l.tx.frame_sent <= l.tx.frame_len);
 	if (l.tx.state == XSHIM_TX_RING || l.tx.state == XSHIM_TX_HELD)
 		must(l.tx.pos - l.tx.tail <= OWN_RING);
@@ -243,6 +243,21 @@ static void leave(bool lying)
 		(void)xshim_link_leave_unask(&l, &own, &peer);
 	else if (below(8) == 0)
 		(void)xshim_link_leave_alone(&l, &own, &peer);
+	if (below(3) == 0) {
+		rc = xshim_link_give(&l, &own, &peer);
+		must(rc == 1 || rc == 0 || rc == -EAGAIN);
+		gives += rc == 1;
+	} else if (below(8) == 0 && l.rx.state == XSHIM_RX_GIVEN) {
+		rc = xshim_link_ungive(&l, &own, &peer, below(4) == 0);
+		must(rc == 1 || (rc == 0 && l.left) || rc == -EAGAIN);
+		must((l.rx.state == XSHIM_RX_GIVEN) == (rc == -EAGAIN));
+	}
+	taken += xshim_link_is_taken(&l, &own, &peer);
+	if (peer.leave == XSHIM_REGION_GIVES) {
+		rc = xshim_link_is_given(&l, &own, &peer);
+		must(rc == 0 || (rc == -EPROTO && l.error));
+		takes += rc == 0 && l.taken;
+	}
 	if (peer.leave == XSHIM_REGION_LEFT) {
 		rc = xshim_link_is_left(&l, &peer);
 		must(rc == 0 || (rc == -EPROTO && l.error));
@@ -325,9 +340,10 @@ START_TEST(a_lie_is_refused_or_harmless)
 
 	for (uint64_t i = 1; i <= seeds; i++)
 		run(i);
-	printf("hostile: %llu seeds: operations %llu ring reads %llu leaves taken %llu resets %llu\n",
+	printf("hostile: %llu seeds: operations %llu ring reads %llu leaves taken %llu gives %llu taken %llu takes %llu resets %llu\n",
 	       (unsigned long long)seeds, (unsigned long long)operations, (unsigned long long)ring_reads,
-	       (unsigned long long)leaves_taken, (unsigned long long)resets);
+	       (unsigned long long)leaves_taken, (unsigned long long)gives, (unsigned long long)taken, (unsigned long long)takes,
+	       (unsigned long long)resets);
 	fflush(stdout);
 	if (seeds >= 1000)
 		ck_assert(resets > seeds / 10 && ring_reads > seeds && leaves_taken > seeds / 50 &&

@@ -94,8 +94,43 @@ static void i_leave_alone(void)
 	(void)xshim_link_leave_alone(&sh->l, &sh->own, &sh->its);
 }
 
+static void i_give(void)
+{
+	(void)xshim_link_give(&sh->l, &sh->own, &sh->its);
+}
+
+static void i_think_better(void)
+{
+	(void)xshim_link_ungive(&sh->l, &sh->own, &sh->its, false);
+}
+
+static void it_gives(void)
+{
+	(void)xshim_link_give(&sh->p, &sh->its, &sh->own);
+}
+
+static void i_take_it(void)
+{
+	(void)xshim_link_is_given(&sh->l, &sh->own, &sh->its);
+}
+
+static void it_takes_it(void)
+{
+	(void)xshim_link_is_given(&sh->p, &sh->its, &sh->own);
+}
+
+static void i_see_it_taken(void)
+{
+	(void)xshim_link_is_taken(&sh->l, &sh->own, &sh->its);
+}
+
+static void i_half_close(void)
+{
+	(void)xshim_link_try_fin(&sh->l, &sh->own, &sh->its);
+}
+
 /* What precedes, and, last, where the child is killed. */
-#define BEFORE 6
+#define BEFORE 7
 static void (*const cases[][BEFORE + 1])(void) = {
 	{ i_go_up },
 	{ i_go_up, it_crosses, i_put },
@@ -105,6 +140,13 @@ static void (*const cases[][BEFORE + 1])(void) = {
 	{ it_goes_up, i_cross, it_comes_down, i_cross },
 	{ i_go_up, it_crosses, it_goes_up, i_cross, i_leave_alone },
 	{ i_go_up, it_crosses, i_put, i_leave_alone },
+	{ i_go_up, it_crosses, it_goes_up, i_cross, it_puts, i_give },
+	{ it_goes_up, it_puts, i_give },
+	{ it_goes_up, i_cross, it_puts, i_give, i_think_better },
+	{ it_goes_up, i_cross, it_puts, i_give, it_takes_it, i_see_it_taken },
+	{ i_go_up, i_put, it_gives, i_take_it },
+	{ i_go_up, it_crosses, i_put, it_takes, i_put, it_gives, i_take_it },
+	{ i_go_up, it_crosses, i_put, i_half_close },
 };
 
 static void begin(void)
@@ -135,15 +177,21 @@ static void words_are_those_of_the_state(void)
 	if (l->tx.state == XSHIM_TX_RING)
 		ck_assert_uint_eq(atomic_load(&sh->own.head), l->tx.pos);
 	ck_assert_uint_eq(atomic_load(&sh->own.ack), l->rx.seq);
+	if (l->taken && l->tx.state == XSHIM_TX_RESEND)
+		ck_assert(l->tx.pos == l->tx.tail && l->tx.end == atomic_load(&sh->own.head));
 	if (l->rx.state <= XSHIM_RX_RING)
 		ck_assert_uint_eq(l->rx.state == XSHIM_RX_RING, l->rx.seq & 1);
 	if (l->rx.state == XSHIM_RX_RING) {
 		ck_assert_uint_eq(atomic_load(&sh->own.tail), l->rx.pos);
 		ck_assert_uint_ge(l->rx.head, l->rx.pos);
 	}
-	ck_assert_uint_eq(atomic_load(&sh->own.answering), 0);
-	ck_assert_uint_eq(leave, l->left ? XSHIM_REGION_LEFT : 0);
-	ck_assert(!l->left || xshim_link_is_out(l));
+	ck_assert_uint_eq(atomic_load(&sh->own.answering), l->taken);
+	/* who has seen that it was taken may be killed before it says so; the peer has its word from before */
+	if (leave == XSHIM_REGION_GIVES)
+		ck_assert(l->rx.state == XSHIM_RX_GIVEN || l->left);
+	else
+		ck_assert_uint_eq(leave, l->left ? XSHIM_REGION_LEFT : 0);
+	ck_assert(!l->left || xshim_link_is_out(l) || leave == XSHIM_REGION_GIVES);
 }
 
 /* Both go on: nothing that an honest end would refuse. */
@@ -151,6 +199,16 @@ static void both_go_on(void)
 {
 	if (atomic_load(&sh->own.leave) == XSHIM_REGION_LEFT)
 		ck_assert_int_eq(xshim_link_is_left(&sh->p, &sh->own), 0);
+	if (atomic_load(&sh->own.leave) == XSHIM_REGION_GIVES)
+		ck_assert_int_eq(xshim_link_is_given(&sh->p, &sh->its, &sh->own), 0);
+	if (atomic_load(&sh->its.leave) == XSHIM_REGION_GIVES) {
+		ck_assert_int_eq(xshim_link_is_given(&sh->l, &sh->own, &sh->its), 0);
+		ck_assert(sh->l.taken && xshim_link_is_taken(&sh->p, &sh->its, &sh->own));
+	}
+	if (sh->l.rx.state == XSHIM_RX_GIVEN) {
+		ck_assert(xshim_link_is_taken(&sh->l, &sh->own, &sh->its));
+		ck_assert(xshim_link_is_out(&sh->l) && sh->p.taken);
+	}
 	for (int i = 0; i < 4; i++) {
 		it_crosses();
 		if (sh->p.rx.state == XSHIM_RX_RING && sh->p.rx.head > sh->p.rx.pos)
@@ -162,7 +220,7 @@ static void both_go_on(void)
 		ck_assert_int_ge(xshim_tx_space(&sh->p, &sh->own), 0);
 	if (sh->l.tx.state == XSHIM_TX_RING)
 		ck_assert_int_ge(xshim_tx_space(&sh->l, &sh->its), 0);
-	ck_assert(sh->l.tx.state > XSHIM_TX_RING || atomic_load(&sh->its.ack) == sh->l.tx.seq);
+	ck_assert(sh->l.tx.state > XSHIM_TX_RING || sh->p.rx.state > XSHIM_RX_RING || atomic_load(&sh->its.ack) == sh->l.tx.seq);
 }
 
 /* False: it came to its end before that many steps. */

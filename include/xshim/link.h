@@ -36,6 +36,9 @@
  *   whatever becomes of the connection, does not take it back.
  * - an end may leave alone (region.h): without LEAVE, when the peer is busy elsewhere and it cannot wait, as before an exec. It must have
  *   consumed all that the peer has put on its ring, because the peer may die before it sends that again.
+ * - who is to hand the connection to another program, and has not consumed all, gives the rest back (region.h), which is the best
+ *   that can be had then: nothing is lost but by a peer that dies before its next call. It may take it back before, to read it itself.
+ *   Not from a peer whose TCP is ahead of that, because it has half-closed or come down: what lies on the ring cannot come first then.
  * - before the first switch of either end there is a shorter way: `attached` is taken back (xshim_link_withdraw). Who
  *   attaches later, or has not switched yet, sees it, and does so, too. It matters where the peer sleeps over plain TCP and
  *   waits for the very program that wants to leave.
@@ -73,6 +76,7 @@ enum xshim_rx_state {
 	XSHIM_RX_FRAME,		/* LEAVE begun by us; the peer's is next on TCP */
 	XSHIM_RX_RAW,		/* TCP carries the stream again; below `end` the peer's ring still has it too */
 	XSHIM_RX_OUT,
+	XSHIM_RX_GIVEN,		/* we gave what is unread back; before: RING if seq is odd, else TCP with the up ahead */
 };
 
 #define XSHIM_ASKS_WAITS 1u	/* who asks waits for it, and then takes it back */
@@ -95,7 +99,7 @@ struct xshim_link_rx {
 	uint32_t seq;		/* switches of the peer crossed */
 	uint64_t pos;		/* next offset to consume */
 	uint64_t head;		/* the peer's head, last checked value */
-	uint64_t end;		/* RAW: the peer's head in its LEAVE */
+	uint64_t end;		/* RAW: the peer's head in its LEAVE; GIVEN: pos when it was given, if seq is odd */
 	uint32_t frame_got;	/* octets of the peer's LEAVE already read */
 	uint32_t pad0;
 	uint8_t frame[XSHIM_FRAME_BYTES];
@@ -111,6 +115,7 @@ struct xshim_link {
 	_Atomic uint32_t error;		/* sticky errno once the protocol was broken */
 	_Atomic uint32_t fin;	/* our own stream is half-closed */
 	_Atomic uint32_t withdrawn;	/* we have taken `attached` back; no switch of ours will come */
+	_Atomic uint32_t taken;	/* from tx.tail on we have taken back what the peer gave; written under tx_lock */
 	_Atomic uint32_t late;	/* the peer may leave alone without what was put on the ring last; written under tx_lock, 0: by who holds both */
 };
 
@@ -172,6 +177,8 @@ bool xshim_tx_fin_waits(const struct xshim_link *l, const struct xshim_region_hd
 void xshim_tx_want(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t free_wanted);
 /* The lock was taken over from one who was killed: what it had decided, and not announced, is announced. The caller rings. */
 void xshim_tx_mend(struct xshim_link *l, struct xshim_region_hdr *own);
+/* `taken` is set: go on to RESEND from tx.tail. For who has set it, and who finishes it. */
+void xshim_tx_take(struct xshim_link *l, struct xshim_region_hdr *own);
 /* RESEND: n octets of the own ring from pos went out. */
 void xshim_tx_resent(struct xshim_link *l, uint64_t n);
 
@@ -246,7 +253,7 @@ void xshim_rx_want(struct xshim_link *l, struct xshim_region_hdr *own, bool want
 
 /* ---- leaving (both locks held) ---- */
 
-/* Ask to leave: publishes `leave`. The caller rings. Idempotent. */
+/* Ask to leave: publishes `leave`. The caller rings. Idempotent. Not while GIVEN. */
 void xshim_link_leave_ask(struct xshim_link *l, struct xshim_region_hdr *own);
 /*
  * True if LEAVE is to be sent now (asked by the peer, and our state allows it). Then call
@@ -264,6 +271,8 @@ bool xshim_link_leave_unask(struct xshim_link *l, struct xshim_region_hdr *own, 
 int xshim_link_leave_got(struct xshim_link *l);
 /* The stream is about to be half-closed: publish fin. The caller rings, then calls shutdown(2). */
 void xshim_link_fin(struct xshim_link *l, struct xshim_region_hdr *own);
+/* The same where the peer may give: false: it does, which is to be taken first. tx_lock. */
+bool xshim_link_try_fin(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer);
 /* The program reads no more: XSHIM_REGION_SHUT, after the shutdown, or XSHIM_REGION_CLOSED, before the close. */
 void xshim_link_deaf(struct xshim_region_hdr *own, uint32_t how);
 /* Leave alone. True: the link is out. False: it cannot be done, or not now. The caller rings in both cases. */
@@ -273,6 +282,21 @@ bool xshim_link_stop(struct xshim_link *l, struct xshim_region_hdr *own, const s
 void xshim_link_stopped(struct xshim_link *l, struct xshim_region_hdr *own);
 /* The peer has left alone (leave is XSHIM_REGION_LEFT): do as that asks. To be repeated until the link is out. 0 or -EPROTO. */
 int xshim_link_is_left(struct xshim_link *l, const struct xshim_region_hdr *peer);
+/*
+ * Give what is unread back: another program is to read it. 1: from here on TCP alone has all that is to come; 0: it cannot be done, or not
+ * now; -EAGAIN: the peer is in the middle of something, ask again. The caller rings in all cases.
+ */
+int xshim_link_give(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer);
+/*
+ * GIVEN, and we would read it ourselves after all, rx.pos is to be counted anew if rx.state is TCP then: 1; 0: the peer has taken
+ * it, and the link is out; -EAGAIN: it may be about to, and what it decides comes by TCP. dead: it takes nothing any more, FIN or RST is
+ * there. The caller rings.
+ */
+int xshim_link_ungive(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer, bool dead);
+/* GIVEN: the peer has taken it; the link is out. */
+bool xshim_link_is_taken(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer);
+/* The peer gives (leave is XSHIM_REGION_GIVES): take it. To be repeated until the link is out. The caller rings. 0 or -EPROTO. */
+int xshim_link_is_given(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer);
 /* Words about leaving that one who was killed has left behind are set to what is so. True: there was one; the caller rings. */
 bool xshim_link_mend(struct xshim_link *l, struct xshim_region_hdr *own);
 /* EOF came where the peer's LEAVE was expected: go on as if ours had not been begun. */

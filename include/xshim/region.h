@@ -37,10 +37,12 @@
  *   leave         seq_cst                     seq_cst             XSHIM_REGION_ASKS: the owner asks to return to TCP, and
  *                                                                  will, while it does, make no switch that the peer could
  *                                                                  take for none (link.h, xshim_tx_may_come_down()); see
- *                                                                  "Asking". _STOP, _LEFT: see "Leaving alone"
+ *                                                                  "Asking". _STOP, _LEFT: see "Leaving alone"; _GIVES: see
+ *                                                                  "Giving back"
  *   answering     seq_cst                     seq_cst             1: the owner is about to send LEAVE, or has, or is about to
- *                                                                  come down; see "Asking"
- *   deaf          seq_cst                     relaxed             XSHIM_REGION_SHUT: the owner has shut its socket both ways,
+ *                                                                  come down, or to half-close; see "Asking"; or to take
+ *                                                                  back what the peer gives, or has; see "Giving back"
+ *   deaf          seq_cst                     any                 XSHIM_REGION_SHUT: the owner has shut its socket both ways,
  *                                                                  so that its kernel answers bytes on TCP by RST;
  *                                                                  XSHIM_REGION_CLOSED: it is closing it. Who is about to
  *                                                                  send by ring asks the kernel whether FIN or RST is there,
@@ -83,6 +85,14 @@
  * it after it has stored head, and those bytes are not consumed yet, it stores no fin either before that: they may have to be sent before
  * FIN. What was on the ring before _STOP stands against leaving, so FIN may follow it at once. The owner rings in both cases.
  *
+ * Giving back. Who must leave alone with something of the peer's unread, because another program reads the connection from now on,
+ * comes down, stores leave = _GIVES, and consumes no more. It looks at answering /then/ at sw_seq, fin and deaf: once answering was 0, and
+ * the peer had neither come down nor closed, it does neither before it has taken this back, and TCP carries nothing that follows what
+ * is unread. The peer, in its next call, stores answering /then/ finds _GIVES still there: it comes down at the owner's tail (or where
+ * the ring's stretch began, if that was not crossed), for good, and sends on TCP what lies from there. It leaves answering at 1.
+ * Until then the owner may think better of it: it stores leave = 0 /then/ looks at answering, and if that is 1, gives on,
+ * because the peer takes. So each byte is the one's or the other's. The down tells the owner that it was taken; then it stores _LEFT.
+ *
  * Sleeping. A doorbell is rung by who publishes, if the other asked. want_data = n: "ring when your head
  * passes n", that is when old_head <= n < new_head; want_space = n: "ring when your tail passes n".
  * XSHIM_WANT_NOTHING: do not ring. The sleeper stores its wish /then/ re-reads the position /then/
@@ -113,7 +123,8 @@
  * looks again each XSHIM_READ_MS. Only the first call waits for the decision, for DECIDES_NS (preload/pump.c). What was put there in the
  * instant between its looks and the decision, and a FIN behind that, then wait for a call of ours after it, a sleep on the
  * connection included, or for the close: nobody else can send them, and before it has decided nobody knows by which path.
- * answering = 1 for ever: a question cannot be taken back, and nobody leaves alone: who asks waits a second more, and stays.
+ * _GIVES for ever, or with a tail that is not so: as _LEFT. answering = 1 for ever: a question cannot be taken back, and nobody leaves
+ * alone, or gives: who asks waits a second more, and stays; what was given comes by TCP, or not, and a FIN or RST ends the wait.
  *
  * If it dies or stops: its region stays readable, its words just do not change; FIN and RST of the TCP
  * connection tell the difference. If it restarts: it has no claim on this region; a new channel is made.
@@ -126,7 +137,7 @@
 #include <stdint.h>
 
 #define XSHIM_REGION_MAGIC 0x58534852u	/* "XSHR" */
-#define XSHIM_REGION_VERSION 4
+#define XSHIM_REGION_VERSION 5
 #define XSHIM_REGION_HDR 4096		/* the ring starts here */
 #define XSHIM_RING_ORDER_MIN 12		/* 4 KiB */
 #define XSHIM_RING_ORDER_MAX 24		/* 16 MiB */
@@ -136,6 +147,7 @@
 #define XSHIM_REGION_ASKS 1u
 #define XSHIM_REGION_LEFT 2u
 #define XSHIM_REGION_STOP 3u
+#define XSHIM_REGION_GIVES 4u
 #define XSHIM_REGION_SHUT 1u
 #define XSHIM_REGION_CLOSED 2u
 #define XSHIM_WANT_NOTHING UINT64_MAX

@@ -5,7 +5,8 @@
  * Two ends, both directions, TCP as two FIFOs that carry raw bytes, LEAVE and FIN. Either end, or both at
  * once, may ask to leave at any time at which it has not closed, also while its own stream is on TCP (it then
  * goes up for it), and while the other spills or half-closes. Who has asked may take it back at any time at which it has not
- * begun; or leave alone, without LEAVE. A byte's value is its offset. Accesses that one decision rests on are separate steps, so the other end can move in
+ * begun; or leave alone, without LEAVE; or give back what is unread on the other's ring, which the other takes, or which it takes back to
+ * read it. A byte's value is its offset. Accesses that one decision rests on are separate steps, so the other end can move in
  * between; what switch.pml has shown to be one announcement (sw_at, sw_seq) is one step here. An end that can do nothing
  * sleeps, and wakes whenever that changes (ring_sleep.pml).
  *
@@ -14,13 +15,16 @@
  * wait for an answer; no state in which an end waits for ever.
  * Bounds: N ring size, T TCP's buffer, MA and MB bytes from A and B, U times up and D times down a
  * channel (one up more for a peer that asks to leave), ASKS asks of an end, of which it takes UNASKS back, G channels,
- * of which an end leaves ALONE alone.
+ * of which an end leaves ALONE alone; GIVES gives, of which it takes UNGIVES back.
  * Variants: (none); MUST_LEAVE: who asked sends nothing more until it is out, as before an exec, and an end closes
- * only when it has read everything: so a leave that does not come about is a deadlock.
+ * only when it has read everything: so a leave that does not come about is a deadlock. MUST_GIVE: what was given is not taken back, as
+ * after an exec, and an end closes only when it has read everything: so are bytes that do not come.
  *
  * RUN: -DN=1 -DMA=2 -DMB=1
  * RUN: -DN=1 -DMA=2 -DMB=1 -DG=1 -DASKS=2 -DUNASKS=1
  * RUN: -DN=1 -DMA=1 -DMB=1 -DG=1 -DALONE=1
+ * RUN: -DN=1 -DMA=2 -DMB=1 -DG=1 -DGIVES=1 -DUNGIVES=1
+ * RUN: -DN=1 -DMA=2 -DMB=1 -DG=1 -DASKS=0 -DGIVES=1 -DMUST_GIVE
  * RUN: -DN=2 -DMA=2 -DMB=1 -DD=0
  * RUN: -DN=1 -DMA=2 -DMB=1 -DMUST_LEAVE
  * LONG: -DN=1 -DMA=2 -DMB=2
@@ -29,6 +33,10 @@
  * LONG: -DN=1 -DMA=2 -DMB=1 -DASKS=2 -DG=3 -DD=0
  * LONG: -DN=2 -DMA=3 -DMB=1
  * LONG: -DN=1 -DMA=2 -DMB=1 -DG=1 -DALONE=1
+ * LONG: -DN=1 -DMA=2 -DMB=1 -DGIVES=1 -DUNGIVES=1
+ * LONG: -DN=2 -DMA=2 -DMB=1 -DG=1 -DGIVES=2 -DUNGIVES=2
+ * LONG: -DN=1 -DMA=1 -DMB=1 -DG=1 -DASKS=0 -DGIVES=1 -DUNGIVES=1 -DALONE=1
+ * LONG: -DN=1 -DMA=1 -DMB=1 -DG=1 -DUNASKS=1 -DGIVES=1 -DUNGIVES=1
  * LONG: -DN=1 -DMA=2 -DMB=1 -DUNASKS=1
  * LONG: -DN=1 -DMA=2 -DMB=1 -DG=1 -DASKS=2 -DUNASKS=2
  *
@@ -38,6 +46,9 @@
  * MUTANT: WRITE_AFTER_BEGIN FIN_NOT_DEFERRED NO_UNDO ANSWER_AFTER_FIN HOLD_AFTER_FIN UP_UNATTACHED
  * MUTANT -DG=1 -DUNASKS=1: UNASK_BLIND ANSWERING_LAST DOWN_AFTER_UNDO
  * MUTANT -DG=1 -DALONE=1: ALONE_BLIND ALONE_UNREAD ALONE_LOOKS_FIRST DOWN_BLIND FIN_BLIND LATE_BLIND ALONE_TOGETHER
+ * MUTANT -DG=1 -DASKS=0 -DGIVES=1 -DUNGIVES=1: UNGIVE_BLIND TAKE_BLIND TAKE_AFTER_DOWN TAKEN_BY_ANY_DOWN GIVE_OVER_DOWN
+ * MUTANT -DG=1 -DASKS=0 -DGIVES=1 -DUNGIVES=1: GIVEN_IS_READ GIVEN_IS_TCP SETTLE_LOOKS_FIRST
+ * MUTANT -DG=1 -DASKS=0 -DGIVES=1 -DMUST_GIVE: TAKE_FROM_START GIVE_AFTER_FIN FIN_OVER_GIFT
  * MUTANT -DMUST_LEAVE: NO_UP_FOR_LEAVE
  */
 #ifndef N
@@ -67,13 +78,19 @@
 #ifndef ALONE
 #define ALONE 0
 #endif
+#ifndef GIVES
+#define GIVES 0
+#endif
+#ifndef UNGIVES
+#define UNGIVES 0
+#endif
 #ifndef G
 #define G 2
 #endif
 
 mtype = { DATA, LEAVE, FIN };
 mtype = { TX_TCP, TX_RING, TX_HELD, TX_RESEND, TX_OUT };
-mtype = { RX_TCP, RX_RING, RX_FRAME, RX_RAW, RX_OUT };
+mtype = { RX_TCP, RX_RING, RX_FRAME, RX_RAW, RX_OUT, RX_GIVEN };
 
 chan tcp[2] = [T] of { mtype, byte, byte, byte };	/* by sender */
 
@@ -84,6 +101,7 @@ byte leave[2 * G];	/* 0, or: */
 #define ASKS_IT 1
 #define LEFT 2
 #define STOP 3
+#define GIVES_IT 4
 bool fin[2 * G], answering[2 * G], attached[2 * G], made[2 * G];
 bool asked[2];	/* by end, private: it asks */
 
@@ -133,6 +151,59 @@ bool asked[2];	/* by end, private: it asks */
 #define DOWN_STILL 1
 #else
 #define DOWN_STILL (leave[PEER] <= ASKS_IT)
+#endif
+/* Who takes back what it gave stores leave /then/ looks at answering; who takes it stores answering /then/ looks at leave. */
+#ifdef UNGIVE_BLIND
+#define UNGIVE_REFUSED 0
+#else
+#define UNGIVE_REFUSED answering[PEER]
+#endif
+#ifdef TAKE_BLIND
+#define TAKE_STILL 1
+#else
+#define TAKE_STILL (leave[PEER] == GIVES_IT)
+#endif
+#ifdef TAKE_FROM_START
+#define TAKE_TAIL txstart
+#else
+#define TAKE_TAIL (tail[PEER] > txstart -> tail[PEER] : txstart)
+#endif
+/* Who gives stores leave /then/ looks at answering /then/ at sw_seq and fin: only then TCP alone has what is to come. */
+#ifdef SETTLE_LOOKS_FIRST
+#define SETTLE_FIRST (GIVE_ABOVE && GIVE_OPEN)
+#define SETTLE_THEN 1
+#else
+#define SETTLE_FIRST (!answering[PEER])
+#define SETTLE_THEN (GIVE_ABOVE && GIVE_OPEN)
+#endif
+#ifdef MUST_GIVE
+#define UNGIVES_LEFT 0
+#else
+/* the last one is for what the peer's end leaves to it */
+#define UNGIVES_LEFT (ungives < UNGIVES || finseen)
+#endif
+#ifdef TAKE_AFTER_DOWN
+#define TAKE_FROM (txs == TX_RING || txs == TX_TCP)
+#else
+#define TAKE_FROM (txs == TX_RING)
+#endif
+#ifdef GIVE_OVER_DOWN
+#define GIVE_ABOVE (sw_seq[PEER] != 0)
+#else
+/* the peer is on the ring, with no down ahead of what is unread */
+#define GIVE_ABOVE (sw_seq[PEER] % 2 == 1 && sw_seq[PEER] - rxseq <= 1)
+#endif
+#ifdef GIVE_AFTER_FIN
+#define GIVE_OPEN 1
+#else
+#define GIVE_OPEN (!fin[PEER])
+#endif
+/* It comes down where what is unread begins. A down further on was on its way when it was given. */
+#define TAKEN_SEQ (sw_seq[PEER] == rxseq + (rxseq % 2 == 1 -> 1 : 2))
+#ifdef TAKEN_BY_ANY_DOWN
+#define TAKEN TAKEN_SEQ
+#else
+#define TAKEN (TAKEN_SEQ && (rxseq % 2 == 1 -> rxend : AT(PEER, 1)) == AT(PEER, 0))
 #endif
 /* Who takes its question back stores leave /then/ looks at answering; who answers stores answering /then/ looks at leave. */
 #ifdef UNASK_BLIND
@@ -186,7 +257,7 @@ bool asked[2];	/* by end, private: it asks */
 #ifdef NO_UP_FOR_LEAVE
 #define MAY_UP (PEER_THERE && ack[PEER] == txseq && ups < U && !leave[PEER])
 #else
-#define MAY_UP (PEER_THERE && ack[PEER] == txseq && (ups < U || leave[PEER] == ASKS_IT || asked[e]) && leave[PEER] != LEFT)
+#define MAY_UP (PEER_THERE && ack[PEER] == txseq && (ups < U || leave[PEER] == ASKS_IT || asked[e]) && leave[PEER] != LEFT && rxs != RX_GIVEN)
 #endif
 #ifdef FIN_NOT_DEFERRED
 #define MAY_FIN (txs != TX_RESEND)
@@ -204,6 +275,18 @@ bool asked[2];	/* by end, private: it asks */
 #else
 #define FIN_DECIDED 1
 #endif
+#ifdef FIN_OVER_GIFT
+#define FIN_SAYS(now) skip
+#define FIN_MAY 1
+#else
+#define FIN_SAYS(now) answering[OWN] = (now)
+#define FIN_MAY (leave[PEER] != GIVES_IT)
+#endif
+#ifdef GIVEN_IS_TCP
+#define SETTLED 1
+#else
+#define SETTLED settled
+#endif
 #if ALONE > 0
 #define MAY_PUT (leave[PEER] != STOP)
 /* the peer may stop to decide in between */
@@ -217,10 +300,16 @@ bool asked[2];	/* by end, private: it asks */
 #define LAST (rxpos == YOURS)
 #else
 #define FREE 1
+#ifdef MUST_GIVE
+#define LAST (rxpos == YOURS)
+#else
 #define LAST 1
+#endif
 #endif
 #ifdef READ_AFTER_BEGIN
 #define READS_RING (rxs == RX_RING || rxs == RX_FRAME)
+#elif defined(GIVEN_IS_READ)
+#define READS_RING (rxs == RX_RING || rxs == RX_GIVEN && rxseq % 2 == 1)
 #else
 #define READS_RING (rxs == RX_RING)
 #endif
@@ -301,7 +390,8 @@ inline is_left()
 		:: else -> txs = TX_OUT
 		fi
 	:: txs == TX_TCP ->
-		assert(ack[PEER] == txseq);
+		/* or what it left was empty: it was given, and our down came in between */
+		assert(ack[PEER] == txseq || (tail[PEER] > txstart -> tail[PEER] : txstart) == AT(OWN, txseq));
 		txs = TX_OUT
 	:: else
 	fi
@@ -314,7 +404,7 @@ inline take()
 		IN?what(a, b, c);
 		if
 		:: what == DATA ->
-			assert(rxs == RX_TCP || rxs == RX_RAW || rxs == RX_OUT);
+			assert(rxs == RX_TCP || rxs == RX_RAW || rxs == RX_OUT || rxs == RX_GIVEN);
 			assert(a == rxpos);
 			rxpos++;
 			if
@@ -340,9 +430,9 @@ inline take()
 proctype End(byte e)
 {
 	mtype txs = TX_TCP, rxs = RX_TCP, what;
-	byte g, txseq, txpos, txstart, txend, tailseen, ups, downs, asks, unasks, alones, ahead, hd, accepted;
+	byte g, txseq, txpos, txstart, txend, tailseen, ups, downs, asks, unasks, alones, gives, ungives, ahead, hd, accepted;
 	byte rxseq, rxpos, rxend, upto, a, b, c;
-	bool shut, finsent, finseen, begun, busy, late;
+	bool shut, finsent, finseen, begun, busy, late, taken, settled;
 
 	do
 	/* ---- sending ---- */
@@ -387,7 +477,7 @@ proctype End(byte e)
 	   }
 	:: txs == TX_RING && !shut && downs < D && MAY_DOWN ->
 		/* The peer may ask to leave right here. */
-#if ALONE > 0
+#if ALONE > 0 || GIVES > 0
 		answering[OWN] = 1;
 		if
 		:: DOWN_STILL ->
@@ -399,7 +489,7 @@ proctype End(byte e)
 			AT(OWN, txseq) = txpos;
 			sw_seq[OWN] = txseq
 		}
-#if ALONE > 0
+#if ALONE > 0 || GIVES > 0
 		:: else
 		fi;
 		answering[OWN] = 0
@@ -422,12 +512,26 @@ proctype End(byte e)
 		:: else
 		fi
 	   }
+#if GIVES > 0
+	:: accepted == MINE && !shut && FREE && MAY_FIN && FIN_DECIDED && txs == TX_RING ->
+		/* answering /then/ leave */
+		FIN_SAYS(1);
+		atomic {
+			if
+			:: FIN_MAY -> shut = 1; fin[OWN] = 1
+			:: else
+			fi
+		}
+		FIN_SAYS(0)
+	:: LOOK_THEN(accepted == MINE && !shut && FREE && MAY_FIN && FIN_DECIDED && txs != TX_RING) shut = 1; fin[OWN] = 1 }
+#else
 	:: LOOK_THEN(accepted == MINE && !shut && FREE && MAY_FIN && FIN_DECIDED) shut = 1; fin[OWN] = 1 }
+#endif
 	:: atomic { shut && !finsent && ROOM -> OUT!FIN(0, 0, 0); finsent = 1 }
 
 	/* ---- leaving ---- */
 	:: atomic {
-		!asked[e] && asks < ASKS && (txs == TX_RING || txs == TX_TCP) && !shut && !finseen ->
+		!asked[e] && asks < ASKS && (txs == TX_RING || txs == TX_TCP) && rxs != RX_GIVEN && !shut && !finseen ->
 		asked[e] = 1;
 		asks++;
 		leave[OWN] = ASKS_IT
@@ -468,8 +572,65 @@ proctype End(byte e)
 			ahead = 0;
 			hd = 0
 		}
+#endif
+#if ALONE > 0 || GIVES > 0
 	:: atomic { leave[PEER] == LEFT && (txs == TX_RING || txs == TX_TCP) -> is_left() }
 	:: atomic { leave[PEER] == LEFT && rxs == RX_TCP && sw_seq[PEER] == rxseq -> rxs = RX_OUT }
+#endif
+#if GIVES > 0
+	:: (txs == TX_TCP || txs == TX_RING && shut) && gives < GIVES &&
+	   (rxs == RX_RING || rxs == RX_TCP) && !asked[e] && GIVE_ABOVE && GIVE_OPEN && !answering[PEER] ->
+		/* the peer may half-close, or come down, in between */
+		atomic {
+			rxend = rxpos;
+			rxs = RX_GIVEN;
+			settled = 0;
+			gives++;
+			leave[OWN] = GIVES_IT
+		}
+	:: rxs == RX_GIVEN && !settled && SETTLE_FIRST ->
+		atomic {
+			if
+			:: TAKEN
+			:: !TAKEN && SETTLE_THEN -> settled = 1
+			:: else ->	/* it takes nothing any more */
+				rxend = 0;
+				leave[OWN] = 0;
+				rxs = (rxseq % 2 == 1 -> RX_RING : RX_TCP)
+			fi
+		}
+	:: atomic { rxs == RX_GIVEN && TAKEN -> txs = TX_OUT; rxs = RX_OUT; leave[OWN] = LEFT }
+	:: rxs == RX_GIVEN && !TAKEN && UNGIVES_LEFT ->
+		settled = 0;
+		leave[OWN] = 0;
+		atomic {
+			if
+			:: UNGIVE_REFUSED -> leave[OWN] = GIVES_IT
+			:: else ->
+				ungives++;
+				rxend = 0;
+				rxs = (rxseq % 2 == 1 -> RX_RING : RX_TCP)
+			fi
+		}
+	:: leave[PEER] == GIVES_IT && TAKE_FROM && !shut && !taken ->
+		answering[OWN] = 1;
+		if
+		:: TAKE_STILL ->
+			atomic {
+				taken = 1;
+				txend = txpos;
+				txpos = TAKE_TAIL;
+				if
+				:: txpos < txend -> txs = TX_RESEND
+				:: else -> txs = TX_OUT
+				fi;
+				txseq = txseq + txseq % 2;
+				AT(OWN, txseq) = txpos;
+				sw_seq[OWN] = txseq
+			}
+		:: else -> answering[OWN] = 0
+		fi
+	:: atomic { taken && rxs == RX_TCP && sw_seq[PEER] == rxseq -> rxs = RX_OUT }
 #endif
 #if UNASKS > 0
 	:: asked[e] && unasks < UNASKS && (txs == TX_RING || txs == TX_TCP) && rxs != RX_FRAME ->
@@ -517,6 +678,7 @@ proctype End(byte e)
 		asked[e] = 0;
 		begun = 0;
 		late = 0;
+		taken = 0;
 		txend = 0;
 		rxend = 0;
 		upto = 0;
@@ -549,6 +711,13 @@ proctype End(byte e)
 	   }
 	:: (rxs == RX_FRAME || rxs == RX_RAW || rxs == RX_OUT) && INLEN > 0 && !finseen ->
 		take()
+#if GIVES > 0
+	:: atomic {
+		/* by another program; by one that is in on it, no further than to the ring */
+		rxs == RX_GIVEN && INLEN > 0 && !finseen && (SETTLED || rxseq % 2 == 0 && AHEAD_AT > rxpos) ->
+		take()
+	   }
+#endif
 	:: rxs == RX_RING && sw_seq[PEER] == rxseq && !finseen && FRAME_FIRST ->
 		if
 		:: FRAME_SECOND -> take()
