@@ -145,13 +145,16 @@ void xshim_chan_told_error(struct xshim_conn *c, int fd);
 /*
  * Return to TCP and wait until it is done, at most wait_ms; without a peer that is busy elsewhere (link.h, "alone"), if nothing unread is on
  * its ring. 0; -EAGAIN when it could not be had in time: it is not asked for any more then, and all goes on as before (but for
- * SIGIO, where the answer calls the program).
+ * SIGIO, where the answer calls the program; and where another program is to read on, what is unread is given back to the peer).
  */
 int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, int wait_ms);
 /* The same, and if it cannot be had now, it is asked for again in later calls. */
 void xshim_chan_leave_soon(struct xshim_conn *c, int fd, enum xshim_reason why);
 /* One of these: XSHIM_SLOT_LEAVE is set. Waits for little, and seldom. */
 void xshim_chan_leave_again(struct xshim_conn *c, int fd);
+
+/* What was given back is to be read by us after all, if the peer has not taken it (link.h). rx_lock; takes tx_lock. */
+void xshim_chan_ungive(struct xshim_conn *c, struct xshim_chan *ch, int fd);
 
 /* One step of it, without waiting. Both locks. True if a boundary was crossed (xshim_epoll_crossed). */
 bool xshim_chan_leave_step(struct xshim_conn *c, struct xshim_chan *ch, int fd, enum xshim_reason why);

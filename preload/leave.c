@@ -98,6 +98,58 @@ void xshim_chan_leave_alone(struct xshim_conn *c, struct xshim_chan *ch, enum xs
 	xshim_chan_ring(c, ch);		/* also of a decision against it: who sends waits for that */
 }
 
+/*
+ * From now on another program reads the connection, or what in this one does not come through here. One that goes on by our calls is
+ * better off with the ring: nobody else keeps what lies there from it.
+ */
+static bool hands_over(enum xshim_reason why)
+{
+	return why == XSHIM_R_EXEC || why == XSHIM_R_FD_PASSED || why == XSHIM_R_STDIO || why == XSHIM_R_AIO ||
+	       why == XSHIM_R_SPLICE || why == XSHIM_R_URING;
+}
+
+/*
+ * What lies unread goes to the peer, who sends it again in its next call; a call of ours that would read it first takes it back. Not over
+ * xen, as above. Both locks. False: to be tried again at once.
+ */
+static bool give(struct xshim_conn *c, struct xshim_chan *ch, enum xshim_reason why)
+{
+	struct xshim_link *l = &c->slot->link;
+	int rc;
+
+	if (!hands_over(why) || ch->be->forsake || atomic_load_explicit(&ch->fin_seen, memory_order_relaxed))
+		return true;
+	rc = xshim_link_give(l, ch->local.region, ch->remote.region);
+	if (rc > 0) {
+		atomic_store_explicit(&c->slot->transport, XSHIM_TRANSPORT_SWITCHING, memory_order_relaxed);
+		xshim_conn_reason(c, why);
+		xshim_chan_if_out(c);
+	}
+	xshim_chan_wake_own(ch);
+	xshim_chan_ring(c, ch);
+	return rc >= 0;
+}
+
+void xshim_chan_ungive(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	struct xshim_link *l = &c->slot->link;
+	bool dead;
+
+	if (xshim_lock_take(&c->slot->tx_lock, xshim_tid()) < 0)
+		return;
+	/* FIN /then/ whether it was taken: it is taken before */
+	dead = xshim_tcp_peer_closed(fd);
+	if (xshim_link_ungive(l, ch->local.region, ch->remote.region, dead) > 0) {
+		xshim_conn_reason(c, XSHIM_R_SWITCHING);
+		/* the other program may have read what comes before that by TCP */
+		if (l->rx.state == XSHIM_RX_TCP)
+			xshim_chan_rx_mend_slow(c, ch, fd);
+	}
+	xshim_chan_if_out(c);
+	xshim_chan_ring(c, ch);
+	xshim_lock_drop(&c->slot->tx_lock);
+}
+
 static int step_ms(uint64_t now, uint64_t until)
 {
 	return now < until ? (int)((until - now) / 1000000) + 1 : 10;
@@ -115,7 +167,7 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 		struct pollfd p[2] = { { .fd = fd, .events = POLLIN | POLLRDHUP },
 				       { .fd = xshim_ready_bell_fd(ch), .events = POLLIN } };
 		uint64_t now;
-		bool crossed, stuck, over = false;
+		bool crossed, stuck, given, over = false;
 		uint32_t asked;
 
 		if (!xshim_chan_lock(s))
@@ -128,6 +180,7 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 		crossed = xshim_chan_leave_step(c, ch, fd, why);
 		ours = ours || (!asked && s->link.want_leave);
 		(void)xshim_chan_pump_locked(c, ch, fd, POLLIN);
+		given = s->link.rx.state == XSHIM_RX_GIVEN;	/* before: there is nothing to wait for */
 		if (s->link.rx.state != XSHIM_RX_RING && s->link.rx.state != XSHIM_RX_FRAME)
 			p[0].events = 0;	/* what is there is the program's */
 		if (s->link.tx.state == XSHIM_TX_RESEND || s->link.tx.frame_sent < s->link.tx.frame_len)
@@ -146,6 +199,8 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 			xshim_chan_leave_alone(c, ch, why);
 		if ((stuck || now >= deadline) && !atomic_load_explicit(&c->detach_due, memory_order_relaxed))
 			over = !ours || s->link.want_leave == XSHIM_ASKS_STANDS || unask(c, ch) || stuck || now >= deadline + ANSWER_NS;
+		if ((over || given) && !give(c, ch, why) && now < deadline + ANSWER_NS)
+			over = given = false;
 		xshim_rxopts_any(c, fd);	/* before the poll below */
 		xshim_chan_unlock(s);
 		if (crossed)
@@ -160,7 +215,7 @@ int xshim_chan_leave_wait(struct xshim_conn *c, int fd, enum xshim_reason why, i
 				return -EAGAIN;	/* when that has been told */
 			continue;	/* another thread is at it */
 		}
-		if (over) {
+		if (over || given) {
 			xshim_chan_wake_own(ch);	/* the bell that was emptied here may have been rung for others of ours */
 			return -EAGAIN;
 		}

@@ -2,7 +2,8 @@
 /*
  * process.c - exec and its like.
  *
- * What crosses exec on a ring returns to TCP first. What crosses it on TCP keeps its slot: the arena's descriptor is left open
+ * What crosses exec on a ring returns to TCP first; what is unread there, and the peer is too busy to send by TCP in time, is given back
+ * to it (link.h), because the new image may know nothing of a ring. What crosses it on TCP keeps its slot: the arena's descriptor is left open
  * and named in the environment (XSHIM_ARENA), and the new image's shim goes on from there.
  */
 #include "channel.h"
@@ -32,6 +33,35 @@ static bool crosses(int fd)
 	return flags >= 0 && !(flags & FD_CLOEXEC);
 }
 
+/* The peer gives back what it has not read, and this may be our last call on the connection (link.h). */
+static void send_what_is_given(struct xshim_conn *c, int fd)
+{
+	struct xshim_chan *ch = xshim_conn_chan(c);
+
+	if (ch && atomic_load_explicit(&ch->remote.region->leave, memory_order_seq_cst) == XSHIM_REGION_GIVES)
+		xshim_chan_left_alone(c, ch, fd);
+}
+
+/* As exit() ends the process. What ends it otherwise sends nothing more. */
+__attribute__((destructor)) static void at_exit(void)
+{
+	if (!xshim_active)
+		return;
+	for (int chunk = 0; chunk < XSHIM_FDTAB_CHUNKS; chunk++) {
+		if (!atomic_load_explicit(&xshim_fdtab[chunk], memory_order_acquire))
+			continue;
+		for (int i = 0; i < XSHIM_FDTAB_CHUNK; i++) {
+			int fd = chunk * XSHIM_FDTAB_CHUNK + i;
+			struct xshim_conn *c = xshim_fd_peek(fd) ? xshim_conn_get(fd) : NULL;
+
+			if (!c)
+				continue;
+			send_what_is_given(c, fd);
+			xshim_conn_put(c);
+		}
+	}
+}
+
 /* Whether some connection crosses, after those on a ring have returned to TCP. */
 static bool leave_crossing(bool all)
 {
@@ -55,8 +85,10 @@ static bool leave_crossing(bool all)
 					(void)xshim_identity_ask(c, fd);
 				if (xshim_conn_chan(c) &&
 				    xshim_chan_leave_wait(c, fd, XSHIM_R_EXEC, LEAVE_MS) < 0)
-					xlog(WARN, "descriptor %d could not return to TCP before exec", fd);
+					xlog(WARN, "descriptor %d could not return to TCP before exec%s", fd,
+					     c->slot->link.rx.state == XSHIM_RX_GIVEN ? ": what is unread comes late" : "");
 			}
+			send_what_is_given(c, fd);
 			xshim_conn_put(c);
 		}
 	}

@@ -130,6 +130,7 @@ static void peer_dead(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	 */
 	if (l->rx.state == XSHIM_RX_FRAME)
 		l->rx.state = XSHIM_RX_RING;
+	(void)xshim_link_ungive(l, ch->local.region, ch->remote.region, true);
 	/* the kernel knows of a reset, perhaps since just now: then the error is the socket's */
 	if (xshim_ask_poll(fd, 0) & POLLERR)
 		atomic_store_explicit(&ch->tcp_dead, 1, memory_order_relaxed);
@@ -347,18 +348,26 @@ static int send_pending(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	return 0;
 }
 
-/* The half-close that is due, if nothing is to go before it any more. Both locks. */
-static void half_close(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+/* The half-close that is due, if nothing is to go before it any more. anew: it was tried just now. Both locks. */
+static void half_close(struct xshim_conn *c, struct xshim_chan *ch, int fd, bool anew)
 {
 	struct xshim_link *l = &c->slot->link;
 
 	if (xshim_tx_fin_waits(l, ch->remote.region))
 		return;
-	xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_DUE, false);
 	if (l->tx.state != XSHIM_TX_OUT) {	/* the peer goes on with the ring */
-		xshim_link_fin(l, ch->local.region);
+		if (!xshim_link_try_fin(l, ch->local.region, ch->remote.region)) {
+			/* it gives since just now, and the program may make no other call */
+			if (anew)
+				return;
+			(void)xshim_link_is_given(l, ch->local.region, ch->remote.region);
+			(void)send_pending(c, ch, fd);
+			half_close(c, ch, fd, true);
+			return;
+		}
 		xshim_chan_ring(c, ch);
 	}
+	xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_DUE, false);
 	(void)libc.shutdown(fd, SHUT_WR);
 	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD))	/* as xshim_stream_shutdown() */
 		xshim_link_deaf(ch->local.region, XSHIM_REGION_SHUT);
@@ -425,6 +434,15 @@ int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 			return xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
 		xshim_conn_reason(c, XSHIM_R_PEER_LEFT);
 	}
+	if (leave == XSHIM_REGION_GIVES) {
+		if (xshim_link_is_given(l, ch->local.region, peer) < 0)
+			return xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
+		if (l->taken)
+			xshim_conn_reason(c, XSHIM_R_PEER_LEFT);
+		if (tx_was == XSHIM_TX_RING && !l->fin)
+			xshim_chan_ring(c, ch);
+	}
+	(void)xshim_link_is_taken(l, ch->local.region, peer);
 	if (l->tx.state == XSHIM_TX_TCP)
 		xshim_chan_up_locked(c, ch, fd, false);
 	hear_deaf(c, ch, fd);
@@ -444,14 +462,14 @@ int xshim_chan_pump_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, 
 		xshim_chan_peer_gone_locked(c, ch, fd);
 	}
 	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_DUE))
-		half_close(c, ch, fd);
+		half_close(c, ch, fd, false);
 	if (l->tx.state != tx_was || l->rx.state != rx_was) {
 		if (l->left && l->tx.frame_len && tx_was == XSHIM_TX_RING)
 			xshim_count(&c->slot->n.switches, 2);
 		if (l->tx.state == XSHIM_TX_HELD || l->left) {
 			atomic_store_explicit(&c->slot->transport, XSHIM_TRANSPORT_SWITCHING,
 					      memory_order_relaxed);
-			if (!l->want_leave)
+			if (!l->want_leave && rx_was != XSHIM_RX_GIVEN)
 				xshim_conn_reason(c, XSHIM_R_PEER_LEFT);
 		}
 	}

@@ -34,6 +34,16 @@ static uint64_t reach(const struct xshim_link *l, const struct xshim_chan *ch)
 	return head > atomic_load_explicit(&peer->sw_at[(l->rx.seq + 1) & 1], memory_order_relaxed) ? head : l->rx.head;
 }
 
+/* We have given back what is next, and a receive would find it there still: the peer is not at it. rx_lock. */
+static bool is_ours_still(const struct xshim_link *l, const struct xshim_chan *ch)
+{
+	const struct xshim_region_hdr *peer = ch->remote.region;
+	uint64_t from = l->rx.seq & 1 ? l->rx.end : atomic_load_explicit(&peer->sw_at[1], memory_order_relaxed);
+
+	return atomic_load_explicit(&peer->head, memory_order_seq_cst) > from &&
+	       !atomic_load_explicit(&peer->answering, memory_order_seq_cst);
+}
+
 /* What the ring decides. 0, 1 if a boundary was crossed on the way, or -EPROTO. */
 static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int arm, struct xshim_ready *r)
 {
@@ -73,6 +83,11 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsi
 	default:
 		r->tcp_events |= POLLIN;
 		break;
+	}
+	if (l->rx.state == XSHIM_RX_GIVEN) {
+		r->tcp_events |= POLLIN;
+		if (step == XSHIM_RX_STEP_RING && is_ours_still(l, ch))
+			r->mask |= POLLIN;
 	}
 	if (arm & XSHIM_LOOK_RECV)
 		xshim_rxopts_any(c, fd);

@@ -44,6 +44,8 @@ int xshim_stream_inq(struct xshim_conn *c, int fd, int *bytes)
 	if (!ch || xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
 		return libc.ioctl(fd, FIONREAD, bytes) < 0 ? -errno : 0;
 	xshim_chan_rx_mend(c, ch, fd);
+	if (s->link.rx.state == XSHIM_RX_GIVEN)
+		xshim_chan_ungive(c, ch, fd);
 	do {
 		rc = xshim_rx_next(&s->link, ch->local.region, ch->remote.region, &step, &limit, &crossed);
 		if (!rc && crossed)
@@ -127,8 +129,10 @@ int xshim_stream_shutdown(struct xshim_conn *c, int fd, int how)
 			/* also of a stream that only went to TCP because the peer reads no more: it still asks what our FIN means */
 			bool anew = !s->link.fin;
 
-			xshim_link_fin(&s->link, ch->local.region);
-			if (anew)
+			later = !xshim_link_try_fin(&s->link, ch->local.region, ch->remote.region);
+			if (later)
+				xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_DUE, true);
+			else if (anew)
 				xshim_chan_ring(c, ch);
 		}
 		xshim_conn_set_flag(c, XSHIM_SLOT_SHUT_WR, true);
@@ -187,6 +191,9 @@ void xshim_stream_closing(struct xshim_conn *c, int fd)
 		xshim_chan_left_alone(c, ch, fd);
 	/* a sender that sees this asks the kernel whether FIN or RST has come */
 	xshim_link_deaf(ch->local.region, XSHIM_REGION_CLOSED);
+	/* deaf /then/ leave; pairs with xshim_link_give(). */
+	if (xshim_tx_is_alone(ch->remote.region) == XSHIM_REGION_GIVES)
+		xshim_chan_left_alone(c, ch, fd);
 	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
 		return;
 	xshim_chan_rx_mend(c, ch, fd);

@@ -206,6 +206,8 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
 		return -EAGAIN;
 	xshim_chan_rx_mend(c, ch, fd);
+	if (__builtin_expect(l->rx.state == XSHIM_RX_GIVEN, 0))
+		xshim_chan_ungive(c, ch, fd);
 	for (;;) {
 		n = xshim_rx_next(l, own, peer, &step, &limit, &crossed);
 		if (n < 0)
