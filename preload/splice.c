@@ -10,6 +10,7 @@
 #include "poll.h"
 #include "stream.h"
 #include "unwind.h"
+#include "urgent.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -43,9 +44,13 @@ static ssize_t piece_to_pipe(struct xshim_conn *c, int in, int out, size_t n, si
 	bool begun = false;
 	struct xshim_chan *ch;
 	ssize_t got, put;
+	int at_mark = 0;
 
 	if (done && xshim_chan_owed(c, false))
 		return 0;		/* it is the next call's */
+	/* the kernel's goes up to a mark of urgent data, and stops there until a receive has gone beyond it */
+	if (xshim_urgent_at_mark(c, in, &at_mark) == 0 && at_mark)
+		return done || !xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK) ? 0 : -EAGAIN;
 	got = xshim_stream_recv(c, in, &v, 1, MSG_PEEK | (done ? MSG_DONTWAIT : 0), &begun);
 	ch = xshim_conn_chan(c);
 	if (got < 0 && done && ch)
