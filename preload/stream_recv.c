@@ -55,6 +55,9 @@ static ssize_t tcp_recv(struct xshim_conn *c, int fd, struct xshim_iov *it, uint
 	if (!xshim_iov_left(it)) {
 		/* nothing is wanted: 0 as soon as there is data, which is not the end of the stream */
 		n = raw_recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+		/* urgent data is data, too, and no byte of it is to be seen like that */
+		if (n < 0 && errno == EAGAIN && raw_recv(fd, &byte, 0, MSG_PEEK | MSG_DONTWAIT) == 0)
+			return TCP_HAS_DATA;
 		return n < 0 ? -errno : n ? TCP_HAS_DATA : 0;
 	}
 	if (!it->index && !it->offset && it->count <= IOV_MAX && xshim_iov_left(it) <= limit) {
