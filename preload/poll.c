@@ -128,6 +128,11 @@ static int poll_behind(struct pollfd *p, nfds_t n, nfds_t total, const struct ti
 	return rc;
 }
 
+static uint64_t ns_of(const struct timespec *ts)
+{
+	return (uint64_t)ts->tv_sec * 1000000000ull + (uint64_t)ts->tv_nsec;
+}
+
 /*
  * One round: look at the rings (arming), ask the kernel, put together. Counts what is ready; -errno.
  * *again: something moved that is to be looked at before the next sleep.
@@ -181,8 +186,7 @@ static int one_round(struct pollfd *fds, nfds_t n, struct work *k, const struct 
 	}
 	if (some || moved) {
 		left = &zero;
-	} else if (least >= 0 &&
-		   (!left || left->tv_sec > 0 || left->tv_nsec > least * 1000000l)) {
+	} else if (least >= 0 && (!left || ns_of(left) > (uint64_t)least * 1000000)) {
 		capped = (struct timespec){ .tv_sec = least / 1000, .tv_nsec = least % 1000 * 1000000l };
 		left = &capped;
 		moved = true;
@@ -232,11 +236,6 @@ static int one_round(struct pollfd *fds, nfds_t n, struct work *k, const struct 
 	leave_all(k->w, n);
 	*again = moved || rc > 0;
 	return rc < 0 ? rc : count;
-}
-
-static uint64_t ns_of(const struct timespec *ts)
-{
-	return (uint64_t)ts->tv_sec * 1000000000ull + (uint64_t)ts->tv_nsec;
 }
 
 static struct timespec left_of(uint64_t deadline)
