@@ -20,6 +20,15 @@ uint8_t pattern(int conn, int side, uint64_t at)
 	return (uint8_t)(((at + 1) * 2654435761u >> 11) + (unsigned int)conn * 31 + (unsigned int)side * 101);
 }
 
+uint32_t sum_of(uint32_t sum, const void *bytes, size_t n)
+{
+	const uint8_t *b = bytes;
+
+	for (size_t i = 0; i < n; i++)
+		sum = (sum ^ b[i]) * 16777619u + 1;
+	return sum;
+}
+
 /* AREA bytes of memory, then one page that is none. Made once, so that no case changes the address space. */
 static uint8_t *memory(void)
 {
@@ -119,6 +128,7 @@ void payload_clear(struct payload *p)
 void payload_check(struct payload *p, int conn, uint64_t at, size_t n, bool discards)
 {
 	size_t right = 0, left = 0, other = 0, behind = 0, seen = 0;
+	uint32_t sum = 0;
 
 	for (int i = 0; i < p->n; i++) {
 		const uint8_t *b = p->v[i].iov_base;
@@ -132,6 +142,7 @@ void payload_check(struct payload *p, int conn, uint64_t at, size_t n, bool disc
 			}
 			/* by accident a byte of the pattern may be the mark */
 			left += marked;
+			sum = sum_of(sum, &b[k], 1);
 			if (b[k] == pattern(conn, !me.side, at + seen))
 				right++;
 			else if (!marked)
@@ -140,8 +151,10 @@ void payload_check(struct payload *p, int conn, uint64_t at, size_t n, bool disc
 	}
 	if (left == n && (discards || right != n))
 		put(" untouched");
+	else if (right == n && !other)
+		put(" right");
 	else
-		put(right == n && !other ? " right" : " WRONG");
+		put(" WRONG %08x", sum);
 	if (behind && !p->bad)
 		put(" OVERRUN");
 }

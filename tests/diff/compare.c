@@ -181,23 +181,39 @@ static bool still_differs(const struct test_case *c, enum phase p)
 	return d;
 }
 
-/* Take lines out, ever shorter stretches, as long as a difference remains. */
+/* Where the unit of lines behind the one that begins at `at` begins: lines with a + belong to the one before. */
+static int unit_after(const struct test_case *c, int at)
+{
+	do
+		at++;
+	while (at < c->count && c->lines[at][0] == '+');
+	return at;
+}
+
+/* Take units of lines out, ever shorter stretches, as long as a difference remains. */
 static void shrink(struct test_case *c, enum phase p)
 {
-	for (int len = c->count / 2; len >= 1; len /= 2) {
-		for (int at = 0; at + len <= c->count;) {
-			struct test_case less = *c;
+	int units = 0;
 
+	for (int at = 0; at < c->count; at = unit_after(c, at))
+		units++;
+	for (int len = units / 2; len >= 1; len /= 2) {
+		for (int at = 0; at < c->count;) {
+			struct test_case less = *c;
+			int end = at;
+
+			for (int i = 0; i < len && end < c->count; i++)
+				end = unit_after(c, end);
 			less.lines = calloc((size_t)c->count, sizeof(char *));
 			less.count = 0;
 			for (int i = 0; i < c->count; i++)
-				if (i < at || i >= at + len)
+				if (i < at || i >= end)
 					less.lines[less.count++] = c->lines[i];
 			if (less.count && still_differs(&less, p)) {
 				memcpy(c->lines, less.lines, (size_t)less.count * sizeof(char *));
 				c->count = less.count;
 			} else {
-				at += len;
+				at = unit_after(c, at);
 			}
 			free(less.lines);
 		}
@@ -208,14 +224,16 @@ static void play_random(uint64_t seed, long count)
 {
 	/* not LEAVES: what a call can do while a return to TCP waits for the other end is known to differ */
 	static const enum phase phases[] = { YOUNG, UNREAD, IDLE, BUSY, LEFT, SPILLS };
+	const uint64_t kinds = sizeof(phases) / sizeof(phases[0]);
 	struct test_case *c;
 	char *first[2];
 	enum phase p;
 
 	for (uint64_t s = seed; s < seed + (uint64_t)count; s++) {
-		if (s % (uint64_t)all.parts != (uint64_t)all.part)
+		/* each part has all the phases, some of which take longer */
+		if (s / kinds % (uint64_t)all.parts != (uint64_t)all.part)
 			continue;
-		p = phases[s % (sizeof(phases) / sizeof(phases[0]))];
+		p = phases[s % kinds];
 		if (!(all.phases & (1u << p)))
 			continue;
 		c = case_random(s, p);

@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "player.h"
+#include "generate.h"
 
 static uint64_t state;
 
-static unsigned int below(unsigned int n)
+unsigned int below(unsigned int n)
 {
 	state ^= state << 13;
 	state ^= state >> 7;
@@ -19,14 +19,12 @@ static unsigned int below(unsigned int n)
 	return (unsigned int)((state >> 16) % n);
 }
 
-static const char *one_of(const char *const *list, unsigned int n)
+const char *one_of(const char *const *list, unsigned int n)
 {
 	return list[below(n)];
 }
-#define ONE_OF(list) one_of(list, sizeof(list) / sizeof(list[0]))
 
-static void add(struct test_case *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void add(struct test_case *c, const char *fmt, ...)
+void add(struct making *m, const char *fmt, ...)
 {
 	char line[LINE];
 	va_list ap;
@@ -34,10 +32,40 @@ static void add(struct test_case *c, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
-	case_add_line(c, line);
+	case_add_line(m->c, line);
 }
 
-static const char *size(void)
+const char *some_end(const struct making *m, int side)
+{
+	if (m->threads && below(2))
+		return side ? "b9" : "a9";
+	if (m->child[side] && below(2))
+		return side ? "b2" : "a2";
+	return side ? "b" : "a";
+}
+
+enum holder holder_by(const char *end)
+{
+	return (enum holder)((end[0] == 'b') + (end[1] == '2' ? A_CHILD : A));
+}
+
+const char *holder_of(const struct making *m, int side, const char *on)
+{
+	const char *end = some_end(m, side);
+	int conn = on[0] == 't';
+
+	if (m->shut[conn])
+		return NULL;
+	if (!m->closed[holder_by(end)][conn])
+		return end;
+	if (!m->closed[side][conn])
+		return side ? "b" : "a";
+	if (m->child[side] && !m->closed[A_CHILD + side][conn])
+		return side ? "b2" : "a2";
+	return NULL;
+}
+
+const char *size(void)
 {
 	static const char *const sizes[] = { "0", "1", "2", "7", "10", "50", "64", "100", "333", "1000", "1460", "4000" };
 
@@ -54,7 +82,7 @@ static void lengths(char *out)
 		snprintf(out, 40, "%s,%s", size(), size());
 }
 
-static void data(struct test_case *c, const char *end, const char *on)
+void data(struct making *m, const char *end, const char *on)
 {
 	static const char *const sends[] = { "0", "0", "DONTWAIT", "NOSIGNAL", "DONTWAIT,NOSIGNAL" };
 	static const char *const recvs[] = { "DONTWAIT", "DONTWAIT", "DONTWAIT", "DONTWAIT,PEEK", "DONTWAIT,TRUNC",
@@ -64,167 +92,187 @@ static void data(struct test_case *c, const char *end, const char *on)
 	lengths(list);
 	switch (below(14)) {
 	case 0: case 1: case 2:
-		add(c, "%s send %s %s on %s", end, size(), ONE_OF(sends), on);
+		add(m, "%s send %s %s on %s", end, size(), ONE_OF(sends), on);
 		break;
 	case 3:
-		add(c, "%s write %s on %s", end, size(), on);
+		add(m, "%s write %s on %s", end, size(), on);
 		break;
 	case 4:
-		add(c, "%s writev %s on %s", end, list, on);
+		add(m, "%s writev %s on %s", end, list, on);
 		break;
 	case 5:
-		add(c, "%s sendmsg %s %s on %s", end, list, ONE_OF(sends), on);
+		add(m, "%s sendmsg %s %s on %s", end, list, ONE_OF(sends), on);
 		break;
 	case 6:
-		add(c, "%s sendmmsg %s,%s DONTWAIT on %s", end, size(), size(), on);
+		add(m, "%s sendmmsg %s,%s DONTWAIT on %s", end, size(), size(), on);
 		break;
 	case 7: case 8: case 9:
-		add(c, "%s recv %s %s on %s", end, size(), ONE_OF(recvs), on);
+		add(m, "%s recv %s %s on %s", end, size(), ONE_OF(recvs), on);
 		break;
 	case 10:
-		add(c, "%s recvmsg %s %s on %s", end, list, ONE_OF(recvs), on);
+		add(m, "%s recvmsg %s %s on %s", end, list, ONE_OF(recvs), on);
 		break;
 	case 11:
-		add(c, "%s recvfrom %s DONTWAIT on %s", end, size(), on);
+		add(m, "%s recvfrom %s DONTWAIT on %s", end, size(), on);
 		break;
 	case 12:
-		add(c, "%s preadv2 %s DONTWAIT on %s", end, list, on);
+		add(m, "%s preadv2 %s DONTWAIT on %s", end, list, on);
 		break;
 	default:
-		add(c, "%s recvmmsg %s,%s DONTWAIT on %s", end, size(), size(), on);
+		add(m, "%s recvmmsg %s,%s DONTWAIT on %s", end, size(), size(), on);
 		break;
 	}
 }
 
-static void ready(struct test_case *c, const char *end, const char *on, bool edges)
+static void ready(struct making *m, const char *end, const char *on)
 {
+	bool edges = m->phase == IDLE || m->phase == BUSY;
 	static const char *const events[] = { "IN", "OUT", "IN,OUT", "IN,OUT,RDHUP", "IN,ONESHOT", "IN,OUT,ONESHOT",
 					      "RDHUP", "IN,ET", "IN,RDHUP,ET" };
 	unsigned int kinds = sizeof(events) / sizeof(events[0]) - (edges && on[0] == 's' ? 0 : 2);
 
 	switch (below(8)) {
 	case 0:
-		add(c, "%s poll %s=IN,PRI,OUT,RDHUP", end, on);
+		add(m, "%s poll %s=IN,PRI,OUT,RDHUP", end, on);
 		break;
 	case 1:
-		add(c, "%s poll s=IN,OUT t=IN,OUT,RDHUP", end);
+		add(m, "%s poll s=IN,OUT t=IN,OUT,RDHUP", end);
 		break;
 	case 2:
-		add(c, "%s select s=r,w,e t=r,w,e", end);
+		add(m, "%s select s=r,w,e t=r,w,e", end);
 		break;
 	case 3:
-		add(c, "%s add e %s=%s", end, on, one_of(events, kinds));
+		add(m, "%s add e %s=%s", end, on, one_of(events, kinds));
 		break;
 	case 4:
-		add(c, "%s mod e %s=%s", end, on, one_of(events, kinds));
+		add(m, "%s mod e %s=%s", end, on, one_of(events, kinds));
 		break;
 	case 5:
-		add(c, "%s %s e %s", end, below(3) ? "mod" : "del", on);
+		add(m, "%s %s e %s", end, below(3) ? "mod" : "del", on);
 		break;
 	default:
-		add(c, "%s ewait e", end);
+		add(m, "%s ewait e", end);
 		break;
 	}
 }
 
-static void others(struct test_case *c, const char *end, const char *on, bool *ended)
+static void others(struct making *m, const char *end, const char *on)
 {
 	static const char *const hows[] = { "WR", "WR", "RD", "RDWR" };
 
-	switch (below(16)) {
+	int conn = on[0] == 't';
+
+	switch (below(20)) {
 	case 0:
-		if (*ended)
+		if (m->closed[holder_by(end)][conn])
 			break;
-		add(c, "%s shutdown %s on %s", end, ONE_OF(hows), on);
+		add(m, "%s shutdown %s on %s", end, ONE_OF(hows), on);
+		m->shut[conn] = true;
 		break;
 	case 1:
-		if (*ended)
+		if (m->closed[A][0] + m->closed[A][1] + m->closed[B][0] + m->closed[B][1])
 			break;
-		*ended = true;
-		add(c, "%s close %s", end, on);
+		add(m, "%s del e %s", end, on);
+		add(m, "+ %s close %s", end, on);
+		m->closed[holder_by(end)][conn] = true;
 		break;
 	case 2:
-		add(c, "%s get SO_ERROR on %s", end, on);
+		add(m, "%s get SO_ERROR on %s", end, on);
 		break;
 	case 3: case 4:
-		add(c, "%s inq on %s", end, on);
+		add(m, "%s inq on %s", end, on);
 		break;
 	case 5:
-		add(c, "%s dup %s d", end, on);
+		add(m, "%s %s", end, below(2) ? "close d" : "close g");
 		break;
-	case 6:
-		add(c, "%s close d", end);
+	case 6: case 7:
+		switch (below(6)) {
+		case 0: add(m, "%s dup %s d", end, on); break;
+		case 1: add(m, "%s dupfd %s d %u", end, on, below(40)); break;
+		case 2: add(m, "%s dupfdx %s d %u", end, on, below(40)); break;
+		case 3: add(m, "%s dup2 %s g", end, on); break;
+		case 4: add(m, "%s dup2 %s d", end, on); break;
+		default: add(m, "%s dup3 %s g%s", end, on, below(2) ? " CLOEXEC" : ""); break;
+		}
 		break;
-	case 7:
-		add(c, "%s set SO_KEEPALIVE %d on %s", end, (int)below(2), on);
-		break;
-	case 8:
-		add(c, "%s blocking off%s on %s", end, below(2) ? " ioctl" : "", on);
-		break;
-	case 9:
-		add(c, "%s names on %s", end, on);
+	case 8: case 9:
+		data(m, end, below(3) ? "d" : "g");
 		break;
 	case 10:
-		add(c, "%s kind %s", end, on);
+		add(m, "%s set SO_KEEPALIVE %u on %s", end, below(2), on);
 		break;
 	case 11:
-		add(c, "%s linger 1 0 on %s", end, on);
+		add(m, "%s blocking %s%s on %s", end, below(2) ? "on" : "off", below(2) ? " ioctl" : "", on);
 		break;
 	case 12:
-		add(c, "%s file f 3000", end);
-		add(c, "%s sendfile %s f", end, size());	/* its bytes go on where s is */
+		add(m, "%s names on %s", end, on);
 		break;
 	case 13:
-		add(c, "%s dup2 %s g", end, on);
+		add(m, "%s kind %s", end, on);
+		break;
+	case 14:
+		add(m, "%s linger 1 0 on %s", end, on);
+		break;
+	case 15:
+		add(m, "%s file f 3000", end);
+		add(m, "%s sendfile %s f", end, size());	/* its bytes go on where s is */
+		break;
+	case 16:
+		add(m, "%s lowest", end);
+		break;
+	case 17:
+		add(m, "%s atmark on %s", end, on);
 		break;
 	default:
-		add(c, "%s flags on %s", end, on);
+		add(m, "%s flags on %s", end, on);
 		break;
 	}
 }
 
 struct test_case *case_random(uint64_t seed, enum phase p)
 {
-	struct test_case *c = calloc(1, sizeof(*c));
+	struct making m = { .c = calloc(1, sizeof(*m.c)), .phase = p, .threads = seed % 4 == 3 };
 	const char *end, *on;
-	bool ended = false, threads = seed % 4 == 3;
-	int n;
+	int n, side;
 
-	if (!c)
+	if (!m.c)
 		die("no memory");
 	state = (seed + 1) * 0x9e3779b97f4a7c15ull | 1;
 	for (int i = 0; i < 8; i++)
 		below(2);
-	snprintf(c->name, sizeof(c->name), "seed %llu", (unsigned long long)seed);
-	n = 6 + (int)below(24);
-	add(c, "open t");
-	add(c, "a epoll e");
-	add(c, "b epoll e");
+	snprintf(m.c->name, sizeof(m.c->name), "seed %llu", (unsigned long long)seed);
+	n = 5 + (int)below(14);
+	add(&m, "open t");
+	add(&m, "a epoll e");
+	add(&m, "b epoll e");
 	/* in every fourth sequence some other thread of the end makes half of the calls */
-	if (threads) {
-		add(c, "a thread a9");
-		add(c, "b thread b9");
+	if (m.threads) {
+		add(&m, "a thread a9");
+		add(&m, "b thread b9");
 	}
 	for (int i = 0; i < n; i++) {
-		end = below(2) ? "a" : "b";
-		if (threads && below(2))
-			end = *end == 'a' ? "a9" : "b9";
+		side = (int)below(2);
+		end = some_end(&m, side);
 		on = below(4) ? "s" : "t";
-		switch (below(8)) {
-		case 0: case 1:
-			ready(c, end, on, p == IDLE || p == BUSY);
+		switch (below(20)) {
+		case 0: case 1: case 2: case 3: case 4:
+			ready(&m, end, on);
 			break;
-		case 2:
-			others(c, end, on, &ended);
+		case 5: case 6:
+			others(&m, end, on);
+			break;
+		case 7: case 8:
+			scene(&m, side, on);
 			break;
 		default:
-			data(c, end, on);
+			data(&m, end, on);
 			break;
 		}
 	}
+	scene_last(&m);
 	for (int i = 0; i < 4; i++) {
-		add(c, "%s drain on %s", i & 1 ? "b" : "a", i & 2 ? "t" : "s");
-		add(c, "%s poll", i & 1 ? "b" : "a");
+		add(&m, "%s drain on %s", i & 1 ? "b" : "a", i & 2 ? "t" : "s");
+		add(&m, "%s poll", i & 1 ? "b" : "a");
 	}
-	return c;
+	return m.c;
 }

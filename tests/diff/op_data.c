@@ -5,6 +5,7 @@
  *   send|write|sendto|writev|sendmsg|pwritev2|sendmmsg LENGTHS [FLAGS] [on NAME]
  *   recv|read|recvfrom|readv|recvmsg|preadv2|recvmmsg LENGTHS [FLAGS] [on NAME]
  *   recvmmsg LENGTHS for MS                     another time limit than 1 s
+ *   each with `limit MS`                        a time limit of the socket: says so if it ran out too soon or too late
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +27,7 @@ struct call {
 	const char *what, *on;
 	struct payload p;
 	int fd, conn, flags;
-	long ms;
+	long ms, limit;
 };
 
 static void call_read(struct call *c, int argc, char **argv)
@@ -38,11 +39,14 @@ static void call_read(struct call *c, int argc, char **argv)
 	c->what = argv[0];
 	c->on = "s";
 	c->ms = 1000;
+	c->limit = 0;
 	for (int i = 2; i < argc; i++) {
 		if (!strcmp(argv[i], "on") && i + 1 < argc)
 			c->on = argv[++i];
 		else if (!strcmp(argv[i], "for") && i + 1 < argc)
 			c->ms = atol(argv[++i]);
+		else if (!strcmp(argv[i], "limit") && i + 1 < argc)
+			c->limit = atol(argv[++i]);
 		else
 			flags = argv[i];
 	}
@@ -72,6 +76,12 @@ static void put_amount(const struct call *c, ssize_t rc, bool exact)
 	put_result(rc);
 }
 
+static void put_limit(const struct call *c, ssize_t rc, int64_t since)
+{
+	if (c->limit && rc < 0)
+		put_time(since, c->limit);
+}
+
 static ssize_t send_messages(struct call *c)
 {
 	struct mmsghdr *m = calloc((size_t)c->p.n + 1, sizeof(*m));
@@ -99,6 +109,7 @@ static ssize_t send_messages(struct call *c)
 static void op_send(int argc, char **argv)
 {
 	bool nonblock, large;
+	int64_t since = now_ms();
 	struct call c;
 	ssize_t rc;
 
@@ -126,8 +137,11 @@ static void op_send(int argc, char **argv)
 	/* so is how much a signal or a time limit lets a blocking one move */
 	put_amount(&c, rc, !large || (!nonblock && rc == (ssize_t)c.p.total));
 out:
-	if (rc > 0)
+	if (rc > 0) {
 		me.shared->conn[c.conn].sent[me.side] += (uint64_t)rc;
+		me.shared->conn[c.conn].urgent[me.side] += (c.flags & MSG_OOB) != 0;
+	}
+	put_limit(&c, rc, since);
 	payload_free(&c.p);
 }
 
@@ -213,6 +227,7 @@ static void op_receive(int argc, char **argv)
 {
 	struct sockaddr_in from = { .sin_family = 0xeeee };
 	socklen_t len = sizeof(from);
+	int64_t since = now_ms();
 	struct call c;
 	uint64_t at;
 	ssize_t rc;
@@ -243,10 +258,13 @@ static void op_receive(int argc, char **argv)
 check:
 	if (is(&c, "recvmmsg"))
 		;	/* each message was checked by itself */
-	else if (rc > 0 && !(c.flags & MSG_OOB))
+	else if (rc > 0 && (c.flags & MSG_OOB))
+		put(" byte %02x", *(uint8_t *)one(&c).iov_base);
+	else if (rc > 0)
 		payload_check(&c.p, c.conn, at, (size_t)rc, c.flags & MSG_TRUNC);
 	if (rc > 0 && !(c.flags & (MSG_OOB | MSG_PEEK)))
 		me.shared->conn[c.conn].got[me.side] += (uint64_t)rc;
+	put_limit(&c, rc, since);
 	payload_free(&c.p);
 }
 

@@ -5,6 +5,7 @@
  *   drain [on NAME]            receive until nothing is left; says how it ended, and if all came
  *   take N [on NAME]           receive exactly N bytes, however long it takes
  *   fill [on NAME]             send until the kernel and whoever else take no more
+ *   flood N [on NAME]          the same, to no more than N bytes: says only whether that was reached
  *   ping N, pong N             N times one byte there and back
  *   inq, outq, atmark          FIONREAD, TIOCOUTQ (once it no longer changes), SIOCATMARK
  *   file NAME LENGTH           a file whose bytes go on with the connection's pattern
@@ -46,33 +47,59 @@ static bool check(int conn, uint64_t at, const char *b, size_t n)
 	return true;
 }
 
+/* What was received: is it the pattern? If not, a sum over all of it. */
+struct seen {
+	bool wrong;
+	uint32_t sum;
+};
+
+static void see(struct seen *s, int conn, uint64_t at, const char *b, size_t n)
+{
+	s->wrong = s->wrong || !check(conn, at, b, n);
+	s->sum = sum_of(s->sum, b, n);
+}
+
+static void put_seen(const struct seen *s)
+{
+	if (s->wrong)
+		put(" WRONG %08x", s->sum);
+}
+
 static void op_drain(int argc, char **argv)
 {
 	const char *on = target(argc, argv);
 	int fd = fd_of(on), conn = conn_of(on);
 	uint64_t *got = &me.shared->conn[conn].got[me.side];
 	const uint64_t *sent = &me.shared->conn[conn].sent[!me.side];
-	int64_t deadline = now_ms() + 3000;
+	uint64_t *less = &me.shared->conn[conn].less[me.side];
+	/* where there was urgent data some may never come, and all that is under way has been waited for */
+	bool urgent = me.shared->conn[conn].urgent[!me.side];
+	int64_t patience = urgent ? 1 : 3000, deadline = now_ms() + patience;
 	struct pollfd p = { .fd = fd, .events = POLLIN };
-	bool right = true;
+	struct seen all = { 0 };
 	ssize_t n;
 
 	for (;;) {
 		before_call();
 		n = recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
 		if (n > 0) {
-			right = right && check(conn, *got, buf, (size_t)n);
+			see(&all, conn, *got, buf, (size_t)n);
 			*got += (uint64_t)n;
+			deadline = now_ms() + patience;
 			continue;
 		}
 		/* less than was sent is on its way; more: the sender has not returned from the call yet, and counts then */
-		if (n < 0 && errno == EAGAIN && *got != *sent && now_ms() < deadline) {
+		if (n < 0 && errno == EAGAIN && *got + *less != *sent && now_ms() < deadline) {
 			poll(&p, 1, 20);
 			continue;
 		}
 		break;
 	}
-	put("%s%s, then", *got == *sent ? "all" : "not all", right ? "" : " WRONG");
+	if (urgent)
+		*less = *sent - *got;
+	put("%s", *got == *sent ? "all" : "not all");
+	put_seen(&all);
+	put(", then");
 	put_result(n);
 }
 
@@ -84,7 +111,7 @@ static void op_take(int argc, char **argv)
 	size_t left = strtoul(argv[1], NULL, 10);
 	int64_t deadline = now_ms() + 5000;
 	struct pollfd p = { .fd = fd, .events = POLLIN };
-	bool right = true;
+	struct seen all = { 0 };
 	ssize_t n;
 
 	while (left && now_ms() < deadline) {
@@ -95,28 +122,31 @@ static void op_take(int argc, char **argv)
 			poll(&p, 1, 20);
 			continue;
 		}
-		right = right && check(conn, *got, buf, (size_t)n);
+		see(&all, conn, *got, buf, (size_t)n);
 		*got += (uint64_t)n;
 		left -= (size_t)n;
 	}
-	put("%s%s", left ? "not all" : "all", right ? "" : " WRONG");
+	put("%s", left ? "not all" : "all");
+	put_seen(&all);
 }
 
-static void op_fill(int argc, char **argv)
+/* As op_fill(), or up to `most` bytes: how many were taken. */
+static size_t fill(int argc, char **argv, size_t most)
 {
 	const char *on = target(argc, argv);
 	int fd = fd_of(on), conn = conn_of(on);
 	uint64_t *sent = &me.shared->conn[conn].sent[me.side];
 	int64_t since = now_ms();	/* when something was taken last */
-	size_t size = 16384;
+	size_t size = most < 16384 ? 1000 : 16384, done = 0;
 	ssize_t n;
 
-	for (;;) {
+	while (done < most) {
 		for (size_t i = 0; i < size; i++)
 			buf[i] = (char)pattern(conn, me.side, *sent + i);
 		n = send(fd, buf, size, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (n > 0) {
 			*sent += (uint64_t)n;
+			done += (size_t)n;
 			since = now_ms();
 			continue;
 		}
@@ -126,36 +156,39 @@ static void op_fill(int argc, char **argv)
 		poll(NULL, 0, 5);
 		size = 1000;
 	}
+	return done;
+}
+
+static void op_fill(int argc, char **argv)
+{
+	(void)fill(argc, argv, SIZE_MAX);
 	put("then %s", errno_word(errno));
 }
 
+static void op_flood(int argc, char **argv)
+{
+	size_t most = argc > 1 ? strtoul(argv[1], NULL, 10) : 0, done = fill(argc, argv, most);
+
+	put(done < most ? "less" : "as much");
+}
+
+/* How often depends on when the ends come on the ring, so the pattern goes on without these bytes. */
 static void op_ping(int argc, char **argv)
 {
-	int fd = fd_of("s"), n = argc > 1 ? atoi(argv[1]) : 1, conn = conn_of("s");
+	const char *on = argc > 2 ? argv[2] : "s";
+	int fd = fd_of(on), n = argc > 1 ? atoi(argv[1]) : 1;
 	bool first = !strcmp(argv[0], "ping");
-	uint64_t *sent = &me.shared->conn[conn].sent[me.side], *got = &me.shared->conn[conn].got[me.side];
 	char byte;
 
-	if (argc > 2) {
-		fd = fd_of(argv[2]);
-		conn = conn_of(argv[2]);
-		sent = &me.shared->conn[conn].sent[me.side];
-		got = &me.shared->conn[conn].got[me.side];
-	}
 	for (int i = 0; i < 2 * n; i++) {
-		if ((i & 1) == !first) {
-			byte = (char)pattern(conn, me.side, *sent);
-			if (send(fd, &byte, 1, MSG_NOSIGNAL) != 1) {
-				put("send failed");
-				return;
-			}
-			++*sent;
-		} else {
-			if (recv(fd, &byte, 1, 0) != 1 || !check(conn, *got, &byte, 1)) {
-				put("recv failed");
-				return;
-			}
-			++*got;
+		byte = (char)('A' + me.side);
+		if ((i & 1) == !first && send(fd, &byte, 1, MSG_NOSIGNAL) != 1) {
+			put("send failed");
+			return;
+		}
+		if ((i & 1) == first && (recv(fd, &byte, 1, 0) != 1 || byte != 'A' + !me.side)) {
+			put("recv failed");
+			return;
 		}
 	}
 	put("done");
@@ -227,12 +260,38 @@ static void op_feed(int argc, char **argv)
 	put_result(write(fd_of(argv[1]), buf, n));
 }
 
-/* What came into a pipe from the connection. */
+/* What came into a pipe from the connection: how much is in there, and where it begins. One pipe at a time, and no child's. */
+static __thread size_t piped;
+static __thread uint64_t piped_at;
+
+static void pipe_took(int conn, size_t n)
+{
+	uint64_t *got = &me.shared->conn[conn].got[me.side];
+
+	if (!piped)
+		piped_at = *got;
+	piped += n;
+	*got += n;
+}
+
+static void pipe_gave(size_t n)
+{
+	n = n < piped ? n : piped;
+	piped -= n;
+	piped_at += n;
+}
+
+
+void pipe_forget(void)
+{
+	piped = 0;
+}
+
 static void op_sip(int argc, char **argv)
 {
 	struct pollfd p = { .fd = fd_of(argv[1]), .events = POLLIN };
-	uint64_t *got = &me.shared->conn['s' - 'a'].got[me.side];
 	size_t n = argc > 2 ? strtoul(argv[2], NULL, 10) : CHUNK;
+	struct seen all = { 0 };
 	ssize_t rc;
 
 	if (poll(&p, 1, 0) == 0) {
@@ -243,8 +302,10 @@ static void op_sip(int argc, char **argv)
 	rc = read(p.fd, buf, n > CHUNK ? CHUNK : n);
 	put_result(rc);
 	if (rc > 0) {
-		put(check('s' - 'a', *got, buf, (size_t)rc) ? " right" : " WRONG");
-		*got += (uint64_t)rc;
+		see(&all, 's' - 'a', piped_at, buf, (size_t)rc);
+		put(all.wrong ? "" : " right");
+		put_seen(&all);
+		pipe_gave((size_t)rc);
 	}
 }
 
@@ -275,22 +336,25 @@ static void op_sendfile(int argc, char **argv)
 
 static void op_splice(int argc, char **argv)
 {
-	struct name *in = name_find(argv[1]), *out = name_find(argv[2]);
+	struct name *from = name_find(argv[1]), *to = name_find(argv[2]);
+	int in = fd_of(argv[1]), out = fd_of(argv[2]);
 	size_t n = strtoull(argv[3], NULL, 10);
 	unsigned int flags = argc > 4 ? (unsigned int)strtoul(argv[4], NULL, 0) : SPLICE_F_NONBLOCK;
 	ssize_t rc;
 
-	if (!in || !out)
-		die("splice: no such name");
 	before_call();
-	rc = !strcmp(argv[0], "tee") ? tee(in->fd, out->fd, n, flags) : splice(in->fd, NULL, out->fd, NULL, n, flags);
+	rc = !strcmp(argv[0], "tee") ? tee(in, out, n, flags) : splice(in, NULL, out, NULL, n, flags);
 	put_result(rc);
-	if (rc > 0 && out->conn >= 0)
-		me.shared->conn[out->conn].sent[me.side] += (uint64_t)rc;
+	if (rc > 0 && from && from->conn >= 0)
+		pipe_took(from->conn, (size_t)rc);
+	if (rc > 0 && to && to->conn >= 0) {
+		me.shared->conn[to->conn].sent[me.side] += (uint64_t)rc;
+		pipe_gave((size_t)rc);
+	}
 }
 
 const struct op queue_ops[] = {
-	{ "drain", op_drain }, { "take", op_take }, { "fill", op_fill }, { "ping", op_ping }, { "pong", op_ping },
+	{ "drain", op_drain }, { "take", op_take }, { "fill", op_fill }, { "flood", op_flood }, { "ping", op_ping }, { "pong", op_ping },
 	{ "inq", op_queued }, { "outq", op_queued }, { "atmark", op_queued }, { "file", op_file },
 	{ "pipe", op_pipe }, { "feed", op_feed }, { "sip", op_sip }, { "sendfile", op_sendfile },
 	{ "splice", op_splice }, { "tee", op_splice }, { NULL, NULL },

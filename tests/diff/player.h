@@ -27,6 +27,8 @@
 struct shared {
 	struct {
 		uint64_t sent[2], got[2];	/* by end: 0 is a, 1 is b */
+		uint64_t urgent[2];		/* sends with MSG_OOB: the receiver may get a byte less for each, */
+		uint64_t less[2];		/* by receiver: and has, so far */
 	} conn[CONNS];
 };
 
@@ -96,6 +98,7 @@ struct op {
 	const char *name;
 	op_function *run;
 };
+void pipe_forget(void);		/* what op_queue.c knows of pipes */
 extern const struct op data_ops[], queue_ops[], sock_ops[], fd_ops[], ready_ops[], process_ops[];
 
 /* ---- buffers.c: payload with a pattern ---- */
@@ -108,6 +111,8 @@ struct payload {
 };
 
 uint8_t pattern(int conn, int side, uint64_t at);
+/* Of bytes that are not the pattern's, for the comparison: what the two runs have got must be the same all the same. Begins with 0. */
+uint32_t sum_of(uint32_t sum, const void *bytes, size_t n);
 /* "10", "10,20", "1*5" (five of 1), "8!" (8 at an address that is not mapped), "8?" (in the page of NULL), "8~4" (8 and then 4 that are not memory), "huge" */
 void payload_make(struct payload *p, const char *list);
 void payload_fill(struct payload *p, int conn, uint64_t at);	/* to be sent */

@@ -35,7 +35,7 @@ struct proc *proc_accept(struct stage *st, int ms)
 {
 	struct pollfd pfd = { .fd = st->listener, .events = POLLIN };
 	char hello[64] = "";
-	int pid;
+	int pid, process;
 
 	for (int i = 0; i < PROCS; i++) {
 		struct proc *p = &st->procs[i];
@@ -46,11 +46,12 @@ struct proc *proc_accept(struct stage *st, int ms)
 			return NULL;
 		p->sock = accept4(st->listener, NULL, NULL, SOCK_CLOEXEC);
 		if (p->sock < 0 || recv(p->sock, hello, sizeof(hello) - 1, 0) <= 0 ||
-		    sscanf(hello, "%7s %d", p->name, &pid) != 2) {
+		    sscanf(hello, "%7s %d %d", p->name, &pid, &process) != 3) {
 			proc_gone(p);
 			return NULL;
 		}
 		p->pid = pid;
+		p->process = process;
 		p->side = p->name[0] == 'b';
 		p->pending = false;
 		return p;
@@ -64,6 +65,7 @@ static void spawn(struct stage *st, int side)
 	char run[300], port[16], self[300], *words[WORDS];
 	ssize_t len;
 	int n;
+
 
 	if (fork())
 		return;

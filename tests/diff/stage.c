@@ -5,7 +5,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "stage.h"
 
@@ -84,7 +86,7 @@ static bool direct(struct stage *st, const char *line, char **words, int n)
 static bool sends(const char *op)
 {
 	return !strncmp(op, "send", 4) || !strncmp(op, "write", 5) || !strcmp(op, "splice") || !strcmp(op, "pwritev2") ||
-	       !strcmp(op, "fill");
+	       !strcmp(op, "fill") || !strcmp(op, "flood");
 }
 
 static bool is_quiet(const char *op)
@@ -102,12 +104,19 @@ static bool is_quiet(const char *op)
 
 static void note_use(struct stage *st, char **words, int n)
 {
+	bool by_option = st->corked && !st->by_flag;
+
 	if (n > 2 && (!strncmp(words[1], "socket", 6) || !strcmp(words[1], "accept")) && words[2][0] >= 'a' && words[2][0] < 'z')
 		st->used[words[2][0] - 'a'] = true;
-	if (n > 3 && !strcmp(words[1], "set") && !strcmp(words[2], "TCP_CORK"))
+	if (n > 3 && !strcmp(words[1], "set") && !strcmp(words[2], "TCP_CORK")) {
 		st->corked = strcmp(words[3], "0") != 0;
-	if (n > 3 && strstr(words[3], "MORE"))
+		st->by_flag = false;
+	} else if (n > 3 && strstr(words[3], "MORE")) {
 		st->corked = true;
+		st->by_flag = !by_option;
+	} else if (st->by_flag && sends(words[1])) {
+		st->corked = st->by_flag = false;	/* it goes with what follows it */
+	}
 	if (n > 3 && !strcmp(words[1], "set") && !strcmp(words[2], "TCP_NODELAY") && !strcmp(words[3], "0"))
 		st->corked = true;
 }
@@ -125,6 +134,24 @@ static void be_seen(struct stage *st, int side)
 			(void)proc_ask(st, st->procs[i].name, text, "%s", line);
 }
 
+/* ms: after so long a signal ends the call, which is said. 0: it is waited for. */
+static void wait_for_answer(struct stage *st, struct proc *p, const char *line, int ms)
+{
+	char text[TEXT] = "";
+
+	if (!p->pending) {
+		say(st, line, "(in no call)");
+		return;
+	}
+	if (ms && !proc_answered(p, ms)) {
+		say(st, line, "(interrupted)");
+		(void)syscall(SYS_tgkill, p->process, p->pid, SIGUSR1);
+	}
+	if (proc_answer(st, p, text, ANSWER_MS))
+		p->pending = false;
+	say(st, line, text);
+}
+
 static void play_line(struct stage *st, const char *line)
 {
 	char copy[LINE], text[TEXT] = "", *words[WORDS], *rest;
@@ -132,6 +159,8 @@ static void play_line(struct stage *st, const char *line)
 	struct proc *p, *child;
 	int n;
 
+	if (line[0] == '+')
+		line += 1 + strspn(line + 1, " ");
 	snprintf(copy, sizeof(copy), "%s", line);
 	n = split(copy, words, WORDS);
 	if (!n || direct(st, line, words, n)) {
@@ -151,9 +180,7 @@ static void play_line(struct stage *st, const char *line)
 	rest = strpbrk(line, " \t");
 	rest += strspn(rest, " \t");
 	if (!strcmp(words[1], "wait")) {
-		if (proc_answer(st, p, text, ANSWER_MS))
-			p->pending = false;
-		say(st, line, text);
+		wait_for_answer(st, p, line, n > 2 ? atoi(words[2]) : 0);
 		stage_settle(st, p->side);
 		return;
 	}
@@ -220,7 +247,7 @@ static void reset(struct stage *st)
 		procs_begin(st);
 	memset(st->shared, 0, sizeof(*st->shared));
 	memset(st->used, 0, sizeof(st->used));
-	st->corked = st->pumps = st->leaving = st->hung = false;
+	st->corked = st->by_flag = st->pumps = st->leaving = st->hung = false;
 }
 
 bool stage_play(struct stage *st, const struct test_case *c, enum phase p, char **text)

@@ -13,6 +13,7 @@ struct proc {
 	char name[8];
 	int sock, side;
 	pid_t pid;		/* of a thread its number */
+	pid_t process;		/* that it is of */
 	bool thread;
 	bool pending;		/* has an operation under way ("a& ...") */
 	bool busy;		/* was told something, and has not answered */
@@ -29,7 +30,8 @@ struct stage {
 	struct proc procs[PROCS];
 	bool broken;		/* an end has died: both are made anew */
 	bool used[CONNS];
-	bool corked;
+	bool corked;		/* something may be held back at a sender, */
+	bool by_flag;		/* until its next send (MSG_MORE) */
 	bool hung;		/* the rest of the case is left out */
 	bool leaving;		/* the phase in which connections leave their ring all the time */
 	bool pumps;		/* an end that waits gets help: the other one makes a call now and then */
