@@ -4,13 +4,17 @@
  *
  *   player compare --run-a WORDS --run-b WORDS --address-a A --address-b B --preload LIBRARY --tool XSHIM
  *                  --directory DIR --port N [--part I/N] [--only CASE] [--phases LIST] [--verbose] FILE...
- *                  [--random SEED --count N]
+ *                  [--random SEED --count N | --random SEED --until-told [--seconds N]]
+ *
+ * --until-told: until SIGINT or SIGTERM, or until a sequence differs.
  *
  * Exit status: 0, or 1 when something differs that is not known, or a known difference has gone.
  */
 #include <getopt.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "player.h"
 
@@ -22,7 +26,8 @@ static struct {
 	int part, parts;
 	bool verbose;
 	int cases, runs, differ, known, unrepeatable, once;
-	int64_t ms;
+	int64_t ms, until_ms;		/* 0: no limit of the time */
+	bool until_told;
 } all = { .phases = (1u << PHASES) - 1, .parts = 1 };
 
 enum { PLAIN, RING, LEAVING, SPILLING };
@@ -220,7 +225,24 @@ static void shrink(struct test_case *c, enum phase p)
 	}
 }
 
-static void play_random(uint64_t seed, long count)
+/*
+ * To be asked between two sequences; the signals are blocked, and interrupt nothing. The ends are not to have that from us
+ * (procs.c).
+ */
+static bool is_told(void)
+{
+	const struct timespec now = { 0 };
+	sigset_t set;
+
+	if (!all.until_told)
+		return false;
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	return sigtimedwait(&set, NULL, &now) > 0 || all.differ || (all.until_ms && now_ms() >= all.until_ms);
+}
+
+static void play_random(uint64_t seed, long long count)
 {
 	/* not LEAVES: what a call can do while a return to TCP waits for the other end is known to differ */
 	static const enum phase phases[] = { YOUNG, UNREAD, IDLE, BUSY, LEFT, SPILLS };
@@ -229,7 +251,7 @@ static void play_random(uint64_t seed, long count)
 	char *first[2];
 	enum phase p;
 
-	for (uint64_t s = seed; s < seed + (uint64_t)count; s++) {
+	for (uint64_t s = seed; s < seed + (uint64_t)count && !is_told(); s++) {
 		/* each part has all the phases, some of which take longer */
 		if (s / kinds % (uint64_t)all.parts != (uint64_t)all.part)
 			continue;
@@ -278,6 +300,18 @@ static unsigned int phases_of(char *list)
 	return set;
 }
 
+static void until_told(long long *count)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	all.until_told = true;
+	*count = INT64_MAX;
+}
+
 int compare_main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -285,7 +319,8 @@ int compare_main(int argc, char **argv)
 		{ "address-b", 1, NULL, 'B' }, { "preload", 1, NULL, 'l' }, { "tool", 1, NULL, 't' },
 		{ "directory", 1, NULL, 'd' }, { "port", 1, NULL, 'p' }, { "part", 1, NULL, 'i' },
 		{ "only", 1, NULL, 'o' }, { "phases", 1, NULL, 'f' }, { "verbose", 0, NULL, 'v' },
-		{ "random", 1, NULL, 'r' }, { "count", 1, NULL, 'n' }, { NULL, 0, NULL, 0 },
+		{ "random", 1, NULL, 'r' }, { "count", 1, NULL, 'n' },
+		{ "until-told", 0, NULL, 'u' }, { "seconds", 1, NULL, 's' }, { NULL, 0, NULL, 0 },
 	};
 	static const char *const common[] = { "XSHIM_TRIGGER_OPS=1", "XSHIM_TRIGGER_BYTES=1", "XSHIM_RING_SIZE=65536",
 					      "XSHIM_STALL_MS=10000", "XSHIM_DOZE_AFTER=0" };
@@ -309,6 +344,8 @@ int compare_main(int argc, char **argv)
 		case 'v': all.verbose = true; break;
 		case 'r': seed = atoll(optarg); break;
 		case 'n': count = atoll(optarg); break;
+		case 'u': until_told(&count); break;
+		case 's': all.until_ms = atoll(optarg) ? now_ms() + atoll(optarg) * 1000 : 0; break;
 		case 'i':
 			if (sscanf(optarg, "%d/%d", &all.part, &all.parts) != 2 || all.parts < 1)
 				die("--part %s: not I/N", optarg);

@@ -46,10 +46,29 @@ players_ended() {
 	[ $going = 0 ]
 }
 
+# They play the sequence they are at to its end.
+players_tell() {
+	local i
+	for ((i = 0; i < JOBS; i++)); do
+		job_alive "player$i" && kill -TERM "${JOB_PID[player$i]}"
+	done
+}
+
+# Until the players are told to stop, whatever that takes; one that has found something ends by itself, and so do the others then.
+players_wait() {
+	local i told=
+	trap players_tell INT TERM
+	until players_ended; do
+		for ((i = 0; i < JOBS; i++)); do
+			[ -n "$told" ] || [ "${ENDED[$i]:-0}" = 0 ] || { told=1 && players_tell; }
+		done
+		sleep 0.2
+	done
+}
+
 diff_end() {
-	local i failed=0 limit=600
-	[ -n "${XSHIM_LONG:-}" ] && limit=36000
-	wait_for $limit "the players' ends" players_ended
+	local i failed=0
+	[ -n "${ENDED[*]:-}" ] || wait_for 600 "the players' ends" players_ended
 	for ((i = 0; i < JOBS; i++)); do
 		cat "$WORK/player$i.out" "$WORK/player$i.err"
 		[ "${ENDED[$i]}" = 0 ] || failed=1

@@ -66,9 +66,12 @@ static void spawn(struct stage *st, int side)
 	ssize_t len;
 	int n;
 
+	sigset_t none;
 
 	if (fork())
 		return;
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 	snprintf(run, sizeof(run), "%s", s->run[side]);
 	snprintf(port, sizeof(port), "%d", s->port);
 	len = readlink("/proc/self/exe", self, sizeof(self) - 1);

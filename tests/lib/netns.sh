@@ -168,12 +168,13 @@ shim() { preload_for "$@"; env "${PRELOADED[@]}" "$@"; }
 
 # ---- jobs ----
 
+START_BY=()	# words before each command that `start` starts, such as setsid
 start() {
 	local name=$1
 	shift
 	# here and not only in the child: nobody may see what an earlier job of this name has printed
 	: >"$WORK/$name.out" 2>"$WORK/$name.err"
-	"$@" >"$WORK/$name.out" 2>"$WORK/$name.err" </dev/null &
+	"${START_BY[@]}" "$@" >"$WORK/$name.out" 2>"$WORK/$name.err" </dev/null &
 	JOB_PID[$name]=$!
 }
 
