@@ -2,6 +2,7 @@
 /* channel.c - attach and detach a channel (channel.h). pump.c moves its protocol on. */
 #include "channel.h"
 #include "ask.h"
+#include "bufs.h"
 #include "client.h"
 #include "depart.h"
 #include "doze.h"
@@ -242,6 +243,7 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 	xshim_rx_set_pos(&s->link, pos);
 	ch->tx_size = 1ull << ch->local.order;
 	ch->rx_size = 1ull << ch->remote.order;
+	xshim_bufs_take(c, ch, xshim_fd_find(&c->obj));
 	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
 		xshim_link_fin(&s->link, ch->local.region);	/* only the other direction will switch */
 	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR) && xshim_conn_flag(c, XSHIM_SLOT_SHUT_RD))

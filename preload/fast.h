@@ -210,13 +210,13 @@ XSHIM_FAST bool xshim_fast_may_send(const struct xshim_slot *s, const struct xsh
 	       XSHIM_FAST_IS(ch->stall_ns, 0);
 }
 
-/* n bytes have been put at `to`, which had `space` behind it. tx_lock. */
-XSHIM_FAST ssize_t xshim_fast_sent(int fd, struct xshim_conn *c, struct xshim_chan *ch, uint8_t *to, uint64_t space, size_t n)
+/* n bytes have been put at `to`, where `used` wait for the peer. tx_lock. */
+XSHIM_FAST ssize_t xshim_fast_sent(int fd, struct xshim_conn *c, struct xshim_chan *ch, uint8_t *to, uint64_t used, size_t n)
 {
 	struct xshim_slot *s = c->slot;
 	bool bell = xshim_tx_commit(&s->link, ch->local.region, ch->remote.region, n);
 
-	if (n >= XSHIM_FETCH_LEAST && 2 * n <= space && n <= XSHIM_FETCH_TX)
+	if (n >= XSHIM_FETCH_LEAST && used + 2 * n <= s->link.tx.room && n <= XSHIM_FETCH_TX)
 		xshim_fast_claim(to + n, n);
 	s->base_tx += (int64_t)n;
 	xshim_count(&s->n.ring_tx, n);
@@ -240,7 +240,7 @@ XSHIM_ASIDE ssize_t xshim_fast_send_more(int fd, const void *buf, size_t n, int 
 		space = xshim_tx_space(l, ch->remote.region);
 	if ((int64_t)n > space || !XSHIM_LIKELY(xshim_ucopy_inline(to, buf, n) == 0))
 		return xshim_fast_no_room(fd, buf, n, flags, longer, c);
-	return xshim_fast_sent(fd, c, ch, to, (uint64_t)space, n);
+	return xshim_fast_sent(fd, c, ch, to, l->tx.pos - l->tx.tail, n);
 }
 
 XSHIM_FAST ssize_t xshim_fast_send(int fd, const void *buf, size_t n, int flags, xshim_long_send *longer)
@@ -250,7 +250,7 @@ XSHIM_FAST ssize_t xshim_fast_send(int fd, const void *buf, size_t n, int flags,
 	struct xshim_chan *ch;
 	struct xshim_conn *c;
 	struct xshim_slot *s;
-	uint64_t pos, space;
+	uint64_t pos, used;
 	uint8_t *to;
 	size_t at;
 
@@ -273,18 +273,18 @@ XSHIM_FAST ssize_t xshim_fast_send(int fd, const void *buf, size_t n, int flags,
 		return xshim_fast_not_sent(fd, buf, n, flags, longer, c);
 	pos = s->link.tx.pos;
 	at = (size_t)pos & (ch->tx_size - 1);
-	space = ch->tx_size - (pos - s->link.tx.tail);
+	used = pos - s->link.tx.tail;
 	/* In one piece. */
 	if (!XSHIM_LIKELY(xshim_fast_may_send(s, ch)) || !XSHIM_LIKELY(at + n <= ch->tx_size))
 		return xshim_fast_no_room(fd, buf, n, flags, longer, c);
 	if (!XSHIM_LIKELY(n <= XSHIM_UCOPY_FEW))
 		return xshim_fast_send_more(fd, buf, n, flags, longer, c);
-	if (!XSHIM_LIKELY(n <= space))
+	if (!XSHIM_LIKELY(used + n <= s->link.tx.room))
 		return xshim_fast_send_more(fd, buf, n, flags, longer, c);
 	to = xshim_region_data(ch->local.region) + at;
 	if (!XSHIM_LIKELY(xshim_ucopy_few(to, buf, n) == 0))
 		return xshim_fast_no_room(fd, buf, n, flags, longer, c);
-	return xshim_fast_sent(fd, c, ch, to, space, n);
+	return xshim_fast_sent(fd, c, ch, to, used, n);
 }
 
 /* ---- receiving ---- */

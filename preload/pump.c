@@ -98,6 +98,7 @@ bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, b
 	atomic_store_explicit(&ch->consult_seen, consult, memory_order_relaxed);
 	xlog(DEBUG, "connection %u: on the ring from %llu", c->id, (unsigned long long)written);
 	xshim_tx_up(l, ch->local.region, written + (uint64_t)c->slot->base_tx);
+	(void)xshim_tx_space(l, peer);	/* how much of the ring may be used */
 	xshim_count(&c->slot->n.switches, 1);
 	xshim_chan_note(c, ch);
 	xshim_chan_ring(c, ch);

@@ -70,10 +70,10 @@ uint64_t xshim_ready_behind(const struct xshim_link *l, struct xshim_chan *ch, u
  */
 bool xshim_ready_unwish(struct xshim_conn *c, struct xshim_chan *ch, bool edge);
 
-/* Free space that makes a ring writable: a quarter, as the kernel also waits for a third. */
+/* Free space that makes a ring writable: a quarter of what may be used, as the kernel also waits for a third. tx_lock. */
 static inline uint64_t xshim_ready_threshold(const struct xshim_chan *ch)
 {
-	return (1ull << ch->local.order) / 4;
+	return ch->slot->link.tx.room / 4;
 }
 
 static inline void xshim_wait_enter(struct xshim_chan *ch, unsigned int what)

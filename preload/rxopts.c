@@ -126,7 +126,7 @@ void xshim_rxopts_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, enum
 		       struct xshim_ready *r)
 {
 	const struct xshim_link *l = &c->slot->link;
-	uint64_t low = xshim_rxopts_lowat(c), size = 1ull << l->order_peer, behind;
+	uint64_t low = xshim_rxopts_lowat(c), size = xshim_rx_room(l, ch->remote.region), behind;
 	bool down;
 
 	/* a peer that waits for room in a ring as full as that sends no more */

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * sockopt.c - fcntl, ioctl, setsockopt. The real socket keeps all options; here is only what changes
- * how we act: O_NONBLOCK, what is queued, that there is a time limit, SO_RCVLOWAT and SO_PEEK_OFF (rxopts.h), and what a ring cannot be combined with.
+ * how we act: O_NONBLOCK, what is queued, that there is a time limit, SO_RCVLOWAT and SO_PEEK_OFF (rxopts.h), how large buffers
+ * are (bufs.h), and what a ring cannot be combined with.
  * (O_ASYNC set before the connection is tracked is found when it is to be introduced.)
  */
+#include "bufs.h"
 #include "channel.h"
 #include "conn.h"
 #include "exclude.h"
@@ -196,6 +198,8 @@ XSHIM_EXPORT int setsockopt(int fd, int level, int name, const void *value, sock
 	rc = level == SOL_SOCKET && (name == SO_RCVLOWAT || name == SO_PEEK_OFF) ?
 		     xshim_rxopts_set(c, fd, name, value, len) :
 		     libc.setsockopt(fd, level, name, value, len);
+	if (!rc && level == SOL_SOCKET)
+		xshim_bufs_set(c, fd, name);
 	if (!rc && level == IPPROTO_TCP && name == TCP_INQ) {
 		memcpy(&low, value, sizeof(low));
 		xshim_conn_set_flag(c, XSHIM_SLOT_INQ, low);

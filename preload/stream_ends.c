@@ -82,18 +82,16 @@ int xshim_stream_outq(struct xshim_conn *c, int fd, int *bytes)
 {
 	struct xshim_chan *ch = xshim_conn_chan(c);
 	struct xshim_slot *s = c->slot;
-	int64_t space;
+	const struct xshim_link_tx *tx = &s->link.tx;
 	int tcp = 0;
 
 	if (libc.ioctl(fd, TIOCOUTQ, &tcp) < 0)
 		return -errno;
 	if (ch && xshim_lock_take(&s->tx_lock, xshim_tid()) == 0) {
 		if (s->link.tx.state == XSHIM_TX_RING) {
-			space = xshim_tx_space(&s->link, ch->remote.region);
-			/* The kernel counts what the other end has not acknowledged. Half a ring is the other end's receive buffer. */
-			space += 1ll << (ch->local.order - 1);
-			if (space >= 0 && space < 1ll << ch->local.order)
-				tcp += (int)((1ll << ch->local.order) - space);
+			/* The kernel counts what the other end has not acknowledged. Half the room is the other end's receive buffer. */
+			if (xshim_tx_space(&s->link, ch->remote.region) >= 0 && tx->pos - tx->tail > tx->room / 2)
+				tcp += (int)(tx->pos - tx->tail - tx->room / 2);
 		} else if (s->link.tx.state == XSHIM_TX_RESEND) {
 			tcp += (int)(s->link.tx.end - s->link.tx.pos);
 		}

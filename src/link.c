@@ -24,6 +24,23 @@ void xshim_link_init(struct xshim_link *l, unsigned int order_own, uint64_t nonc
 	l->order_peer = order_peer;
 	l->nonce_own = nonce_own;
 	l->nonce_peer = nonce_peer;
+	l->tx.room = 1ull << order_own;
+}
+
+void xshim_link_buffers(struct xshim_link *l, struct xshim_region_hdr *own, uint32_t sndbuf, uint32_t rcvbuf)
+{
+	atomic_store_explicit(&l->sndbuf, sndbuf, memory_order_relaxed);
+	atomic_store_explicit(&l->rcvbuf, rcvbuf, memory_order_relaxed);
+	atomic_store_explicit(&own->sndbuf, sndbuf, memory_order_relaxed);
+	atomic_store_explicit(&own->rcvbuf, rcvbuf, memory_order_relaxed);
+	/* until the next look at the peer's words, if ours alone says less */
+	l->tx.room = xshim_region_room(l->order_own, sndbuf, 0);
+}
+
+uint64_t xshim_rx_room(const struct xshim_link *l, const struct xshim_region_hdr *peer)
+{
+	return xshim_region_room(l->order_peer, atomic_load_explicit(&peer->sndbuf, memory_order_relaxed),
+				 atomic_load_explicit(&l->rcvbuf, memory_order_relaxed));
 }
 
 /* ---- sending ---- */
@@ -135,11 +152,12 @@ bool xshim_tx_fin_waits(const struct xshim_link *l, const struct xshim_region_hd
 
 int64_t xshim_tx_space(struct xshim_link *l, const struct xshim_region_hdr *peer)
 {
-	uint64_t size = 1ull << l->order_own;
 	uint64_t tail;
 
 	if (l->error)
 		return -EPROTO;
+	l->tx.room = xshim_region_room(l->order_own, atomic_load_explicit(&l->sndbuf, memory_order_relaxed),
+				       atomic_load_explicit(&peer->rcvbuf, memory_order_relaxed));
 	tail = atomic_load_explicit(&peer->tail, memory_order_seq_cst);
 	/* Until the peer crosses our up, its tail still speaks of an earlier segment. */
 	if (tail > l->tx.tail) {
@@ -149,12 +167,12 @@ int64_t xshim_tx_space(struct xshim_link *l, const struct xshim_region_hdr *peer
 	} else if (tail < l->tx.tail && l->tx.tail != l->tx.start) {
 		return broken(l);
 	}
-	return (int64_t)(size - (l->tx.pos - l->tx.tail));
+	return (int64_t)xshim_tx_known_space(l);
 }
 
 void xshim_tx_want(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t free_wanted)
 {
-	uint64_t size = 1ull << l->order_own;
+	uint64_t size = l->tx.room;
 	uint64_t used = l->tx.pos - l->tx.tail;
 	uint64_t at;
 

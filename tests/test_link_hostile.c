@@ -104,7 +104,7 @@ static void hostile_word(void)
 {
 	_Atomic uint64_t *at;
 
-	switch (below(13)) {
+	switch (below(15)) {
 	case 0:
 		peer.head = odd_value(peer.head, 64);
 		break;
@@ -142,6 +142,12 @@ static void hostile_word(void)
 	case 11:
 		peer.answering = (uint32_t)odd_value(peer.answering, 32);
 		break;
+	case 12:
+		peer.rcvbuf = (uint32_t)odd_value(peer.rcvbuf, 32);
+		break;
+	case 13:
+		peer.sndbuf = (uint32_t)odd_value(peer.sndbuf, 32);
+		break;
 	default:
 		peer.consult = (uint32_t)odd_value(peer.consult, 32);
 	}
@@ -150,6 +156,8 @@ static void hostile_word(void)
 static void check_invariants(void)
 {
 	must(l.tx.state <= XSHIM_TX_OUT && l.rx.state <= XSHIM_RX_GIVEN);
+	must(l.tx.room >= (OWN_RING < XSHIM_ROOM_LEAST ? OWN_RING : XSHIM_ROOM_LEAST) && l.tx.room <= OWN_RING);
+	must(xshim_rx_room(&l, &peer) > 0 && xshim_rx_room(&l, &peer) <= PEER_RING);
 	must(l.rx.frame_got <= XSHIM_FRAME_BYTES && l.tx.frame_sent <= l.tx.frame_len);
 	if (l.tx.state == XSHIM_TX_RING || l.tx.state == XSHIM_TX_HELD)
 		must(l.tx.pos - l.tx.tail <= OWN_RING);

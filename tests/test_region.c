@@ -89,6 +89,26 @@ START_TEST(less_than_a_header_is_not_looked_at)
 }
 END_TEST
 
+START_TEST(room_is_what_the_sizes_say_within_a_page_and_the_ring)
+{
+	static const struct { unsigned int order; uint32_t sndbuf, rcvbuf; uint64_t room; } t[] = {
+		{ 18, 0, 0, 262144 },			/* nobody has set one */
+		{ 18, 8192, 8192, 16384 },
+		{ 18, 8192, 0, 8192 + XSHIM_ROOM_UNSET },
+		{ 18, 0, 8192, 8192 + XSHIM_ROOM_UNSET },
+		{ 18, 1, 1, XSHIM_ROOM_LEAST },
+		{ 18, UINT32_MAX, UINT32_MAX, 262144 },
+		{ 18, UINT32_MAX, 1, 262144 },
+		{ 12, 0, 0, 4096 },
+		{ 12, 8192, 8192, 4096 },
+		{ 12, 1, 1, 4096 },
+	};
+
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++)
+		ck_assert_uint_eq(xshim_region_room(t[i].order, t[i].sndbuf, t[i].rcvbuf), t[i].room);
+}
+END_TEST
+
 START_TEST(data_starts_a_page_after_the_header)
 {
 	ck_assert_ptr_eq(xshim_region_data(r), (uint8_t *)r + 4096);
@@ -108,6 +128,7 @@ static Suite *suite(void)
 	tcase_add_loop_test(tc, orders_out_of_range_are_refused, 0, (int)(sizeof(bad_order) / sizeof(bad_order[0])));
 	tcase_add_test(tc, wrong_magic_and_version_are_refused);
 	tcase_add_test(tc, less_than_a_header_is_not_looked_at);
+	tcase_add_test(tc, room_is_what_the_sizes_say_within_a_page_and_the_ring);
 	tcase_add_test(tc, data_starts_a_page_after_the_header);
 	suite_add_tcase(s, tc);
 	return s;

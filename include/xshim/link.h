@@ -89,6 +89,7 @@ struct xshim_link_tx {
 	uint64_t start;		/* where the present ring segment began */
 	uint64_t tail;		/* the peer's consumption, last checked value */
 	uint64_t end;		/* RESEND: where it ends; HELD: our head in LEAVE */
+	uint64_t room;		/* of the ring that may be used (region.h, "Room"), as of the last look */
 	_Atomic uint32_t frame_sent; /* octets of our LEAVE already on TCP */
 	_Atomic uint32_t frame_len; /* 0, or XSHIM_FRAME_BYTES once LEAVE has been encoded */
 	uint8_t frame[XSHIM_FRAME_BYTES];
@@ -116,6 +117,7 @@ struct xshim_link {
 	_Atomic uint32_t fin;	/* our own stream is half-closed */
 	_Atomic uint32_t withdrawn;	/* we have taken `attached` back; no switch of ours will come */
 	_Atomic uint32_t taken;	/* from tx.tail on we have taken back what the peer gave; written under tx_lock */
+	_Atomic uint32_t sndbuf, rcvbuf; /* what is published of our own; read without a lock, too */
 	_Atomic uint32_t late;	/* the peer may leave alone without what was put on the ring last; written under tx_lock, 0: by who holds both */
 };
 
@@ -139,12 +141,18 @@ bool xshim_tx_peer_reads(const struct xshim_link *l, const struct xshim_region_h
 void xshim_tx_up(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t at);
 /* RING -> TCP at the present position. The caller rings, then may write to the socket. False: the peer leaves alone. */
 bool xshim_tx_down(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer);
-/* RING: bytes that can be written now, 0 to ring size; -EPROTO. */
+/* The program has set the sizes of its buffers, 0: it has not. Before `attached`, or the caller rings. Both locks, or nobody inside. */
+void xshim_link_buffers(struct xshim_link *l, struct xshim_region_hdr *own, uint32_t sndbuf, uint32_t rcvbuf);
+/* How much the peer puts on its ring at most. */
+uint64_t xshim_rx_room(const struct xshim_link *l, const struct xshim_region_hdr *peer);
+/* RING: bytes that can be written now, 0 to what there is room for; -EPROTO. */
 int64_t xshim_tx_space(struct xshim_link *l, const struct xshim_region_hdr *peer);
 /* RING: of these, what is known without a look at the peer's words; there may be more. */
 static inline uint64_t xshim_tx_known_space(const struct xshim_link *l)
 {
-	return (1ull << l->order_own) - (l->tx.pos - l->tx.tail);
+	uint64_t used = l->tx.pos - l->tx.tail;
+
+	return used < l->tx.room ? l->tx.room - used : 0;
 }
 /* RING: n bytes from pos have been copied into the ring: publish. Returns true if the peer wants the bell. */
 static inline bool xshim_tx_commit(struct xshim_link *l, struct xshim_region_hdr *own,

@@ -26,8 +26,12 @@
  *                                                                  about to; added to, by each process that shares the end.
  *                                                                  Counted and not rung, because it was stopped or killed between:
  *                                                                  the peer empties its bell once too soon, which costs it a call
+ *   sndbuf        relaxed, before attached    relaxed             the size that the owner's program has set by SO_SNDBUF, 0: none;
+ *                 and when it is set, then a                       see "Room"
+ *                 ring of the bell
  *   tail          seq_cst                     seq_cst             the owner has consumed the peer's stream below tail
  *   ack           release                     acquire             last switch of the peer that the owner has crossed
+ *   rcvbuf        as sndbuf                   relaxed             the same of SO_RCVBUF
  *   want_data     seq_cst                     seq_cst             see "Sleeping"
  *   want_space    seq_cst                     seq_cst             see "Sleeping"
  *   port_at       seq_cst                     seq_cst             xen: by which of the event channels the owner is to be rung; see "Ports"
@@ -109,6 +113,13 @@
  * make one mute whose turn is yet to come: the sleeper finds it among those that have spoken, and writes it back by itself
  * (tests/models/port_turn.pml). A number that cannot be: number 0 is rung. What an end lies about these, it is not woken for.
  *
+ * Room. A program that sets small buffers is not to be flooded, nor its writes to pile up: of a direction's ring as much is used as the
+ * two sizes allow together (xshim_region_room()). The sender reads the receiver's size when it has no room left that it knows of, so a
+ * smaller one holds from then on, as TCP does not take back a window; the receiver reads the sender's to know how much it can wait for
+ * (SO_RCVLOWAT). Either end may say what it likes: room is never less than a page, nor more than the ring. A lie about rcvbuf costs the
+ * liar the speed of what it reads itself. One about sndbuf, too small: the other is told of less than it wanted to wait for; too large: it
+ * waits for what does not come, as for an end that sends nothing.
+ *
  * If the other end lies: a position that goes back or runs beyond what was sent, a switch number that
  * skips, an sw_at below what was consumed: -EPROTO, the connection is reset with reason "corrupt". `reading` cannot be
  * checked, and is believed. 0 while it reads: bytes that follow the ring's may be taken for ones that precede them, in the
@@ -166,11 +177,13 @@ struct xshim_region_hdr {
 	_Atomic uint32_t sw_seq;
 	_Atomic uint32_t fin;
 	_Atomic uint32_t rung;
-	uint8_t pad1[28];
+	_Atomic uint32_t sndbuf;
+	uint8_t pad1[24];
 	/* consumer: 128 */
 	_Atomic uint64_t tail;
 	_Atomic uint32_t ack;
-	uint8_t pad2[52];
+	_Atomic uint32_t rcvbuf;
+	uint8_t pad2[48];
 	/* wishes: 192 */
 	_Atomic uint64_t want_data;
 	_Atomic uint64_t want_space;
@@ -202,6 +215,21 @@ _Static_assert(sizeof(struct xshim_region_hdr) == XSHIM_REGION_HDR, "region ABI"
 static inline size_t xshim_region_bytes(unsigned int order)
 {
 	return XSHIM_REGION_HDR + ((size_t)1 << order);
+}
+
+/* What a size that was not set counts as: of a connection whose reader does not read, the kernel's buffers take about that. */
+#define XSHIM_ROOM_UNSET 65536u
+#define XSHIM_ROOM_LEAST 4096u
+
+/* How much of a direction's ring is used; sizes as in the sender's sndbuf and the receiver's rcvbuf. */
+static inline uint64_t xshim_region_room(unsigned int order, uint32_t sndbuf, uint32_t rcvbuf)
+{
+	uint64_t room = (uint64_t)(sndbuf ? sndbuf : XSHIM_ROOM_UNSET) + (rcvbuf ? rcvbuf : XSHIM_ROOM_UNSET);
+	uint64_t size = 1ull << order;
+
+	if ((!sndbuf && !rcvbuf) || room > size)
+		return size;
+	return room < XSHIM_ROOM_LEAST ? XSHIM_ROOM_LEAST : room;
 }
 
 static inline uint8_t *xshim_region_data(struct xshim_region_hdr *r)

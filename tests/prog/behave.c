@@ -442,7 +442,7 @@ static const struct {
 	const char *name;
 	const struct scene_case *cases;
 } groups[] = {
-	{ "call", scenes_call }, { "cancel", scenes_cancel }, { "end", scenes_end }, { "fault", scenes_fault }, { "io", scenes_io }, { "leave", scenes_leave }, { "load", scenes_load }, { "fd", scenes_fd }, { "epoll", scenes_epoll },
+	{ "buffers", scenes_buffers }, { "call", scenes_call }, { "cancel", scenes_cancel }, { "end", scenes_end }, { "fault", scenes_fault }, { "io", scenes_io }, { "leave", scenes_leave }, { "load", scenes_load }, { "fd", scenes_fd }, { "epoll", scenes_epoll },
 	{ "fork", scenes_fork }, { "net", scenes_net }, { "others", scenes_others }, { "pass", scenes_pass }, { "sandbox", scenes_sandbox }, { "signal", scenes_signal },
 	{ "thread", scenes_thread }, { "wild", scenes_wild },
 };

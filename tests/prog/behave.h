@@ -26,7 +26,7 @@ struct scene_case {
 	const char *name;
 	void (*run)(struct scene *s);
 };
-extern const struct scene_case scenes_call[], scenes_cancel[], scenes_end[], scenes_fault[], scenes_io[], scenes_leave[], scenes_load[], scenes_fd[], scenes_epoll[], scenes_fork[], scenes_net[], scenes_others[], scenes_pass[], scenes_sandbox[], scenes_signal[], scenes_thread[],
+extern const struct scene_case scenes_buffers[], scenes_call[], scenes_cancel[], scenes_end[], scenes_fault[], scenes_io[], scenes_leave[], scenes_load[], scenes_fd[], scenes_epoll[], scenes_fork[], scenes_net[], scenes_others[], scenes_pass[], scenes_sandbox[], scenes_signal[], scenes_thread[],
 	scenes_wild[];
 
 /* behave_pass.c: another program that a connection is passed to */
