@@ -352,6 +352,46 @@ XSHIM_ASIDE ssize_t xshim_fast_recv_more(int fd, void *buf, size_t n, int flags,
 	return xshim_fast_received(c, ch, from, there, got);
 }
 
+/* As much of n bytes as there is lies in one piece: so much. 0: there is none, or it does not. rx_lock. */
+XSHIM_FAST size_t xshim_fast_there(struct xshim_link *l, const struct xshim_chan *ch, size_t at, size_t n, uint64_t *there)
+{
+	*there = l->rx.head - l->rx.pos;
+	if (*there < n) {
+		if (!XSHIM_LIKELY(xshim_rx_look(l, ch->remote.region, there)))
+			return 0;
+		if (*there < n)
+			n = (size_t)*there;
+	}
+	return XSHIM_LIKELY(at + n <= ch->rx_size) ? n : 0;
+}
+
+/* For who holds a reference, and has slept until something came. 0: the long way. */
+XSHIM_FAST ssize_t xshim_fast_take(struct xshim_conn *c, struct xshim_chan *ch, void *buf, size_t n)
+{
+	struct xshim_slot *s = c->slot;
+	const uint8_t *from;
+	bool bell = false;
+	uint64_t there;
+	size_t at, got = 0;
+
+	if (!xshim_fast_fits(buf, n) || !xshim_lock_try(&s->rx_lock, xshim_tid()))
+		return 0;
+	if (xshim_fast_may_recv(s)) {
+		at = (size_t)s->link.rx.pos & (ch->rx_size - 1);
+		got = xshim_fast_there(&s->link, ch, at, n, &there);
+		from = xshim_region_cdata(ch->remote.region) + at;
+		if (got && (xshim_ucopy_inline(buf, from, got) || xshim_chan_is_cut(ch)))
+			got = 0;
+	}
+	if (got) {
+		s->base_rx += (int64_t)got;
+		xshim_count(&s->n.ring_rx, got);
+		bell = xshim_rx_took_ring(&s->link, ch->local.region, ch->remote.region, got);
+	}
+	xshim_chan_drop_lock(c, ch, &s->rx_lock, bell);
+	return (ssize_t)got;
+}
+
 XSHIM_FAST ssize_t xshim_fast_recv(int fd, void *buf, size_t n, int flags, xshim_long_recv *longer)
 {
 	const xshim_fdtab_entry *e;
@@ -360,9 +400,9 @@ XSHIM_FAST ssize_t xshim_fast_recv(int fd, void *buf, size_t n, int flags, xshim
 	struct xshim_chan *ch;
 	struct xshim_conn *c;
 	struct xshim_slot *s;
-	uint64_t pos, there;
+	uint64_t there;
 	const uint8_t *from;
-	size_t at, got = n;
+	size_t at, got;
 
 	if (!XSHIM_LIKELY(xshim_fast_fits(buf, n)))
 		return longer(fd, buf, n, flags);
@@ -382,19 +422,11 @@ XSHIM_FAST ssize_t xshim_fast_recv(int fd, void *buf, size_t n, int flags, xshim
 	if (!XSHIM_LIKELY(ch) || !XSHIM_LIKELY(xshim_lock_try(&s->rx_lock, tid)))
 		return xshim_fast_not_received(fd, buf, n, flags, longer, c);
 	peer = ch->remote.region;
-	pos = s->link.rx.pos;
-	at = (size_t)pos & (ch->rx_size - 1);
-	there = s->link.rx.head - pos;
+	at = (size_t)s->link.rx.pos & (ch->rx_size - 1);
 	if (!XSHIM_LIKELY(xshim_fast_may_recv(s)))
 		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
-	if (there < n) {
-		if (!XSHIM_LIKELY(xshim_rx_look(&s->link, peer, &there)) || !there)
-			return xshim_fast_none_there(fd, buf, n, flags, longer, c);
-		if (there < n)
-			got = (size_t)there;
-	}
-	/* As much of it as there is lies in one piece. */
-	if (!XSHIM_LIKELY(at + got <= ch->rx_size))
+	got = xshim_fast_there(&s->link, ch, at, n, &there);
+	if (!got)
 		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
 	if (!XSHIM_LIKELY(got <= XSHIM_UCOPY_FEW))
 		return xshim_fast_recv_more(fd, buf, n, flags, longer, c);

@@ -18,6 +18,9 @@ uint64_t xshim_clock_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
 }
 
+/* In arm: nobody waits for room, so it is not looked whether there is any. */
+#define LOOK_IN 0x80000u
+
 /*
  * How far what the peer has sent by ring reaches, also behind what is still on TCP. A lie of the peer's costs its own stream an event
  * too many or too few. rx_lock.
@@ -97,6 +100,8 @@ static int look_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsi
 		r->mask |= POLLIN;
 	switch (atomic_load_explicit(&l->tx.state, memory_order_relaxed)) {
 	case XSHIM_TX_RING:
+		if (arm & LOOK_IN)
+			break;
 		space = xshim_tx_space(l, ch->remote.region);
 		if (space < 0)
 			return (int)space;
@@ -161,7 +166,8 @@ static int arm_and_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, uns
 	do {
 		head = l->rx.head;
 		xshim_rx_want(l, ch->local.region, true);
-		xshim_tx_want(l, ch->local.region, wish_for_space(l, ch));
+		if (!(arm & LOOK_IN))
+			xshim_tx_want(l, ch->local.region, wish_for_space(l, ch));
 		/* it goes on by ring behind what is on TCP: what comes there is news to who leaves that unread */
 		if (l->rx.state == XSHIM_RX_TCP &&
 		    atomic_load_explicit(&ch->remote.region->sw_seq, memory_order_seq_cst) != l->rx.seq)
@@ -263,6 +269,9 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 		*r = (struct xshim_ready){ .mask = POLLIN | POLLOUT };
 		return 0;
 	}
+	/* who enters to wait for room does so before it takes the locks */
+	if ((arm & (XSHIM_LOOK_RECV | POLLOUT)) == XSHIM_LOOK_RECV && !atomic_load_explicit(&ch->waits->tx, memory_order_seq_cst))
+		arm |= LOOK_IN;
 	xshim_chan_rx_mend(c, ch, fd);
 	xshim_chan_tx_mend(c, ch, fd);
 	if (xshim_chan_pump_due(c, ch))

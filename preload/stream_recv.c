@@ -11,6 +11,7 @@
 #include "channel.h"
 #include "depart.h"
 #include "epoll.h"
+#include "fast.h"
 #include "more.h"
 #include "peek.h"
 #include "raw.h"
@@ -464,6 +465,11 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, 
 		fd = xshim_conn_fd(c, fd);
 		marked = total && xshim_urgent_is_there(fd);
 		ch = xshim_stream_still_there(c);
+		if (ch && !total && n == 1 && !flags) {
+			rc = xshim_fast_take(c, ch, v->iov_base, v->iov_len);
+			if (rc > 0)
+				return rc;
+		}
 	}
 }
 
