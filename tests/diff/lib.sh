@@ -68,7 +68,7 @@ players_wait() {
 
 diff_end() {
 	local i failed=0
-	[ -n "${ENDED[*]:-}" ] || wait_for 600 "the players' ends" players_ended
+	[ -n "${ENDED[*]:-}" ] || wait_for "${LIMIT:-600}" "the players' ends" players_ended
 	for ((i = 0; i < JOBS; i++)); do
 		cat "$WORK/player$i.out" "$WORK/player$i.err"
 		[ "${ENDED[$i]}" = 0 ] || failed=1

@@ -25,6 +25,7 @@ if [ "${1:-}" = long ]; then
 	exit 0
 fi
 SEED=${1:-1} COUNT=${2:-2000}
+LIMIT=$((600 + COUNT / 3))	# seconds; of a quiet machine it is a hundredth of COUNT
 note "seeds $SEED to $((SEED + COUNT - 1))"
 diff_begin
 diff_play --random "$SEED" --count "$COUNT"
