@@ -223,6 +223,7 @@ XSHIM_EXPORT int shutdown(int fd, int how)
 struct xshim_conn *xshim_sock_forget(int fd)
 {
 	struct xshim_conn *c;
+	int saved = errno;
 
 	xshim_stdio_forget(fd);
 	know_tcp(fd, false);
@@ -238,6 +239,7 @@ struct xshim_conn *xshim_sock_forget(int fd)
 			xshim_stream_closing(c, fd);
 	}
 	xshim_fd_clear(fd);
+	errno = saved;	/* an entry of a set may be there no more, and a close that succeeds does not say so */
 	return c;
 }
 
