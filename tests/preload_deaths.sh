@@ -52,12 +52,12 @@ each() {
 
 # Strides are prime, so that other points are met in each way; a point that all go through is met by check-long.
 if [ -n "${XSHIM_LONG:-}" ]; then
-	CALLS=(1 1 3000) STEPS=(1 211 3000) STOPS=(1 5 200)
+	CALLS=(1 1 600) STEPS=(1 41 300) STOPS=(1 5 40)
 	for spill in 0 3000; do
 		each $spill send connect
 		each $spill recv accept
 		each $spill both connect
-		watch both accept call both 1 7 200
+		watch both accept call both 1 7 60
 		watch both connect step stop 103 1999 20
 	done
 else
