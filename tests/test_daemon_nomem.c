@@ -241,9 +241,11 @@ END_TEST
 static bool starts(struct daemon *d, const char *binary, const char *dir)
 {
 	int status = 0;
+	char up[140];
 
 	snprintf(d->socket, sizeof(d->socket), "%s/xshimd.sock", dir);
 	snprintf(d->log, sizeof(d->log), "%s/log", dir);
+	snprintf(up, sizeof(up), ", at %s", d->socket);
 	unlink(d->log);
 	d->pid = fork();
 	ck_assert_int_ge(d->pid, 0);
@@ -257,7 +259,7 @@ static bool starts(struct daemon *d, const char *binary, const char *dir)
 		pid_t pid = waitpid(d->pid, &status, WNOHANG);
 
 		ck_assert_int_ge(pid, 0);
-		if (pid == 0 && access(d->log, F_OK) == 0 && daemon_log_count(d, d->socket))
+		if (pid == 0 && access(d->log, F_OK) == 0 && daemon_log_count(d, up))
 			return true;
 		if (pid) {
 			if (!WIFEXITED(status) || (WEXITSTATUS(status) != 1 && WEXITSTATUS(status) != 2) || !daemon_log_count(d, "xshimd: ")) {
