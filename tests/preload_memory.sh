@@ -15,6 +15,7 @@ while (data := c.recv(1000)):
 CLIENT=$ROUND_TRIP'
 import os, socket, sys, time
 s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+print("connected", flush=True)
 while not os.path.exists(sys.argv[3]):
     time.sleep(0.01)
 while not is_over():
@@ -70,6 +71,8 @@ for who in client server; do
 	ns_start server b shim "$PYTHON" -c "$SERVER" "$IP_B" $PORT
 	wait_listen b $PORT
 	held_start client a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$WORK/now"
+	# what the interpreter takes to start is not to be counted
+	wait_for 20 "the connection" grep -q connected "$WORK/client.out"
 	pid=${JOB_PID[$who]}
 	echo "$pid" >"$GROUP/cgroup.procs" || fail "the $who cannot be moved into the cgroup"
 	before=$(kills)
