@@ -48,6 +48,12 @@ static bool is_live(const struct xshimd_wait *w)
 	return w->conn->state == XSHIMD_CONN_GREETED;
 }
 
+/* Each was there when the other one was (proto.h). */
+static bool is_of_its_time(const struct xshimd_wait *offer, const struct xshimd_wait *claim)
+{
+	return offer->seen_ns > claim->since_ns && claim->seen_ns > offer->seen_ns;
+}
+
 /*
  * Another claim for the same offer, from another namespace, that is proven too (YES) or may yet be (PENDING).
  * Of two processes in one namespace the first claims; they hold the same connection.
@@ -59,7 +65,7 @@ static enum xshimd_reach rival(struct xshimd *d, struct xshimd_wait *offer, cons
 	struct xshimd_wait *w;
 
 	DL_FOREACH(claim->bucket->waits, w) {
-		if (!w->is_claim || w == claim || !is_live(w) || w->tcp.netns == claim->tcp.netns)
+		if (!w->is_claim || w == claim || !is_live(w) || !is_of_its_time(offer, w) || w->tcp.netns == claim->tcp.netns)
 			continue;
 		r = xshimd_probe_reach(d, offer, w);
 		if (r == XSHIMD_REACH_YES) {
@@ -72,14 +78,26 @@ static enum xshimd_reach rival(struct xshimd *d, struct xshimd_wait *offer, cons
 	return worst;
 }
 
+/* Of a connection that had these addresses before this one, perhaps: its end may offer anew. */
+static void drop_older(struct xshimd *d, const struct xshimd_wait *claim)
+{
+	struct xshimd_wait *w, *tmp;
+
+	DL_FOREACH_SAFE(claim->bucket->waits, w, tmp)
+		if (!w->is_claim && is_live(w) && w->seen_ns <= claim->since_ns)
+			xshimd_wait_decline(d, w, XSHIM_R_PEER_SILENT);
+	/* The bucket outlives this, as `claim` is in it. */
+}
+
 /* Decide on a claim, as far as can be done now. Returns true if it, and perhaps others, are gone. */
 static bool consider(struct xshimd *d, struct xshimd_wait *claim)
 {
 	struct xshimd_wait *w, *proven = NULL, *other = NULL;
 	unsigned int proven_n = 0, pending_n = 0, foreign_n = 0;
 
+	drop_older(d, claim);
 	DL_FOREACH(claim->bucket->waits, w) {
-		if (w->is_claim || !is_live(w))
+		if (w->is_claim || !is_live(w) || !is_of_its_time(w, claim))
 			continue;
 		if (w->tcp.netns == claim->tcp.netns) {
 			if (w->conn != claim->conn) {
@@ -189,7 +207,7 @@ uint32_t xshimd_match_quota(struct xshimd_conn *c)
 
 /* A checked OFFER or CLAIM becomes a wait; it takes region, bell and probe. 0 or a reason to decline. */
 static uint32_t enter(struct xshimd_conn *c, const union xshim_msg *m, int *fds, unsigned int nfds,
-		      const struct xshimd_tcp *tcp)
+		      const struct xshimd_tcp *tcp, uint64_t seen_ns)
 {
 	struct xshimd *d = c->d;
 	struct xshimd_wait *w;
@@ -216,6 +234,9 @@ static uint32_t enter(struct xshimd_conn *c, const union xshim_msg *m, int *fds,
 	w->probe = nfds > FD_PROBE ? fds[FD_PROBE] : -1;
 	w->order = m->channel.order;
 	w->nonce = m->channel.nonce;
+	w->seen_ns = seen_ns;
+	/* what the message took to get here makes it younger */
+	w->since_ns = seen_ns > 1000ull * m->channel.age_us ? seen_ns - 1000ull * m->channel.age_us : 0;
 	w->until_ms = uv_now(&d->loop) +
 		      1000ull * (w->is_claim ? d->opt.probe_timeout : d->opt.offer_timeout);
 	rc = xshimd_wait_add(d, w);
@@ -240,6 +261,7 @@ void xshimd_match_channel(struct xshimd_conn *c, const union xshim_msg *m, int *
 	struct xshimd *d = c->d;
 	struct xshimd_verdict v;
 	struct xshimd_tcp tcp;
+	uint64_t seen_ns = uv_hrtime();
 	enum xshimd_answer a;
 	uint32_t reason;
 
@@ -263,7 +285,7 @@ void xshimd_match_channel(struct xshimd_conn *c, const union xshim_msg *m, int *
 			xshimd_conn_decline(c, m->h.id, v.reason);
 		}
 	} else {
-		reason = enter(c, m, fds, nfds, &tcp);
+		reason = enter(c, m, fds, nfds, &tcp, seen_ns);
 		if (reason)
 			xshimd_conn_decline(c, m->h.id, reason);
 	}

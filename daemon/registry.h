@@ -36,6 +36,8 @@ struct xshimd_wait {			/* an offer or a claim that waits */
 	uint32_t order;
 	uint64_t nonce;
 	uint64_t until_ms;
+	uint64_t seen_ns;		/* when its socket was seen to be there; uv_hrtime() */
+	uint64_t since_ns;		/* a claim: it has been there since then, or longer */
 	uint32_t round;			/* match.c: looked at in this round */
 	uint32_t probes;		/* probe.c: probes that count on it for a socket */
 	/* an offer over xen: it waits at another guest's xshimd, in no bucket */

@@ -8,6 +8,7 @@
 #include "privfd.h"
 #include "process.h"
 #include "raw.h"
+#include "ready.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -509,6 +510,13 @@ int xshim_client_endpoint(int fd)
 	return xshim_msg_send(sock, &m, &fd, 1);
 }
 
+static uint32_t age_us(const struct xshim_conn *c)
+{
+	uint64_t us = (xshim_clock_ns() - c->since_ns) / 1000;
+
+	return us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
+}
+
 int xshim_client_channel(struct xshim_conn *c, int fd)
 {
 	bool offer = c->slot->role == XSHIM_ROLE_CONNECT;
@@ -523,6 +531,8 @@ int xshim_client_channel(struct xshim_conn *c, int fd)
 	m.channel.order = ch->local.order;
 	m.channel.nonce = ch->local.nonce;
 	m.channel.backend = ch->be->kind;
+	if (!offer)
+		m.channel.age_us = age_us(c);
 	if (xen) {			/* pages and event channel are named, not handed over */
 		m.channel.domid = ch->local.domid;
 		m.channel.gref = ch->local.gref;

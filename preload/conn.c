@@ -16,6 +16,7 @@
 #include "privfd.h"
 #include "process.h"
 #include "raw.h"
+#include "ready.h"
 #include "stream.h"
 
 #include <errno.h>
@@ -155,6 +156,7 @@ void xshim_conn_track(int fd, enum xshim_role role, int proto, uint32_t flags, c
 			c->slot = s;
 			c->next_ops = role == XSHIM_ROLE_CONNECT ? (uint32_t)xshim_opt.trigger_ops : 1;
 			c->mode_due = role == XSHIM_ROLE_CONNECT;
+			c->since_ns = role == XSHIM_ROLE_ACCEPT ? xshim_clock_ns() : 0;
 			if (proto == IPPROTO_MPTCP)
 				xshim_conn_never(c, XSHIM_R_MPTCP);
 			xshim_identity_show(c, fd, peer, len);
@@ -187,6 +189,7 @@ void xshim_conn_adopt(int fd, const struct xshim_arena *a, struct xshim_slot *s)
 	c->arena = *a;
 	c->slot = s;
 	c->next_ops = 1;
+	c->since_ns = xshim_clock_ns();
 	atomic_store_explicit(&s->pid, (uint32_t)xshim_pid(), memory_order_relaxed);
 	xshim_identity_comm(s->comm);
 	c->mode_due = 1;

@@ -111,6 +111,7 @@ struct xshim_conn {
 	_Atomic uint32_t ops, next_ops;
 	_Atomic uint64_t bytes, next_bytes;
 	_Atomic uint64_t gen_seen;
+	uint64_t since_ns;		/* ACCEPT: it was there then (xshim_clock_ns()) */
 	uint64_t hash;			/* CONNECT: of the peer's endpoint; ACCEPT: of the tuple; 0: not named yet */
 	bool identified;		/* identity.h; under the client lock */
 	_Atomic uint32_t mode_due;	/* whether O_NONBLOCK is set has not been asked yet */

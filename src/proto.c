@@ -87,8 +87,8 @@ static const char *check_body(const union xshim_msg *m, unsigned long long *valu
 		*value = m->channel.backend;
 		if (m->channel.backend > XSHIM_BACKEND_XEN)
 			return "backend is unknown";
-		*value = m->channel.reserved;
-		return m->channel.reserved ? "reserved is not zero" : NULL;
+		*value = m->channel.age_us;
+		return m->h.type == XSHIM_MSG_OFFER && m->channel.age_us ? "age_us of an offer is not zero" : NULL;
 	case XSHIM_MSG_RESUME:
 		*value = m->resume.reserved;
 		return m->resume.reserved ? "reserved is not zero" : NULL;

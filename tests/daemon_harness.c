@@ -351,6 +351,11 @@ void channel_free(struct xshim_local *l)
 
 void client_channel(struct client *c, enum xshim_msg_type type, uint32_t id, int tcp, uint64_t nonce, int extra)
 {
+	client_channel_aged(c, type, id, tcp, nonce, extra, type == XSHIM_MSG_CLAIM ? UINT32_MAX : 0);
+}
+
+void client_channel_aged(struct client *c, enum xshim_msg_type type, uint32_t id, int tcp, uint64_t nonce, int extra, uint32_t age_us)
+{
 	struct xshim_local l;
 	union xshim_msg m;
 	int fds[4];
@@ -360,6 +365,7 @@ void client_channel(struct client *c, enum xshim_msg_type type, uint32_t id, int
 	m.channel.cookie = cookie_of(tcp);
 	m.channel.order = 12;
 	m.channel.nonce = nonce;
+	m.channel.age_us = age_us;
 	fds[0] = tcp;
 	fds[1] = l.fds[XSHIM_LOCAL_MEMORY];
 	fds[2] = l.fds[XSHIM_LOCAL_BELL_OUT];

@@ -73,6 +73,8 @@ void channel_make(struct xshim_local *l, unsigned int order, uint64_t nonce);
 void channel_free(struct xshim_local *l);
 /* OFFER or CLAIM of a socket with a fresh channel of order 12 and this nonce; extra: a probe socket or -1. */
 void client_channel(struct client *c, enum xshim_msg_type type, uint32_t id, int tcp, uint64_t nonce, int extra);
+/* client_channel() claims what has always been there. */
+void client_channel_aged(struct client *c, enum xshim_msg_type type, uint32_t id, int tcp, uint64_t nonce, int extra, uint32_t age_us);
 /* MATCHED for id; checks that the region that came carries this nonce. */
 void client_expect_matched(struct client *c, uint32_t id, uint64_t nonce);
 

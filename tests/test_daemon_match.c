@@ -251,6 +251,43 @@ START_TEST(a_tcp_socket_is_not_kept)
 }
 END_TEST
 
+/* Who offered has closed by RST, without a word, and stays: the next connection between these ports is not his. */
+START_TEST(ports_that_are_used_again)
+{
+	struct sockaddr_in from = { .sin_family = AF_INET }, to;
+	struct linger now = { 1, 0 };
+	socklen_t len = sizeof(from);
+	struct client a, b;
+	struct daemon d;
+	struct pair p;
+
+	daemon_start_for_two(&d, &a, &b);
+	pair_open(&p, NULL);
+	getsockname(p.connector, (struct sockaddr *)&from, &len);
+	getsockname(p.listener, (struct sockaddr *)&to, &len);
+	client_channel(&a, XSHIM_MSG_OFFER, 1, p.connector, 1001, -1);
+	client_ping(&a);
+	setsockopt(p.connector, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close(p.connector);
+	close(p.accepted);
+	p.connector = socket(AF_INET, SOCK_STREAM, 0);
+	ck_assert_int_eq(bind(p.connector, (struct sockaddr *)&from, len), 0);
+	ck_assert_int_eq(connect(p.connector, (struct sockaddr *)&to, len), 0);
+	p.accepted = accept(p.listener, NULL, NULL);
+	client_channel_aged(&b, XSHIM_MSG_CLAIM, 2, p.accepted, 1002, -1, 0);
+	client_expect_declined(&b, 2, XSHIM_R_PEER_SILENT);
+	client_expect_declined(&a, 1, XSHIM_R_PEER_SILENT);
+	/* one that was made when the connection was there is good */
+	client_channel(&a, XSHIM_MSG_OFFER, 3, p.connector, 1003, -1);
+	client_ping(&a);
+	client_channel(&b, XSHIM_MSG_CLAIM, 4, p.accepted, 1004, -1);
+	client_expect_matched(&b, 4, 1003);
+	client_expect_matched(&a, 3, 1004);
+	pair_close(&p);
+	daemon_stop_for_two(&d, &a, &b);
+}
+END_TEST
+
 START_TEST(quotas_bound_offers_and_rings)
 {
 	struct client a, b;
@@ -378,6 +415,7 @@ static Suite *suite(void)
 	tcase_add_test(t, withdrawn_offer_is_gone);
 	tcase_add_test(t, second_offer_of_one_id_replaces_the_first);
 	tcase_add_test(t, offer_that_nobody_claims_expires);
+	tcase_add_test(t, ports_that_are_used_again);
 	tcase_add_test(t, offers_die_with_their_client);
 	tcase_add_test(t, a_tcp_socket_is_not_kept);
 	tcase_add_test(t, quotas_bound_offers_and_rings);

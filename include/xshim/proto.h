@@ -56,6 +56,12 @@
  * with seals SHRINK|GROW|FUTURE_WRITE|SEAL of exactly xshim_region_bytes(order). The bell must be one half of a
  * unix SOCK_STREAM pair. D passes region and bell on to the matched end and keeps nothing.
  *
+ * D sees a socket once, and who sent it may have closed it since: by RST its ports are free at once, for a connection of somebody else's.
+ * So an offer and a claim are matched only if the connection that is claimed was there (age_us) when the offer's socket was seen, and
+ * was seen after that: at that moment both had these addresses, and they are the two ends of one connection. An offer that is
+ * older is DECLINED, and so is the claim if there is no other; both ends may try again. A lie about age_us costs the
+ * liar the peer that it takes for its own.
+ *
  * Probe. Two ends in different network namespaces are matched only if a TCP connection made by D shows
  * that one reaches the other at those addresses. The offering end supplies `probe`: a TCP socket of its
  * namespace, not connected, bound to (its local address, port 0), O_NONBLOCK; the claiming end supplies a listening socket of its
@@ -75,7 +81,7 @@
 #include <xshim/reason.h>
 
 #define XSHIM_PROTO_MAGIC 0x58534843u	/* "XSHC" */
-#define XSHIM_PROTO_VERSION 5
+#define XSHIM_PROTO_VERSION 6
 #define XSHIM_PROTO_MAX 128		/* no message is longer */
 #define XSHIM_PROTO_MAX_FDS 4
 #define XSHIM_DEFAULT_SOCKET "/run/xshim/xshimd.sock"
@@ -147,7 +153,7 @@ struct xshim_msg_channel {		/* OFFER, CLAIM */
 	uint32_t domid;			/* to whom the region is granted */
 	uint32_t gref;			/* of its first page */
 	uint32_t port;			/* OFFER: the event channel that waits for domid; CLAIM: 0 */
-	uint32_t reserved;
+	uint32_t age_us;		/* CLAIM: for how long the accepted connection has been there, or longer; OFFER: 0 */
 };
 
 struct xshim_msg_matched {
