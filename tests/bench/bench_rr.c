@@ -43,8 +43,8 @@ static float *samples(void)
 	return us;
 }
 
-/* `trip`, of `trips` round trips, until the time is over, after a warm-up. */
-static void measure(struct bench *b, int fd, void (*trip)(struct bench *b, int fd), unsigned int trips)
+/* `trip` until the time is over, after a warm-up. */
+static void measure(struct bench *b, int fd, void (*trip)(struct bench *b, int fd))
 {
 	float *us = samples();
 	double start = bench_now(), end, t0, t1;
@@ -58,30 +58,16 @@ static void measure(struct bench *b, int fd, void (*trip)(struct bench *b, int f
 		t0 = t1;
 		trip(b, fd);
 		t1 = bench_now();
-		us[n++] = (float)((t1 - t0) * 1e6 / trips);
+		us[n++] = (float)((t1 - t0) * 1e6);
 	}
-	bench_print_us(us, n, (t1 - start) / trips);
+	bench_print_us(us, n, t1 - start);
 	free(us);
 	close(fd);
 }
 
 void run_rr(struct bench *b)
 {
-	measure(b, bench_connect(b), round_trip, 1);
-}
-
-#define ROUNDS 16
-
-static void rounds(struct bench *b, int fd)
-{
-	for (int i = 0; i < ROUNDS; i++)
-		round_trip(b, fd);
-}
-
-/* For where a look at the clock is a system call. */
-void run_rounds(struct bench *b)
-{
-	measure(b, bench_connect(b), rounds, ROUNDS);
+	measure(b, bench_connect(b), round_trip);
 }
 
 void run_first(struct bench *b)
@@ -191,5 +177,5 @@ void run_epoll(struct bench *b)
 	int fd = bench_connect(b);
 
 	watch(fd);
-	measure(b, fd, epoll_trip, 1);
+	measure(b, fd, epoll_trip);
 }

@@ -154,8 +154,7 @@ static const struct {
 	void (*serve)(struct bench *b, int listener);
 	void (*run)(struct bench *b);
 } kinds[] = {
-	{ "rr", serve_rr, run_rr },		{ "rounds", serve_rr, run_rounds },
-	{ "first", serve_rr, run_first }, { "paced", serve_rr, run_paced },
+	{ "rr", serve_rr, run_rr },		{ "first", serve_rr, run_first }, { "paced", serve_rr, run_paced },
 	{ "epoll", serve_epoll, run_epoll },	{ "stream", serve_stream, run_stream },
 	{ "crr", serve_crr, run_crr },		{ "many", serve_many, run_many }, { "idle", serve_many, run_idle },
 	{ "step", serve_step, run_step },

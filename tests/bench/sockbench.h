@@ -33,7 +33,6 @@ bool bench_recv(int fd, char *buf, size_t len);		/* false: the end came first */
 /* bench_rr.c */
 void serve_rr(struct bench *b, int listener);
 void run_rr(struct bench *b);
-void run_rounds(struct bench *b);
 void run_first(struct bench *b);
 void run_paced(struct bench *b);
 void serve_epoll(struct bench *b, int listener);

@@ -2,8 +2,8 @@
 /*
  * vchanbench.c - what sockbench measures, over libxenvchan: the yardstick between two guests.
  *
- *   vchanbench server rr|rounds|stream SIZE PEER-DOMID PORT
- *   vchanbench client rr|rounds|stream SIZE PEER-DOMID PORT SECONDS
+ *   vchanbench server rr|stream SIZE PEER-DOMID PORT
+ *   vchanbench client rr|stream SIZE PEER-DOMID PORT SECONDS
  *
  * Both rings have 128 KiB, half of what xshim's have if nobody says otherwise. PORT only tells one run from another: the server's end
  * is at data/vchan/PORT in xenstore. Blocking calls, which sleep when there is nothing to do. The client prints one JSON object like
@@ -21,8 +21,6 @@
 #define RING 131072
 #define WARM_UP_S 0.1
 #define MAX_SAMPLES 4000000
-
-#define ROUNDS 16	/* as of sockbench */
 
 static struct libxenvchan *vc;
 
@@ -95,8 +93,7 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* trips: between two looks at the clock, each of which is a system call here */
-static void run_rr(char *buf, size_t size, double seconds, int trips)
+static void run_rr(char *buf, size_t size, double seconds)
 {
 	float *us = malloc(MAX_SAMPLES * sizeof(*us));
 	double start = now_s(), end, t0, t1;
@@ -112,17 +109,15 @@ static void run_rr(char *buf, size_t size, double seconds, int trips)
 	end = start + seconds;
 	while (t1 < end && n < MAX_SAMPLES) {
 		t0 = t1;
-		for (int i = 0; i < trips; i++) {
-			send_all(buf, size);
-			if (!recv_all(buf, size))
-				die("the server has closed");
-		}
+		send_all(buf, size);
+		if (!recv_all(buf, size))
+			die("the server has closed");
 		t1 = now_s();
-		us[n++] = (float)((t1 - t0) * 1e6 / trips);
+		us[n++] = (float)((t1 - t0) * 1e6);
 	}
 	qsort(us, n, sizeof(*us), compare);
 	printf("{\"p50_us\": %.3f, \"p99_us\": %.3f, \"per_s\": %.1f}\n", (double)us[n / 2],
-	       (double)us[n - 1 - n / 100], (double)n * trips / (t1 - start));
+	       (double)us[n - 1 - n / 100], (double)n / (t1 - start));
 	free(us);
 }
 
@@ -170,14 +165,13 @@ static void serve_stream(char *buf, size_t size)
 
 int main(int argc, char **argv)
 {
-	int is_server = argc > 1 && !strcmp(argv[1], "server"), rounds = argc > 2 && !strcmp(argv[2], "rounds"),
-	    rr = rounds || (argc > 2 && !strcmp(argv[2], "rr"));
+	int is_server = argc > 1 && !strcmp(argv[1], "server"), rr = argc > 2 && !strcmp(argv[2], "rr");
 	size_t size;
 	char *buf;
 
 	if (argc != (is_server ? 6 : 7)) {
-		fprintf(stderr, "usage: vchanbench server rr|rounds|stream SIZE PEER-DOMID PORT\n"
-			"       vchanbench client rr|rounds|stream SIZE PEER-DOMID PORT SECONDS\n");
+		fprintf(stderr, "usage: vchanbench server rr|stream SIZE PEER-DOMID PORT\n"
+			"       vchanbench client rr|stream SIZE PEER-DOMID PORT SECONDS\n");
 		return 2;
 	}
 	size = strtoul(argv[3], NULL, 0);
@@ -194,7 +188,7 @@ int main(int argc, char **argv)
 		while (libxenvchan_is_open(vc) == 1)
 			libxenvchan_wait(vc);
 	} else if (rr) {
-		run_rr(buf, size, atof(argv[6]), rounds ? ROUNDS : 1);
+		run_rr(buf, size, atof(argv[6]));
 	} else {
 		run_stream(buf, size, atof(argv[6]));
 	}
