@@ -29,7 +29,7 @@ def echo(c):
             c.sendall(data)
     except OSError:
         pass
-    print("ended", flush=True)
+    print("ended\n", end="", flush=True)	# in one piece: other threads write, too
     c.close()
 s = socket.create_server((sys.argv[1], int(sys.argv[2])), backlog=200)
 print("ready", flush=True)
