@@ -95,7 +95,7 @@ import fcntl, os, signal, socket, struct, sys
 MAGIC, WELCOME, REFUSED, REPORT = 0x58534843, 2, 3, 15
 ALL = 1 | 2 | 4 | 8         # F_SEAL_SEAL, SHRINK, GROW, WRITE
 
-def header(kind, length, version=5):
+def header(kind, length, version=6):
     return struct.pack("=IHHII", MAGIC, version, kind, length, 0)
 
 def memory(data, seals=ALL, size=None):
@@ -136,7 +136,7 @@ def serve(conn):
     if len(hello) != 72 or hello[:16] != header(1, 72) or struct.unpack("=I", hello[20:24])[0] != 2:
         return
     if mode == "refused":
-        conn.send(header(REFUSED, 24) + struct.pack("=IHH", 3, 6, 7))
+        conn.send(header(REFUSED, 24) + struct.pack("=IHH", 3, 7, 8))
     elif mode == "newer":
         conn.send(header(WELCOME, 96, 9) + bytes(80))
     elif mode == "garbage":
@@ -155,7 +155,7 @@ def serve(conn):
 
 def answer(conn):
     ask = conn.recv(256)
-    if mode.startswith("drain") and len(ask) == 24 and ask[:16] == struct.pack("=IHHII", MAGIC, 5, 19, 24, 1):
+    if mode.startswith("drain") and len(ask) == 24 and ask[:16] == struct.pack("=IHHII", MAGIC, 6, 19, 24, 1):
         domid, end = struct.unpack("=II", ask[16:24])
         if mode == "drainno":
             conn.send(header(11, 24) + struct.pack("=IHH", 7, 2, 2))
@@ -389,7 +389,7 @@ while IFS='|' read -r mode command text; do
 	err_has "^xshim: $sock: $text.*; ."
 	end_server
 done <<'T'
-refused|ss|xshimd speaks protocol 6 to 7, this command version 5
+refused|ss|xshimd speaks protocol 7 to 8, this command version 6
 newer|ss|xshimd speaks protocol 9 to 9
 quota|stat|xshimd refused us: quota \(
 garbage|ss|bad message while WELCOME is due: magic
