@@ -17,6 +17,7 @@
 need python3
 ns_up
 daemon_start
+preload_for "$PYTHON"
 PORT=7960
 export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1
 case $XSHIM_PRELOAD in *:*) SANITIZER=1 ;; *) SANITIZER= ;; esac
@@ -228,7 +229,7 @@ under() {
 	shift 2
 	echo_server
 	snapshot "$WORK/before.json"
-	held_start client a "$@" env "LD_PRELOAD=$XSHIM_PRELOAD" "$PYTHON" -c "$TALKS" "$IP_B" $PORT
+	held_start client a "$@" env "${PRELOADED[@]}" "$PYTHON" -c "$TALKS" "$IP_B" $PORT
 	if [ "$way" = ring ]; then
 		wait_ring 20000
 	else
@@ -345,9 +346,9 @@ play_crowded() {
 		spinners+=($!)
 	done
 	JOB_PID[spinners]=$!
-	echo_server taskset -c 0 nice -n 10 env "LD_PRELOAD=$XSHIM_PRELOAD"
+	echo_server taskset -c 0 nice -n 10 env "${PRELOADED[@]}"
 	snapshot "$WORK/before.json"
-	held_start client a taskset -c 0 env "LD_PRELOAD=$XSHIM_PRELOAD" "$PYTHON" -c "$ROUND_TRIP
+	held_start client a taskset -c 0 env "${PRELOADED[@]}" "$PYTHON" -c "$ROUND_TRIP
 import resource, socket, sys, time
 s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
 n = 0

@@ -310,14 +310,16 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("daemon without memory");
-	TCase *t = tcase_create("allocations that fail");
 	const char *shim = getenv("XSHIM_PRELOAD");
+	Suite *s;
+	TCase *t;
 
 	if (shim && strchr(shim, ':')) {
 		printf("skipped: a sanitizer has an allocator of its own\n");
 		return 77;
 	}
+	s = suite_create("daemon without memory");
+	t = tcase_create("allocations that fail");
 	tcase_set_timeout(t, 120);
 	tcase_add_loop_test(t, any_allocation_for_a_client_may_fail, 0, 3);
 	tcase_add_test(t, any_allocation_for_many_clients_may_fail);
