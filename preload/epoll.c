@@ -275,7 +275,7 @@ static int wait_tagged(struct xshim_eset *set, enum call call, struct epoll_even
 	struct wait w = { .to = { .set = set, .events = good ? events : &none, .max = good ? max : 1 }, .call = call };
 	int n;
 
-	pthread_testcancel();
+	xshim_cancel_point();
 	if (!good && xshim_eset_is_plain(set)) {
 		n = kernel_wait(call, set->epfd, events, max, timeout_ns, mask);
 		good = true;	/* by now */

@@ -23,6 +23,7 @@
 #include "options.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <sys/socket.h>
 #include <xshim/link.h>
 #include <xshim/ring.h>
@@ -140,6 +141,33 @@ XSHIM_FAST ssize_t xshim_fast_leave(struct xshim_conn *c, size_t n, struct xshim
 	return xshim_fast_done(c, n);
 }
 
+/* How far a call has come: to nothing, to a reference, to the lock of its direction as well. */
+enum xshim_fast_in { XSHIM_FAST_OUTSIDE, XSHIM_FAST_INSIDE, XSHIM_FAST_LOCKED };
+
+/* lock: where in the slot. */
+XSHIM_FAST enum xshim_fast_in xshim_fast_enter(int fd, const void *buf, size_t n, size_t lock, struct xshim_conn **c, struct xshim_chan **ch)
+{
+	const xshim_fdtab_entry *e;
+	uint32_t tid;
+
+	if (!XSHIM_LIKELY(xshim_fast_fits(buf, n)))
+		return XSHIM_FAST_OUTSIDE;
+	e = xshim_fd_place(fd);
+	if (!XSHIM_LIKELY(e))
+		return XSHIM_FAST_OUTSIDE;
+	*c = xshim_fast_seen(e);
+	if (!XSHIM_LIKELY(*c))
+		return XSHIM_FAST_OUTSIDE;
+	tid = xshim_tid_cache;
+	if (!XSHIM_LIKELY(tid))
+		return XSHIM_FAST_OUTSIDE;
+	if (!xshim_fast_hold(e, *c))
+		return XSHIM_FAST_INSIDE;
+	*ch = xshim_conn_chan(*c);
+	return XSHIM_LIKELY(*ch) && XSHIM_LIKELY(xshim_lock_try((struct xshim_lock *)((char *)(*c)->slot + lock), tid)) ?
+		       XSHIM_FAST_LOCKED : XSHIM_FAST_INSIDE;
+}
+
 XSHIM_FAST void xshim_fast_fetch(const uint8_t *at, size_t n)
 {
 	__builtin_prefetch(at, 0, 3);
@@ -245,32 +273,20 @@ XSHIM_ASIDE ssize_t xshim_fast_send_more(int fd, const void *buf, size_t n, int 
 
 XSHIM_FAST ssize_t xshim_fast_send(int fd, const void *buf, size_t n, int flags, xshim_long_send *longer)
 {
-	const xshim_fdtab_entry *e;
-	uint32_t tid;
 	struct xshim_chan *ch;
 	struct xshim_conn *c;
 	struct xshim_slot *s;
+	enum xshim_fast_in in;
 	uint64_t pos, used;
 	uint8_t *to;
 	size_t at;
 
-	if (!XSHIM_LIKELY(xshim_fast_fits(buf, n)))
+	in = xshim_fast_enter(fd, buf, n, offsetof(struct xshim_slot, tx_lock), &c, &ch);
+	if (!XSHIM_LIKELY(in != XSHIM_FAST_OUTSIDE))
 		return longer(fd, buf, n, flags);
-	e = xshim_fd_place(fd);
-	if (!XSHIM_LIKELY(e))
-		return longer(fd, buf, n, flags);
-	c = xshim_fast_seen(e);
-	if (!XSHIM_LIKELY(c))
-		return longer(fd, buf, n, flags);
-	tid = xshim_tid_cache;
-	if (!XSHIM_LIKELY(tid))
-		return longer(fd, buf, n, flags);
-	if (!xshim_fast_hold(e, c))
+	if (!XSHIM_LIKELY(in == XSHIM_FAST_LOCKED))
 		return xshim_fast_not_sent(fd, buf, n, flags, longer, c);
 	s = c->slot;
-	ch = xshim_conn_chan(c);
-	if (!XSHIM_LIKELY(ch) || !XSHIM_LIKELY(xshim_lock_try(&s->tx_lock, tid)))
-		return xshim_fast_not_sent(fd, buf, n, flags, longer, c);
 	pos = s->link.tx.pos;
 	at = (size_t)pos & (ch->tx_size - 1);
 	used = pos - s->link.tx.tail;
@@ -321,18 +337,21 @@ XSHIM_FAST bool xshim_fast_may_recv(const struct xshim_slot *s)
 	return XSHIM_LIKELY(!special) && XSHIM_FAST_IS(s->link.rx.state, XSHIM_RX_RING) && XSHIM_FAST_LACKS(s->flags, XSHIM_SLOT_LEAVE);
 }
 
-/* `got` bytes were taken at `from`, `there` were there. rx_lock. */
-XSHIM_FAST ssize_t xshim_fast_received(struct xshim_conn *c, struct xshim_chan *ch, const uint8_t *from, uint64_t there, size_t got)
+/* `got` bytes were taken at `from`, `there` were there. True: the peer is to be rung. rx_lock. */
+XSHIM_FAST bool xshim_fast_took(struct xshim_slot *s, struct xshim_chan *ch, const uint8_t *from, uint64_t there, size_t got)
 {
-	struct xshim_slot *s = c->slot;
-
 	if (got >= XSHIM_FETCH_LEAST && got <= XSHIM_FETCH_RX && 2 * got <= there)
 		xshim_fast_fetch(from + got, got);
 	s->base_rx += (int64_t)got;
 	xshim_count(&s->n.ring_rx, got);
-	if (xshim_rx_took_ring(&s->link, ch->local.region, ch->remote.region, got))
+	return xshim_rx_took_ring(&s->link, ch->local.region, ch->remote.region, got);
+}
+
+XSHIM_FAST ssize_t xshim_fast_received(struct xshim_conn *c, struct xshim_chan *ch, const uint8_t *from, uint64_t there, size_t got)
+{
+	if (xshim_fast_took(c->slot, ch, from, there, got))
 		return xshim_fast_ring(c, ch, got);
-	return xshim_fast_leave(c, got, &s->rx_lock);
+	return xshim_fast_leave(c, got, &c->slot->rx_lock);
 }
 
 /* Nothing is special, and something is there, in one piece, but it is much. rx_lock. */
@@ -382,11 +401,7 @@ XSHIM_FAST ssize_t xshim_fast_take(struct xshim_conn *c, struct xshim_chan *ch, 
 		from = xshim_region_cdata(ch->remote.region) + at;
 		if (got && (xshim_ucopy_inline(buf, from, got) || xshim_chan_is_cut(ch)))
 			got = 0;
-	}
-	if (got) {
-		s->base_rx += (int64_t)got;
-		xshim_count(&s->n.ring_rx, got);
-		bell = xshim_rx_took_ring(&s->link, ch->local.region, ch->remote.region, got);
+		bell = got && xshim_fast_took(s, ch, from, there, got);
 	}
 	xshim_chan_drop_lock(c, ch, &s->rx_lock, bell);
 	return (ssize_t)got;
@@ -394,34 +409,20 @@ XSHIM_FAST ssize_t xshim_fast_take(struct xshim_conn *c, struct xshim_chan *ch, 
 
 XSHIM_FAST ssize_t xshim_fast_recv(int fd, void *buf, size_t n, int flags, xshim_long_recv *longer)
 {
-	const xshim_fdtab_entry *e;
-	uint32_t tid;
-	const struct xshim_region_hdr *peer;
 	struct xshim_chan *ch;
 	struct xshim_conn *c;
 	struct xshim_slot *s;
+	enum xshim_fast_in in;
 	uint64_t there;
 	const uint8_t *from;
 	size_t at, got;
 
-	if (!XSHIM_LIKELY(xshim_fast_fits(buf, n)))
+	in = xshim_fast_enter(fd, buf, n, offsetof(struct xshim_slot, rx_lock), &c, &ch);
+	if (!XSHIM_LIKELY(in != XSHIM_FAST_OUTSIDE))
 		return longer(fd, buf, n, flags);
-	e = xshim_fd_place(fd);
-	if (!XSHIM_LIKELY(e))
-		return longer(fd, buf, n, flags);
-	c = xshim_fast_seen(e);
-	if (!XSHIM_LIKELY(c))
-		return longer(fd, buf, n, flags);
-	tid = xshim_tid_cache;
-	if (!XSHIM_LIKELY(tid))
-		return longer(fd, buf, n, flags);
-	if (!xshim_fast_hold(e, c))
+	if (!XSHIM_LIKELY(in == XSHIM_FAST_LOCKED))
 		return xshim_fast_not_received(fd, buf, n, flags, longer, c);
 	s = c->slot;
-	ch = xshim_conn_chan(c);
-	if (!XSHIM_LIKELY(ch) || !XSHIM_LIKELY(xshim_lock_try(&s->rx_lock, tid)))
-		return xshim_fast_not_received(fd, buf, n, flags, longer, c);
-	peer = ch->remote.region;
 	at = (size_t)s->link.rx.pos & (ch->rx_size - 1);
 	if (!XSHIM_LIKELY(xshim_fast_may_recv(s)))
 		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
@@ -430,7 +431,7 @@ XSHIM_FAST ssize_t xshim_fast_recv(int fd, void *buf, size_t n, int flags, xshim
 		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
 	if (!XSHIM_LIKELY(got <= XSHIM_UCOPY_FEW))
 		return xshim_fast_recv_more(fd, buf, n, flags, longer, c);
-	from = xshim_region_cdata(peer) + at;
+	from = xshim_region_cdata(ch->remote.region) + at;
 	if (!XSHIM_LIKELY(xshim_ucopy_few(buf, from, got) == 0) || !XSHIM_LIKELY(!xshim_chan_is_cut(ch)))
 		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
 	return xshim_fast_received(c, ch, from, there, got);

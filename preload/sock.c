@@ -262,7 +262,7 @@ XSHIM_EXPORT int close(int fd)
 		errno = EBADF;
 		return -1;
 	}
-	pthread_testcancel();	/* before anything of it is forgotten */
+	xshim_cancel_point();	/* before anything of it is forgotten */
 	c = xshim_sock_forget(fd);
 	rc = libc.close(fd);
 	xshim_sock_forgotten(c);
