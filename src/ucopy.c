@@ -2,7 +2,7 @@
 /*
  * ucopy.c - copies that survive a bad address (ucopy.h).
  *
- * The three routines take (to, from, n) as C functions do, keep nothing on the stack and return 0
+ * The routines take (to, from, n) as C functions do, keep nothing on the stack and return 0
  * in eax, so that a routine can be left at any instruction: the place to resume at sets eax and
  * returns.
  *
@@ -21,9 +21,9 @@
 #include <cpuid.h>
 #include <stdatomic.h>
 
-#define AVX_MIN (XSHIM_UCOPY_FEW + 1)	/* xshim_ucopy_avx wants that many */
 #define MOVSB_MIN 4096
 
+int xshim_ucopy_small(void *to, const void *from, size_t n) __attribute__((visibility("hidden")));
 int xshim_ucopy_sse(void *to, const void *from, size_t n) __attribute__((visibility("hidden")));
 int xshim_ucopy_avx(void *to, const void *from, size_t n) __attribute__((visibility("hidden")));
 int xshim_ucopy_movsb(void *to, const void *from, size_t n) __attribute__((visibility("hidden")));
@@ -51,95 +51,8 @@ __asm__(".pushsection .text, \"ax\", @progbits\n\t"
 	".p2align 6\n"
 	LABEL(xshim_ucopy_begin)
 
-	/* any n; small ones by two moves that overlap */
-	FUNCTION(xshim_ucopy_sse)
-	"cmpq $16, %rdx\n\t"
-	"jb 1f\n\t"
-	"cmpq $32, %rdx\n\t"
-	"ja 5f\n\t"
-	"movups (%rsi), %xmm0\n\t"
-	"movups -16(%rsi,%rdx), %xmm1\n\t"
-	"movups %xmm0, (%rdi)\n\t"
-	"movups %xmm1, -16(%rdi,%rdx)\n\t"
-	"ret\n"
-	"1:\n\t"
-	"cmpl $8, %edx\n\t"
-	"jb 2f\n\t"
-	"movq (%rsi), %rcx\n\t"
-	"movq -8(%rsi,%rdx), %r8\n\t"
-	"movq %rcx, (%rdi)\n\t"
-	"movq %r8, -8(%rdi,%rdx)\n\t"
-	"ret\n"
-	"2:\n\t"
-	"cmpl $4, %edx\n\t"
-	"jb 3f\n\t"
-	"movl (%rsi), %ecx\n\t"
-	"movl -4(%rsi,%rdx), %r8d\n\t"
-	"movl %ecx, (%rdi)\n\t"
-	"movl %r8d, -4(%rdi,%rdx)\n\t"
-	"ret\n"
-	"3:\n\t"
-	"cmpl $1, %edx\n\t"
-	"jb 4f\n\t"
-	"movzbl -1(%rsi,%rdx), %r8d\n\t"
-	"je 6f\n\t"
-	"movzwl (%rsi), %ecx\n\t"
-	"movw %cx, (%rdi)\n"
-	"6:\n\t"
-	"movb %r8b, -1(%rdi,%rdx)\n"
-	"4:\n\t"
-	"ret\n"
-	"5:\n\t"
-	"cmpq $64, %rdx\n\t"
-	"ja 7f\n\t"
-	"movups (%rsi), %xmm0\n\t"
-	"movups 16(%rsi), %xmm1\n\t"
-	"movups -32(%rsi,%rdx), %xmm2\n\t"
-	"movups -16(%rsi,%rdx), %xmm3\n\t"
-	"movups %xmm0, (%rdi)\n\t"
-	"movups %xmm1, 16(%rdi)\n\t"
-	"movups %xmm2, -32(%rdi,%rdx)\n\t"
-	"movups %xmm3, -16(%rdi,%rdx)\n\t"
-	"ret\n"
-	/* the first 16 and the last 64 bytes wait in registers; between them, aligned at the target */
-	"7:\n\t"
-	"movups (%rsi), %xmm8\n\t"
-	"movups -64(%rsi,%rdx), %xmm4\n\t"
-	"movups -48(%rsi,%rdx), %xmm5\n\t"
-	"movups -32(%rsi,%rdx), %xmm6\n\t"
-	"movups -16(%rsi,%rdx), %xmm7\n\t"
-	"leaq -64(%rdi,%rdx), %r9\n\t"
-	"movq %rdi, %r8\n\t"
-	"subq %rdi, %rsi\n\t"
-	"addq $16, %rdi\n\t"
-	"andq $-16, %rdi\n\t"
-	"cmpq %r9, %rdi\n\t"
-	"jae 9f\n\t"
-	".p2align 4\n"
-	"8:\n\t"
-	"movups (%rdi,%rsi), %xmm0\n\t"
-	"movups 16(%rdi,%rsi), %xmm1\n\t"
-	"movups 32(%rdi,%rsi), %xmm2\n\t"
-	"movups 48(%rdi,%rsi), %xmm3\n\t"
-	"movaps %xmm0, (%rdi)\n\t"
-	"movaps %xmm1, 16(%rdi)\n\t"
-	"movaps %xmm2, 32(%rdi)\n\t"
-	"movaps %xmm3, 48(%rdi)\n\t"
-	"addq $64, %rdi\n\t"
-	"cmpq %r9, %rdi\n\t"
-	"jb 8b\n"
-	"9:\n\t"
-	"movups %xmm4, (%r9)\n\t"
-	"movups %xmm5, 16(%r9)\n\t"
-	"movups %xmm6, 32(%r9)\n\t"
-	"movups %xmm7, 48(%r9)\n\t"
-	"movups %xmm8, (%r8)\n\t"
-	"ret\n\t"
-	END(xshim_ucopy_sse)
-
-	/* n <= 128, and all but rax, rcx and xmm registers are left as they are (xshim_ucopy_few()) */
-	".p2align 6\n\t"
-	FUNCTION(xshim_ucopy_spare)
+	/* n <= 128, by moves that overlap; all but rax, rcx and xmm registers are left as they are (xshim_ucopy_few()) */
+	FUNCTION(xshim_ucopy_small)
 	"cmpq $32, %rdx\n\t"
 	"jbe 1f\n\t"
 	"cmpq $64, %rdx\n\t"
@@ -208,7 +121,44 @@ __asm__(".pushsection .text, \"ax\", @progbits\n\t"
 	"movups %xmm6, -32(%rdi,%rdx)\n\t"
 	"movups %xmm7, -16(%rdi,%rdx)\n\t"
 	"ret\n\t"
-	END(xshim_ucopy_spare)
+	END(xshim_ucopy_small)
+
+	/* n > 128: the first 16 and the last 64 bytes wait in registers; between them, aligned at the target */
+	".p2align 6\n\t"
+	FUNCTION(xshim_ucopy_sse)
+	"movups (%rsi), %xmm8\n\t"
+	"movups -64(%rsi,%rdx), %xmm4\n\t"
+	"movups -48(%rsi,%rdx), %xmm5\n\t"
+	"movups -32(%rsi,%rdx), %xmm6\n\t"
+	"movups -16(%rsi,%rdx), %xmm7\n\t"
+	"leaq -64(%rdi,%rdx), %r9\n\t"
+	"movq %rdi, %r8\n\t"
+	"subq %rdi, %rsi\n\t"
+	"addq $16, %rdi\n\t"
+	"andq $-16, %rdi\n\t"
+	"cmpq %r9, %rdi\n\t"
+	"jae 2f\n\t"
+	".p2align 4\n"
+	"1:\n\t"
+	"movups (%rdi,%rsi), %xmm0\n\t"
+	"movups 16(%rdi,%rsi), %xmm1\n\t"
+	"movups 32(%rdi,%rsi), %xmm2\n\t"
+	"movups 48(%rdi,%rsi), %xmm3\n\t"
+	"movaps %xmm0, (%rdi)\n\t"
+	"movaps %xmm1, 16(%rdi)\n\t"
+	"movaps %xmm2, 32(%rdi)\n\t"
+	"movaps %xmm3, 48(%rdi)\n\t"
+	"addq $64, %rdi\n\t"
+	"cmpq %r9, %rdi\n\t"
+	"jb 1b\n"
+	"2:\n\t"
+	"movups %xmm4, (%r9)\n\t"
+	"movups %xmm5, 16(%r9)\n\t"
+	"movups %xmm6, 32(%r9)\n\t"
+	"movups %xmm7, 48(%r9)\n\t"
+	"movups %xmm8, (%r8)\n\t"
+	"ret\n\t"
+	END(xshim_ucopy_sse)
 
 	".p2align 6\n\t"
 	FUNCTION(xshim_ucopy_movsb)
@@ -274,7 +224,7 @@ static int ask_processor(void)
 	return erms ? avx ? MOVSB : SSE_MOVSB : avx ? AVX : SSE;
 }
 
-/* More than AVX_MIN. */
+/* More than XSHIM_UCOPY_FEW. */
 static int copy_more(void *to, const void *from, size_t n)
 {
 	static _Atomic int known;
@@ -293,7 +243,7 @@ static int copy_more(void *to, const void *from, size_t n)
 
 static inline int copy(void *to, const void *from, size_t n)
 {
-	return n < AVX_MIN ? xshim_ucopy_sse(to, from, n) : copy_more(to, from, n);
+	return n <= XSHIM_UCOPY_FEW ? xshim_ucopy_small(to, from, n) : copy_more(to, from, n);
 }
 
 bool xshim_ucopy_resume(uintptr_t pc, uintptr_t *resume)

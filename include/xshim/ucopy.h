@@ -39,10 +39,10 @@ int xshim_ucopy(void *to, const void *from, size_t n);
 static inline int xshim_ucopy_inline(void *to, const void *from, size_t n)
 {
 #if defined(__x86_64__) && !XSHIM_UCOPY_WATCHED
-	int xshim_ucopy_sse(void *to, const void *from, size_t n) __attribute__((visibility("hidden")));
+	int xshim_ucopy_small(void *to, const void *from, size_t n) __attribute__((visibility("hidden")));
 
 	if (n <= XSHIM_UCOPY_FEW)
-		return xshim_ucopy_sse(to, from, n);
+		return xshim_ucopy_small(to, from, n);
 #endif
 	return xshim_ucopy(to, from, n);
 }
@@ -55,7 +55,7 @@ static inline __attribute__((always_inline)) int xshim_ucopy_few(void *to, const
 {
 	int rc;
 
-	__asm__ volatile("call xshim_ucopy_spare"
+	__asm__ volatile("call xshim_ucopy_small"
 			 : "=a"(rc)
 			 : "D"(to), "S"(from), "d"(n)
 			 : "rcx", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "memory", "cc");
