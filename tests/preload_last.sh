@@ -254,42 +254,10 @@ play_limits() {
 }
 
 play_places() {
-	local cc
 	unshare -m true 2>/dev/null || { note "not played: places: no mount namespaces here"; return; }
 	under "F43: nothing can be written" ring unshare -m sh -c 'mount --make-rprivate / && mount -o remount,bind,ro / && ! (: >/etc/x) 2>/dev/null && exec "$@"' sh
 	under "F43: pid, ipc and uts namespaces of its own" ring unshare --pid --ipc --uts --fork --mount-proc
-	cc=$(command -v cc || command -v gcc) || { note "not played: no unix sockets: no compiler"; return; }
-	cat >"$WORK/nounix.c" <<-'C'
-		#include <errno.h>
-		#include <linux/filter.h>
-		#include <linux/seccomp.h>
-		#include <stddef.h>
-		#include <sys/prctl.h>
-		#include <sys/socket.h>
-		#include <sys/syscall.h>
-		#include <unistd.h>
-		/* as a service manager does it: a socket of another family is EAFNOSUPPORT */
-		int main(int argc, char **argv)
-		{
-			struct sock_filter f[] = {
-				BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-				BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 1, 0),
-				BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socketpair, 0, 2),
-				BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
-				BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 1, 0),
-				BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-				BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EAFNOSUPPORT),
-			};
-			struct sock_fprog p = { sizeof(f) / sizeof(f[0]), f };
-
-			if (argc < 2 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &p))
-				return 99;
-			execvp(argv[1], argv + 1);
-			return 98;
-		}
-	C
-	"$cc" -o "$WORK/nounix" "$WORK/nounix.c" || fail "the program that sets the filter cannot be built"
-	under "F43: no unix sockets" tcp "$WORK/nounix"
+	under "F43: no unix sockets" tcp "$XSHIM_PROG/filtered" unix
 }
 
 # ---- F56 ----

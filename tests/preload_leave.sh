@@ -8,13 +8,6 @@
 
 . "${srcdir:-$(dirname "$0")/..}/tests/lib/dialogue.sh"
 
-SERVER='
-import socket, sys
-s = socket.create_server((sys.argv[1], int(sys.argv[2])))
-c, _ = s.accept()
-while (data := c.recv(1000)):
-    c.sendall(data)
-'
 # client ADDRESS PORT: round trips until its input ends, then how many there were of 35 ms or more
 CLIENT=$ROUND_TRIP'
 import socket, sys, time
@@ -38,7 +31,7 @@ export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1
 round_trips() {
 	local leaves slow
 	export XSHIM_FORCE_LEAVE=500
-	ns_start server b shim "$PYTHON" -c "$SERVER" "$IP_B" $PORT
+	ns_start server b shim "$PYTHON" -c "$ECHO_ONE" "$IP_B" $PORT
 	wait_listen b $PORT
 	held_start client a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT
 	snapshot "$WORK/before.json"

@@ -274,34 +274,9 @@ start_runpath() {
 
 # A filter from outside, as service managers and containers set it, that has an error for a call that a ring takes.
 start_filtered() {
-	cat >"$WORK/deny.c" <<-'C'
-		#include <errno.h>
-		#include <linux/filter.h>
-		#include <linux/seccomp.h>
-		#include <stddef.h>
-		#include <sys/prctl.h>
-		#include <sys/syscall.h>
-		#include <unistd.h>
-		int main(int argc, char **argv)
-		{
-			struct sock_filter f[] = {
-				BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-				BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_memfd_create, 0, 1),
-				BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-				BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-			};
-			struct sock_fprog p = { sizeof(f) / sizeof(f[0]), f };
-
-			if (argc < 2 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &p))
-				return 99;
-			execv(argv[1], argv + 1);
-			return 98;
-		}
-	C
-	"$CC_NOW" -o "$WORK/deny" "$WORK/deny.c" || fail "the program that sets the filter cannot be built"
 	plain_first load_exchange
 	INERT=1
-	CLIENT_BY=(env -u LD_PRELOAD "$WORK/deny" "$(command -v env)" "LD_PRELOAD=$XSHIM_PRELOAD")
+	CLIENT_BY=(env -u LD_PRELOAD "$XSHIM_PROG/filtered" memfd env "LD_PRELOAD=$XSHIM_PRELOAD")
 	as_plain filtered load_exchange cat 0
 	INERT=
 }

@@ -5,13 +5,6 @@
 # made: the connection stays on TCP, says why, and gets its ring when there is room. The same with either end in the cgroup.
 . "${srcdir:-$(dirname "$0")/..}/tests/lib/dialogue.sh"
 
-SERVER='
-import socket, sys
-s = socket.create_server((sys.argv[1], int(sys.argv[2])))
-c, _ = s.accept()
-while (data := c.recv(1000)):
-    c.sendall(data)
-'
 CLIENT=$ROUND_TRIP'
 import os, socket, sys, time
 s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
@@ -68,7 +61,7 @@ used() { cat "$GROUP/$USED"; }
 
 for who in client server; do
 	rm -f "$WORK/now"
-	ns_start server b shim "$PYTHON" -c "$SERVER" "$IP_B" $PORT
+	ns_start server b shim "$PYTHON" -c "$ECHO_ONE" "$IP_B" $PORT
 	wait_listen b $PORT
 	held_start client a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$WORK/now"
 	# what the interpreter takes to start is not to be counted

@@ -7,12 +7,20 @@
 #   held_end                     the input says "end", and ends
 #   job_ok NAME SECONDS WHAT     wait for its end, which must be with status 0
 #   wait_ring BYTES              until more than so many have gone by ring since $WORK/before.json
+#   $ECHO_ONE                    a server in python, with its address and port as arguments: gives one client back what it sends
 #   $ROUND_TRIP                  for clients in python: round_trip(socket), is_over() when the input has ended
 #
 # One at a time: the script holds the other end of its input as descriptor 9.
 
 . "${srcdir:-$(dirname "$0")/..}/tests/lib/netns.sh"
 
+ECHO_ONE='
+import socket, sys
+s = socket.create_server((sys.argv[1], int(sys.argv[2])))
+c, _ = s.accept()
+while (data := c.recv(1000)):
+    c.sendall(data)
+'
 ROUND_TRIP='
 import os, select, sys
 def round_trip(s):

@@ -282,6 +282,19 @@ static void cancelled_in_a_send(struct scene *s)
 	barrier(s);
 }
 
+/* It begins, and a while later it is cancelled, at whatever it is then. */
+static void cancel_after(struct victim *v, int turns)
+{
+	pthread_t t = begin(v);
+	void *how;
+
+	for (volatile int spin = 0; spin < turns; spin++)
+		;
+	pthread_cancel(t);
+	if (pthread_join(t, &how) || how != PTHREAD_CANCELED)
+		die("a thread was not cancelled");
+}
+
 /* At whatever place a thread is: going to sleep, asleep, waking. Only calls that take nothing, because that would be lost. */
 static void cancelled_anywhere(struct scene *s)
 {
@@ -290,14 +303,8 @@ static void cancelled_anywhere(struct scene *s)
 		for (int i = 0; i < 300; i++) {
 			struct victim v = { .call = calls[4 + i % 5].call, .fd = s->fd, .go = 1, .state = PTHREAD_CANCEL_ENABLE,
 					    .type = PTHREAD_CANCEL_DEFERRED };
-			pthread_t t = begin(&v);
-			void *how;
 
-			for (volatile int spin = 0; spin < i * 50; spin++)
-				;
-			pthread_cancel(t);
-			if (pthread_join(t, &how) || how != PTHREAD_CANCELED)
-				die("a thread was not cancelled");
+			cancel_after(&v, i * 50);
 		}
 	}
 	barrier(s);
@@ -332,14 +339,8 @@ static void at_work(struct scene *s, int type)
 		make_set(fd);
 		for (int i = 0; i < 300; i++) {
 			struct victim v = { .call = busy, .fd = fd, .go = 1, .type = type, .state = PTHREAD_CANCEL_ENABLE };
-			pthread_t t = begin(&v);
-			void *how;
 
-			for (volatile int spin = 0; spin < i * 200; spin++)
-				;
-			pthread_cancel(t);
-			if (pthread_join(t, &how) || how != PTHREAD_CANCELED)
-				die("a thread was not cancelled");
+			cancel_after(&v, i * 200);
 		}
 		recv_exactly(fd, 1000);
 		close(epoll_set);
