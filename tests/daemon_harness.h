@@ -37,6 +37,8 @@ struct pair {			/* a TCP connection */
 };
 
 int harness_main(Suite *suite);
+/* That directory: for a test's own files, which go with it, whatever becomes of the test. */
+const char *harness_dir(void);
 
 /* config: text of the configuration file, or NULL. */
 void daemon_start(struct daemon *d, const char *config);

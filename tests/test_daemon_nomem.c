@@ -23,10 +23,12 @@ static struct shared *shared;
 static void begin(void)
 {
 	const char *build = getenv("XSHIM_BUILD");
-	char file[] = "/tmp/xshimd-nomem-XXXXXX";
-	char lib[400];
-	int fd = mkstemp(file);
+	char file[100], lib[400];
+	int fd;
 
+	snprintf(file, sizeof(file), "%s/nth_malloc", harness_dir());
+	fd = open(file, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	ck_assert_int_ge(fd, 0);
 	snprintf(lib, sizeof(lib), "%s/tests/load/.libs/nth_malloc.so", build ? build : ".");
 	ck_assert_msg(access(lib, R_OK) == 0, "%s: %s", lib, strerror(errno));
 	ck_assert_int_eq(ftruncate(fd, sizeof(*shared)), 0);
@@ -34,11 +36,6 @@ static void begin(void)
 	ck_assert_ptr_ne(shared, MAP_FAILED);
 	setenv("NTH_MALLOC", file, 1);
 	setenv("LD_PRELOAD", lib, 1);
-}
-
-static void end(void)
-{
-	unlink(getenv("NTH_MALLOC"));
 }
 
 /* Read until this message comes; false: the daemon has hung up. */
@@ -200,7 +197,6 @@ START_TEST(any_allocation_for_a_client_may_fail)
 	ck_assert_uint_gt(n, 20);
 	ck_assert_uint_lt(n, MOST);
 	daemon_stop(&d, SIGTERM);
-	end();
 }
 END_TEST
 
@@ -233,18 +229,17 @@ START_TEST(any_allocation_for_many_clients_may_fail)
 	printf("%llu allocations for %d clients\n", (unsigned long long)n - 1, MANY);
 	ck_assert_uint_gt(n, MANY);
 	ck_assert_uint_lt(n, MOST);
-	end();
 }
 END_TEST
 
 /* The daemon at its start, with the n-th allocation failing. True: it listens. */
-static bool starts(struct daemon *d, const char *binary, const char *dir)
+static bool starts(struct daemon *d, const char *binary)
 {
 	int status = 0;
 	char up[140];
 
-	snprintf(d->socket, sizeof(d->socket), "%s/xshimd.sock", dir);
-	snprintf(d->log, sizeof(d->log), "%s/log", dir);
+	snprintf(d->socket, sizeof(d->socket), "%s/xshimd.sock", harness_dir());
+	snprintf(d->log, sizeof(d->log), "%s/log", harness_dir());
 	snprintf(up, sizeof(up), ", at %s", d->socket);
 	unlink(d->log);
 	d->pid = fork();
@@ -276,17 +271,15 @@ static bool starts(struct daemon *d, const char *binary, const char *dir)
 START_TEST(any_allocation_at_the_start_may_fail)
 {
 	const char *binary = getenv("XSHIMD");
-	char dir[] = "/tmp/xshimd-nomem-dir-XXXXXX";
 	uint64_t n, refused = 0;
 	struct daemon d;
 
-	ck_assert_ptr_nonnull(mkdtemp(dir));
 	begin();
 	for (n = 1; n < MOST; n++) {
 		shared->count = 0;
 		shared->fails = 1;
 		shared->first = n;
-		if (!starts(&d, binary ? binary : "./xshimd", dir)) {
+		if (!starts(&d, binary ? binary : "./xshimd")) {
 			refused++;
 			continue;
 		}
@@ -300,11 +293,6 @@ START_TEST(any_allocation_at_the_start_may_fail)
 	printf("%llu allocations at the start, %llu of them end it\n", (unsigned long long)n - 1, (unsigned long long)refused);
 	ck_assert_uint_gt(refused, 0);
 	ck_assert_uint_lt(n, MOST);
-	unlink(d.log);
-	strcat(d.socket, ".lock");
-	unlink(d.socket);
-	rmdir(dir);
-	end();
 }
 END_TEST
 

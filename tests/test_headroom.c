@@ -12,7 +12,28 @@
 #define MIB ((uint64_t)1 << 20)
 #define NEED (2 * MIB)
 
-static char dir[] = "/tmp/xshim-headroom-XXXXXX";
+static char base[] = "/tmp/xshim-headroom-XXXXXX";
+static char dir[60];		/* of one test, below base */
+
+/* In the parent, so that it goes whatever becomes of a test. */
+static void make_base(void)
+{
+	ck_assert_ptr_nonnull(mkdtemp(base));
+}
+
+static void remove_base(void)
+{
+	char command[100];
+
+	snprintf(command, sizeof(command), "rm -rf %s", base);
+	ck_assert_int_eq(system(command), 0);
+}
+
+static void make_dir(void)
+{
+	snprintf(dir, sizeof(dir), "%s/%d", base, (int)getpid());
+	ck_assert_int_eq(mkdir(dir, 0755), 0);
+}
 
 /* name: with its directories, below dir */
 static void put(const char *name, const char *text)
@@ -21,7 +42,7 @@ static void put(const char *name, const char *text)
 	FILE *f;
 
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
-	for (char *p = path + sizeof(dir); *p; p++) {
+	for (char *p = path + strlen(dir) + 1; *p; p++) {
 		if (*p == '/') {
 			*p = '\0';
 			mkdir(path, 0755);
@@ -32,14 +53,6 @@ static void put(const char *name, const char *text)
 	ck_assert_ptr_nonnull(f);
 	fputs(text, f);
 	ck_assert_int_eq(fclose(f), 0);
-}
-
-static void remove_tree(void)
-{
-	char command[100];
-
-	snprintf(command, sizeof(command), "rm -rf %s", dir);
-	ck_assert_int_eq(system(command), 0);
 }
 
 struct tree {
@@ -82,7 +95,6 @@ START_TEST(the_tightest_cgroup_counts)
 	const struct tree *t = &trees[_i];
 	char list[100], mount[100];
 
-	ck_assert_ptr_nonnull(mkdtemp(dir));
 	put("list", t->list);
 	put("m/x", "");
 	for (int i = 0; t->files[i]; i += 2)
@@ -90,19 +102,16 @@ START_TEST(the_tightest_cgroup_counts)
 	snprintf(list, sizeof(list), "%s/list", dir);
 	snprintf(mount, sizeof(mount), "%s/m", dir);
 	ck_assert_uint_eq(headroom_bytes(list, mount, NEED), t->left);
-	remove_tree();
 }
 END_TEST
 
 START_TEST(without_a_limit_it_is_a_large_number)
 {
-	ck_assert_ptr_nonnull(mkdtemp(dir));
 	put("l", "5:memory:/a\n");
 	put("m/memory/a/memory.limit_in_bytes", "9223372036854771712\n");
 	put("m/memory/a/memory.usage_in_bytes", "8388608\n");
 	ck_assert_int_eq(chdir(dir), 0);
 	ck_assert_uint_gt(headroom_bytes("l", "m", NEED), UINT64_MAX / 4);
-	remove_tree();
 }
 END_TEST
 
@@ -112,7 +121,6 @@ START_TEST(what_cannot_be_read_is_no_limit_and_leaves_nothing_open)
 	int before = unit_open_fds();
 
 	ck_assert_uint_eq(headroom_bytes("/nonexistent", "/sys/fs/cgroup", NEED), UINT64_MAX);
-	ck_assert_ptr_nonnull(mkdtemp(dir));
 	ck_assert_int_eq(chdir(dir), 0);
 	/* a path that does not fit, among others that do */
 	memset(text, 'x', sizeof(text));
@@ -126,7 +134,6 @@ START_TEST(what_cannot_be_read_is_no_limit_and_leaves_nothing_open)
 	ck_assert_uint_eq(headroom_bytes("l", text, NEED), UINT64_MAX);
 	ck_assert_int_eq(errno, 77);
 	ck_assert_int_eq(unit_open_fds(), before);
-	remove_tree();
 }
 END_TEST
 
@@ -135,6 +142,8 @@ static Suite *suite(void)
 	Suite *s = suite_create("headroom");
 	TCase *t = tcase_create("cgroups");
 
+	tcase_add_unchecked_fixture(t, make_base, remove_base);
+	tcase_add_checked_fixture(t, make_dir, NULL);
 	tcase_add_loop_test(t, the_tightest_cgroup_counts, 0, sizeof(trees) / sizeof(trees[0]));
 	tcase_add_test(t, without_a_limit_it_is_a_large_number);
 	tcase_add_test(t, what_cannot_be_read_is_no_limit_and_leaves_nothing_open);
