@@ -95,6 +95,7 @@ struct xshim_chan *xshim_chan_new(const struct xshim_party *guest, enum xshim_re
 		xshim_chan_drop(ch);
 		return NULL;
 	}
+	ch->cuttable = ch->be->forsake != NULL;
 	rc = make_half(ch, guest, nonce);
 	if (rc < 0) {
 		*why = xshim_chan_why(ch, rc);
@@ -201,7 +202,7 @@ static int learn_pos(struct xshim_conn *c, uint64_t *pos)
 		xshim_conn_set_flag(c, XSHIM_SLOT_INQ, true);
 	if (xshim_fd_peek(fd) != &c->obj)
 		return -EAGAIN;
-	*pos += (uint64_t)c->slot->base_rx;
+	*pos += (uint64_t)xshim_base_rx(c->slot);
 	return rc;
 }
 
@@ -241,8 +242,8 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 	c->intro = XSHIM_INTRO_PLAIN;
 	xshim_link_init(&s->link, ch->local.order, ch->local.nonce, ch->remote.order, ch->remote.nonce);
 	xshim_rx_set_pos(&s->link, pos);
-	ch->tx_size = 1ull << ch->local.order;
-	ch->rx_size = 1ull << ch->remote.order;
+	ch->tx_mask = (1ull << ch->local.order) - 1;
+	ch->rx_mask = (1ull << ch->remote.order) - 1;
 	xshim_bufs_take(c, ch, xshim_fd_find(&c->obj));
 	if (xshim_conn_flag(c, XSHIM_SLOT_SHUT_WR))
 		xshim_link_fin(&s->link, ch->local.region);	/* only the other direction will switch */
@@ -252,7 +253,7 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 	xshim_conn_reason(c, XSHIM_R_SWITCHING);
 	xshim_count(&s->n.attaches, 1);
 	xshim_rxopts_take(c, xshim_fd_find(&c->obj));
-	atomic_store_explicit(&c->ch, ch, memory_order_release);
+	atomic_store_explicit(&c->obj.ch, ch, memory_order_release);
 	xshim_epoll_attached(c);
 	xshim_kick(c);
 	/* From here on we consult the channel around each read of the socket; the peer may switch. */
@@ -283,7 +284,7 @@ void xshim_chan_detach(struct xshim_conn *c)
 
 	if (!atomic_exchange_explicit(&c->detach_due, 0, memory_order_acq_rel))
 		return;
-	ch = atomic_load_explicit(&c->ch, memory_order_acquire);
+	ch = atomic_load_explicit(&c->obj.ch, memory_order_acquire);
 	if (xshim_chan_owed(c, false))
 		return;			/* when that has been told */
 	/* one thread takes it away; another may have found it due once more before it was */
@@ -291,7 +292,7 @@ void xshim_chan_detach(struct xshim_conn *c)
 		return;
 	xshim_rxopts_give_back(c);
 	xshim_epoll_detached(c);
-	atomic_store_explicit(&c->ch, NULL, memory_order_release);
+	atomic_store_explicit(&c->obj.ch, NULL, memory_order_release);
 	atomic_store_explicit(&s->transport, XSHIM_TRANSPORT_TCP, memory_order_relaxed);
 	xshim_conn_set_flag(c, XSHIM_SLOT_LEAVE, false);
 	xshim_count(&s->n.leaves, 1);

@@ -283,7 +283,7 @@ void xshim_conn_release(struct xshim_obj *o)
 		xshim_chan_drop(ch);
 		ch = next;
 	}
-	xshim_chan_drop(atomic_exchange_explicit(&c->ch, NULL, memory_order_acquire));
+	xshim_chan_drop(atomic_exchange_explicit(&c->obj.ch, NULL, memory_order_acquire));
 	if (c->slot && xshim_sandbox_pid() && xshim_slot_sharer_remove(c->slot, xshim_sandbox_pid()) &&
 	    !atomic_load_explicit(&c->slot->fork_pending, memory_order_acquire))
 		xshim_slot_free(&c->arena, c->slot);

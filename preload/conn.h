@@ -6,7 +6,7 @@
  * children; what is here is private: where the ring is mapped, which descriptors ring it, how far the
  * introduction has got.
  *
- * Life:  PLAIN -> OFFERED | CLAIMED -> MATCHED -> (channel attached: ch != NULL) -> PLAIN -> ...
+ * Life:  PLAIN -> OFFERED | CLAIMED -> MATCHED -> (channel attached: obj.ch != NULL) -> PLAIN -> ...
  *        NEVER: stays on TCP for good, slot->reason says why.
  *
  * While ch is NULL every call goes to the kernel as it is and holds a reference (fdtab.h) meanwhile; a
@@ -65,7 +65,6 @@ struct xshim_chan {
 	 * edge-triggered entries only after that, or after a send that found none (xshim_epoll_full()). Any thread of the process adds.
 	 */
 	_Atomic uint32_t fulls;
-	_Atomic uint32_t gone;		/* the peer's half of the channel is closed */
 	_Atomic uint32_t bell_dead;	/* the peer shut our bell down: always readable, no use any more */
 	_Atomic uint32_t fin_seen;	/* TCP has given EOF or an error: no frame will come */
 	/*
@@ -75,7 +74,6 @@ struct xshim_chan {
 	 */
 	_Atomic uint32_t undecided;
 	_Atomic uint32_t tcp_dead;	/* an error of the socket: reset, timed out */
-	_Atomic int tcp_err;		/* and its errno, if we took it from the socket: owed to the program */
 	_Atomic uint32_t consult_seen;	/* the peer's hint at our last look */
 	_Atomic uint32_t spin_good;	/* 0..8: how well spinning paid lately */
 	_Atomic uint32_t spin_skip;
@@ -87,9 +85,13 @@ struct xshim_chan {
 	bool doze_stale;		/* it has told of the socket, and would not again */
 	/* the peer's head and our tail when nothing could be done on the ring; XSHIM_WANT_NOTHING: the direction is on TCP */
 	_Atomic uint64_t rx_empty_at, tx_full_at;
-	uint64_t tx_size, rx_size;	/* of our ring and the peer's, const while attached */
-	uint64_t sent;			/* ring bytes since attached or since the last spill, for the test options */
+	uint64_t tx_mask, rx_mask;	/* the size of our ring and of the peer's, less one, const while attached */
+	uint32_t cuttable;		/* the peer's memory may go from under us (be->forsake); const */
+	/* What makes a send a special one, next to each other (fast.h) */
+	_Alignas(8) _Atomic uint32_t gone; /* the peer's half of the channel is closed */
+	_Atomic int tcp_err;		/* the errno of tcp_dead, if we took it from the socket: owed to the program */
 	_Atomic uint64_t stall_ns;	/* since when the ring has been full without progress, 0: it is not */
+	uint64_t sent;			/* ring bytes since attached or since the last spill, for the test options */
 	uint64_t stall_tail;
 	bool opts_back;			/* the socket has the program's SO_RCVLOWAT and SO_PEEK_OFF again (rxopts.h); rx_lock */
 	/* XSHIM_SLOT_LEAVE: when to ask again, how long not to after that, in ns, and why */
@@ -104,7 +106,6 @@ struct xshim_chan {
 
 struct xshim_conn {
 	struct xshim_obj obj;
-	_Atomic(struct xshim_chan *) ch;
 	struct xshim_slot *slot;	/* const; NULL: no slot was to be had, then never a ring */
 	struct xshim_arena arena;	/* where the slot is */
 	/* when to think about a ring again; racy on purpose, a call early or late does not matter */
@@ -197,7 +198,7 @@ extern _Atomic uint32_t xshim_mail_seen;
 
 static inline struct xshim_chan *xshim_conn_chan(struct xshim_conn *c)
 {
-	return atomic_load_explicit(&c->ch, memory_order_acquire);
+	return atomic_load_explicit(&c->obj.ch, memory_order_acquire);
 }
 
 static inline const _Atomic uint64_t *xshim_gen_word(uint32_t role)

@@ -30,7 +30,7 @@
 /* The mapping of the peer's memory is no longer that. Never so over shm. */
 static inline bool xshim_chan_is_cut(const struct xshim_chan *ch)
 {
-	return ch->be->forsake && !xshim_region_is_whole(ch->remote.region);
+	return __builtin_expect(ch->cuttable, 0) && !xshim_region_is_whole(ch->remote.region);
 }
 
 /* LEAVE or FORSAKE has come. Client lock held. */

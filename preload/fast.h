@@ -56,10 +56,8 @@
 #define XSHIM_FAST_IS(word, value)                                                                 \
 	__extension__({                                                                            \
 		bool is_;                                                                          \
-		if (sizeof(word) == 8)                                                             \
-			__asm__ volatile("cmpq %2, %1" : "=@cce"(is_) : "m"(word), "i"(value));    \
-		else                                                                               \
-			__asm__ volatile("cmpl %2, %1" : "=@cce"(is_) : "m"(word), "i"(value));    \
+		_Static_assert(sizeof(word) == 4, "32 bits");                                      \
+		__asm__ volatile("cmpl %2, %1" : "=@cce"(is_) : "m"(word), "i"(value));            \
 		XSHIM_LIKELY(is_);                                                                 \
 	})
 #define XSHIM_FAST_LACKS(word, mask)                                                               \
@@ -69,10 +67,34 @@
 		__asm__ volatile("testl %2, %1" : "=@ccz"(lacks_) : "m"(word), "i"(mask));         \
 		XSHIM_LIKELY(lacks_);                                                              \
 	})
+/* sum: 64 bits. Words of 32 bits first, since that clears its upper half, then two that lie next to each other, then a last one or two. */
 #define XSHIM_FAST_OR(sum, word)                                                                   \
 	__extension__({                                                                            \
+		_Static_assert(sizeof(word) == 4 && sizeof(sum) == 8, "32 bits");                  \
+		__asm__ volatile("orl %1, %k0" : "+r"(sum) : "m"(word) : "cc");                    \
+	})
+#define XSHIM_FAST_OR_BOTH(sum, first, second) __asm__ volatile("orq %1, %0" : "+r"(sum) : "m"(*(const char(*)[8])&(first)) : "cc")
+/* Whether it is 0 then. */
+#define XSHIM_FAST_NONE(sum, word)                                                                 \
+	__extension__({                                                                            \
+		bool none_;                                                                        \
+		__asm__ volatile("orq %2, %1" : "=@ccz"(none_), "+r"(sum) : "m"(*(const char(*)[8])&(word)) : "cc"); \
+		XSHIM_LIKELY(none_);                                                               \
+	})
+#define XSHIM_FAST_NONE_BOTH(sum, first, second) XSHIM_FAST_NONE(sum, first)
+/* By who holds the lock that guards it; others read it. */
+#define XSHIM_FAST_ADD(word, n)                                                                    \
+	__extension__({                                                                            \
+		_Static_assert(sizeof(word) == 8, "64 bits");                                      \
+		__asm__ volatile("addq %1, %0" : "+m"(word) : "r"((uint64_t)(n)) : "cc");          \
+	})
+/* Unsigned, and not before what was stored before by an exchange. */
+#define XSHIM_FAST_UPTO(word, value)                                                               \
+	__extension__({                                                                            \
+		bool is_;                                                                          \
 		_Static_assert(sizeof(word) == 4, "32 bits");                                      \
-		__asm__ volatile("orl %1, %0" : "+r"(sum) : "m"(word) : "cc");                     \
+		__asm__ volatile("cmpl %2, %1" : "=@ccbe"(is_) : "m"(word), "i"(value) : "memory"); \
+		XSHIM_LIKELY(is_);                                                                 \
 	})
 /* One more; whether it is not negative, which XSHIM_REF_EXCL makes it. */
 #define XSHIM_FAST_ENTER(refs)                                                                     \
@@ -81,36 +103,59 @@
 		__asm__ volatile("lock incl %1" : "=@ccns"(enters_), "+m"(refs) : : "memory");     \
 		enters_;                                                                           \
 	})
+/* A pointer in memory, after what was done before. */
+#define XSHIM_FAST_SAME(at, pointer)                                                               \
+	__extension__({                                                                            \
+		bool same_;                                                                        \
+		__asm__ volatile("cmpq %2, %1" : "=@cce"(same_) : "m"(at), "r"(pointer) : "memory"); \
+		XSHIM_LIKELY(same_);                                                               \
+	})
+/* xshim_lock_let() */
+#define XSHIM_FAST_LET(lock)                                                                       \
+	__extension__({                                                                            \
+		bool alone_;                                                                       \
+		__asm__ volatile("lock andl %2, %1" : "=@ccz"(alone_), "+m"((lock)->word) : "i"(XSHIM_LOCK_WAITERS) : "memory"); \
+		XSHIM_LIKELY(alone_);                                                              \
+	})
 #else
+#define XSHIM_FAST_SAME(at, pointer) XSHIM_LIKELY(atomic_load_explicit(&(at), memory_order_acquire) == (pointer))
+#define XSHIM_FAST_LET(lock) XSHIM_LIKELY(xshim_lock_let(lock))
 #define XSHIM_FAST_ENTER(refs) (!(atomic_fetch_add_explicit(&(refs), 1, memory_order_acquire) & XSHIM_REF_EXCL))
 #define XSHIM_FAST_IS(word, value) XSHIM_LIKELY(atomic_load_explicit(&(word), memory_order_relaxed) == (value))
 #define XSHIM_FAST_LACKS(word, mask) XSHIM_LIKELY(!(atomic_load_explicit(&(word), memory_order_relaxed) & (mask)))
 #define XSHIM_FAST_OR(sum, word) ((sum) |= (uint32_t)atomic_load_explicit(&(word), memory_order_relaxed))
+#define XSHIM_FAST_OR_BOTH(sum, first, second) (XSHIM_FAST_OR(sum, first), XSHIM_FAST_OR(sum, second))
+#define XSHIM_FAST_NONE(sum, word) XSHIM_LIKELY(!((sum) | atomic_load_explicit(&(word), memory_order_relaxed)))
+#define XSHIM_FAST_NONE_BOTH(sum, first, second) (XSHIM_FAST_OR(sum, first), XSHIM_FAST_NONE(sum, second))
+#define XSHIM_FAST_ADD(word, n) xshim_count(&(word), n)
+#define XSHIM_FAST_UPTO(word, value) XSHIM_LIKELY(atomic_load_explicit(&(word), memory_order_seq_cst) <= (value))
 #endif
 
 /* The same call on the long way. */
 typedef ssize_t xshim_long_send(int fd, const void *buf, size_t n, int flags);
 typedef ssize_t xshim_long_recv(int fd, void *buf, size_t n, int flags);
 
-/* [buf, buf + n) may be the program's; below the end of the smallest address space there is nothing to ask (user.h). */
-XSHIM_FAST bool xshim_fast_fits(const void *buf, size_t n)
+/*
+ * [buf, buf + n) may be the program's. An address that is nobody's faults when it is used (ucopy.h), and the long way says what it is; only
+ * the kernel's half of them must not be tried, as there may be a page that anybody can read.
+ */
+#if defined(__x86_64__)
+#define XSHIM_FAST_TOP ((uintptr_t)1 << 63)
+#else
+#define XSHIM_FAST_TOP ((uintptr_t)0x7ffffffff000 - XSHIM_FAST_MANY)
+#endif
+XSHIM_FAST bool xshim_fast_fits(const void *buf, size_t n, size_t most)
 {
-	return n - 1 < XSHIM_FAST_MANY && (uintptr_t)buf < 0x7ffffffff000u - XSHIM_FAST_MANY;
+	return n - 1 < most && (uintptr_t)buf < XSHIM_FAST_TOP;
 }
 
-/* The connection that *e may name, without a reference: it is not to be believed more than xshim_fast_hold() allows. */
-XSHIM_FAST struct xshim_conn *xshim_fast_seen(const xshim_fdtab_entry *e)
+/*
+ * A reference, as by xshim_conn_get(). False: there is one all the same, to be dropped, but nobody may be inside, or *e names it no more, or
+ * another channel than ch has been attached, or none.
+ */
+XSHIM_FAST bool xshim_fast_hold(const xshim_fdtab_entry *e, struct xshim_obj *o, struct xshim_chan *ch)
 {
-	struct xshim_obj *o = atomic_load_explicit(e, memory_order_acquire);
-
-	/* An object's kind stays with its place, the rest is believed once the reference is ours. */
-	return o && o->kind == XSHIM_OBJ_CONN && xshim_conn_chan((struct xshim_conn *)o) ? (struct xshim_conn *)o : NULL;
-}
-
-/* A reference, as by xshim_conn_get(). False: there is one all the same, to be dropped, but nobody may be inside, or *e names it no more. */
-XSHIM_FAST bool xshim_fast_hold(const xshim_fdtab_entry *e, struct xshim_conn *c)
-{
-	return XSHIM_LIKELY(XSHIM_FAST_ENTER(c->obj.refs)) && XSHIM_LIKELY(atomic_load_explicit(e, memory_order_acquire) == &c->obj);
+	return XSHIM_LIKELY(XSHIM_FAST_ENTER(o->refs)) && XSHIM_FAST_SAME(*e, o) && XSHIM_FAST_SAME(o->ch, ch);
 }
 
 /* Last of all, in this way: n is what the call returns. */
@@ -127,16 +172,22 @@ XSHIM_FAST ssize_t xshim_fast_done(struct xshim_conn *c, size_t n)
 	return (ssize_t)n;
 }
 
-/* Somebody waits for the lock that was dropped. */
-XSHIM_ASIDE ssize_t xshim_fast_wake(struct xshim_conn *c, size_t n, struct xshim_lock *lock)
+/* lock: where in the slot. */
+XSHIM_FAST struct xshim_lock *xshim_fast_lock(struct xshim_slot *s, size_t lock)
 {
-	xshim_lock_wake(lock);
+	return (struct xshim_lock *)((char *)s + lock);
+}
+
+/* Somebody waits for the lock that was dropped. */
+XSHIM_ASIDE ssize_t xshim_fast_wake(struct xshim_conn *c, size_t n, size_t lock)
+{
+	xshim_lock_hand_on(xshim_fast_lock(c->slot, lock));
 	return xshim_fast_done(c, n);
 }
 
-XSHIM_FAST ssize_t xshim_fast_leave(struct xshim_conn *c, size_t n, struct xshim_lock *lock)
+XSHIM_FAST ssize_t xshim_fast_leave(struct xshim_conn *c, struct xshim_slot *s, size_t n, size_t lock)
 {
-	if (XSHIM_RARELY(atomic_exchange_explicit(&lock->word, 0, memory_order_release) & XSHIM_LOCK_WAITERS))
+	if (!XSHIM_FAST_LET(xshim_fast_lock(s, lock)))
 		return xshim_fast_wake(c, n, lock);
 	return xshim_fast_done(c, n);
 }
@@ -144,28 +195,34 @@ XSHIM_FAST ssize_t xshim_fast_leave(struct xshim_conn *c, size_t n, struct xshim
 /* How far a call has come: to nothing, to a reference, to the lock of its direction as well. */
 enum xshim_fast_in { XSHIM_FAST_OUTSIDE, XSHIM_FAST_INSIDE, XSHIM_FAST_LOCKED };
 
-/* lock: where in the slot. */
-XSHIM_FAST enum xshim_fast_in xshim_fast_enter(int fd, const void *buf, size_t n, size_t lock, struct xshim_conn **c, struct xshim_chan **ch)
+/* most: of n. */
+XSHIM_FAST enum xshim_fast_in xshim_fast_enter(int fd, const void *buf, size_t n, size_t most, size_t lock, struct xshim_conn **c,
+					       struct xshim_chan **ch, struct xshim_slot **s)
 {
 	const xshim_fdtab_entry *e;
+	struct xshim_obj *o;
 	uint32_t tid;
 
-	if (!XSHIM_LIKELY(xshim_fast_fits(buf, n)))
+	if (!XSHIM_LIKELY(xshim_fast_fits(buf, n, most)))
 		return XSHIM_FAST_OUTSIDE;
 	e = xshim_fd_place(fd);
 	if (!XSHIM_LIKELY(e))
 		return XSHIM_FAST_OUTSIDE;
-	*c = xshim_fast_seen(e);
-	if (!XSHIM_LIKELY(*c))
+	o = atomic_load_explicit(e, memory_order_acquire);
+	if (!XSHIM_LIKELY(o))
+		return XSHIM_FAST_OUTSIDE;
+	/* Not to be believed before the reference is ours. Who has one is a connection. */
+	*ch = atomic_load_explicit(&o->ch, memory_order_acquire);
+	if (!XSHIM_LIKELY(*ch))
 		return XSHIM_FAST_OUTSIDE;
 	tid = xshim_tid_cache;
 	if (!XSHIM_LIKELY(tid))
 		return XSHIM_FAST_OUTSIDE;
-	if (!xshim_fast_hold(e, *c))
+	*c = (struct xshim_conn *)o;
+	if (!xshim_fast_hold(e, o, *ch))
 		return XSHIM_FAST_INSIDE;
-	*ch = xshim_conn_chan(*c);
-	return XSHIM_LIKELY(*ch) && XSHIM_LIKELY(xshim_lock_try((struct xshim_lock *)((char *)(*c)->slot + lock), tid)) ?
-		       XSHIM_FAST_LOCKED : XSHIM_FAST_INSIDE;
+	*s = (*c)->slot;
+	return XSHIM_LIKELY(xshim_lock_try(xshim_fast_lock(*s, lock), tid)) ? XSHIM_FAST_LOCKED : XSHIM_FAST_INSIDE;
 }
 
 XSHIM_FAST void xshim_fast_fetch(const uint8_t *at, size_t n)
@@ -227,30 +284,29 @@ XSHIM_ASIDE ssize_t xshim_fast_tell(int fd, struct xshim_conn *c, struct xshim_c
 XSHIM_FAST bool xshim_fast_may_send(const struct xshim_slot *s, const struct xshim_chan *ch)
 {
 	const struct xshim_region_hdr *peer = ch->remote.region;
+	uint64_t special = atomic_load_explicit(&s->link.error, memory_order_relaxed);
 
-	uint32_t special = (uint32_t)atomic_load_explicit(&s->link.error, memory_order_relaxed);
-
-	XSHIM_FAST_OR(special, ch->gone);
-	XSHIM_FAST_OR(special, ch->tcp_err);
+	_Static_assert(offsetof(struct xshim_chan, tcp_err) == offsetof(struct xshim_chan, gone) + 4, "looked at at once");
 	XSHIM_FAST_OR(special, peer->deaf);
 	XSHIM_FAST_OR(special, peer->leave);
-	return XSHIM_LIKELY(!special) && XSHIM_FAST_IS(s->link.tx.state, XSHIM_TX_RING) && XSHIM_FAST_LACKS(s->flags, XSHIM_FAST_NOT) &&
-	       XSHIM_FAST_IS(ch->stall_ns, 0);
+	XSHIM_FAST_OR_BOTH(special, ch->gone, ch->tcp_err);
+	return XSHIM_FAST_NONE(special, ch->stall_ns) && XSHIM_FAST_IS(s->link.tx.state, XSHIM_TX_RING) &&
+	       XSHIM_FAST_LACKS(s->flags, XSHIM_FAST_NOT);
 }
 
 /* n bytes have been put at `to`, where `used` wait for the peer. tx_lock. */
 XSHIM_FAST ssize_t xshim_fast_sent(int fd, struct xshim_conn *c, struct xshim_chan *ch, uint8_t *to, uint64_t used, size_t n)
 {
+	const struct xshim_region_hdr *peer = ch->remote.region;
 	struct xshim_slot *s = c->slot;
-	bool bell = xshim_tx_commit(&s->link, ch->local.region, ch->remote.region, n);
+	bool bell = xshim_tx_commit(&s->link, ch->local.region, peer, n);
 
 	if (n >= XSHIM_FETCH_LEAST && used + 2 * n <= s->link.tx.room && n <= XSHIM_FETCH_TX)
 		xshim_fast_claim(to + n, n);
-	s->base_tx += (int64_t)n;
-	xshim_count(&s->n.ring_tx, n);
-	if (bell || XSHIM_RARELY(xshim_tx_is_alone(ch->remote.region)))
+	XSHIM_FAST_ADD(s->n.ring_tx, n);
+	if (bell || !XSHIM_FAST_UPTO(peer->leave, XSHIM_REGION_ASKS))	/* xshim_tx_is_alone() */
 		return xshim_fast_tell(fd, c, ch, n, bell);
-	return xshim_fast_leave(c, n, &s->tx_lock);
+	return xshim_fast_leave(c, s, n, offsetof(struct xshim_slot, tx_lock));
 }
 
 /* Nothing is special, but it is much, or more than the peer was known to have room for. tx_lock. */
@@ -263,7 +319,7 @@ XSHIM_ASIDE ssize_t xshim_fast_send_more(int fd, const void *buf, size_t n, int 
 
 	if (!ch)		/* taken away just now */
 		return xshim_fast_no_room(fd, buf, n, flags, longer, c);
-	to = xshim_region_data(ch->local.region) + (l->tx.pos & (ch->tx_size - 1));
+	to = xshim_region_data(ch->local.region) + (l->tx.pos & ch->tx_mask);
 	if ((int64_t)n > space)
 		space = xshim_tx_space(l, ch->remote.region);
 	if ((int64_t)n > space || !XSHIM_LIKELY(xshim_ucopy_inline(to, buf, n) == 0))
@@ -271,7 +327,8 @@ XSHIM_ASIDE ssize_t xshim_fast_send_more(int fd, const void *buf, size_t n, int 
 	return xshim_fast_sent(fd, c, ch, to, l->tx.pos - l->tx.tail, n);
 }
 
-XSHIM_FAST ssize_t xshim_fast_send(int fd, const void *buf, size_t n, int flags, xshim_long_send *longer)
+/* At most `most` bytes. */
+XSHIM_FAST ssize_t xshim_fast_send_upto(size_t most, int fd, const void *buf, size_t n, int flags, xshim_long_send *longer)
 {
 	struct xshim_chan *ch;
 	struct xshim_conn *c;
@@ -281,26 +338,35 @@ XSHIM_FAST ssize_t xshim_fast_send(int fd, const void *buf, size_t n, int flags,
 	uint8_t *to;
 	size_t at;
 
-	in = xshim_fast_enter(fd, buf, n, offsetof(struct xshim_slot, tx_lock), &c, &ch);
+	in = xshim_fast_enter(fd, buf, n, most, offsetof(struct xshim_slot, tx_lock), &c, &ch, &s);
 	if (!XSHIM_LIKELY(in != XSHIM_FAST_OUTSIDE))
 		return longer(fd, buf, n, flags);
 	if (!XSHIM_LIKELY(in == XSHIM_FAST_LOCKED))
 		return xshim_fast_not_sent(fd, buf, n, flags, longer, c);
-	s = c->slot;
 	pos = s->link.tx.pos;
-	at = (size_t)pos & (ch->tx_size - 1);
+	at = (size_t)pos & ch->tx_mask;
 	used = pos - s->link.tx.tail;
 	/* In one piece. */
-	if (!XSHIM_LIKELY(xshim_fast_may_send(s, ch)) || !XSHIM_LIKELY(at + n <= ch->tx_size))
+	if (!XSHIM_LIKELY(xshim_fast_may_send(s, ch)) || !XSHIM_LIKELY(at + n - 1 <= ch->tx_mask))
 		return xshim_fast_no_room(fd, buf, n, flags, longer, c);
-	if (!XSHIM_LIKELY(n <= XSHIM_UCOPY_FEW))
-		return xshim_fast_send_more(fd, buf, n, flags, longer, c);
-	if (!XSHIM_LIKELY(used + n <= s->link.tx.room))
+	if (most > XSHIM_UCOPY_FEW || !XSHIM_LIKELY(used + n <= s->link.tx.room))
 		return xshim_fast_send_more(fd, buf, n, flags, longer, c);
 	to = xshim_region_data(ch->local.region) + at;
 	if (!XSHIM_LIKELY(xshim_ucopy_few(to, buf, n) == 0))
 		return xshim_fast_no_room(fd, buf, n, flags, longer, c);
 	return xshim_fast_sent(fd, c, ch, to, used, n);
+}
+
+XSHIM_ASIDE ssize_t xshim_fast_send_much(int fd, const void *buf, size_t n, int flags, xshim_long_send *longer)
+{
+	return xshim_fast_send_upto(XSHIM_FAST_MANY, fd, buf, n, flags, longer);
+}
+
+XSHIM_FAST ssize_t xshim_fast_send(int fd, const void *buf, size_t n, int flags, xshim_long_send *longer)
+{
+	if (XSHIM_LIKELY(n - 1 < XSHIM_UCOPY_FEW))
+		return xshim_fast_send_upto(XSHIM_UCOPY_FEW, fd, buf, n, flags, longer);
+	return xshim_fast_send_much(fd, buf, n, flags, longer);
 }
 
 /* ---- receiving ---- */
@@ -329,29 +395,28 @@ XSHIM_ASIDE ssize_t xshim_fast_ring(struct xshim_conn *c, struct xshim_chan *ch,
 /* Nothing is special. rx_lock. */
 XSHIM_FAST bool xshim_fast_may_recv(const struct xshim_slot *s)
 {
-	uint32_t special = (uint32_t)atomic_load_explicit(&s->link.error, memory_order_relaxed);
+	uint64_t special = atomic_load_explicit(&s->link.error, memory_order_relaxed);
 
+	_Static_assert(offsetof(struct xshim_slot, peek_at) == offsetof(struct xshim_slot, lowat) + 4, "looked at at once");
 	/* a receive under these is counted otherwise (rxopts.h) */
-	XSHIM_FAST_OR(special, s->peek_at);
-	XSHIM_FAST_OR(special, s->lowat);
-	return XSHIM_LIKELY(!special) && XSHIM_FAST_IS(s->link.rx.state, XSHIM_RX_RING) && XSHIM_FAST_LACKS(s->flags, XSHIM_SLOT_LEAVE);
+	return XSHIM_FAST_NONE_BOTH(special, s->lowat, s->peek_at) && XSHIM_FAST_IS(s->link.rx.state, XSHIM_RX_RING) && XSHIM_FAST_LACKS(s->flags, XSHIM_SLOT_LEAVE);
 }
 
-/* `got` bytes were taken at `from`, `there` were there. True: the peer is to be rung. rx_lock. */
-XSHIM_FAST bool xshim_fast_took(struct xshim_slot *s, struct xshim_chan *ch, const uint8_t *from, uint64_t there, size_t got)
+/* `got` bytes were taken at `from`. True: the peer is to be rung. rx_lock. */
+XSHIM_FAST bool xshim_fast_took(struct xshim_slot *s, struct xshim_chan *ch, const struct xshim_region_hdr *peer, const uint8_t *from, size_t got)
 {
-	if (got >= XSHIM_FETCH_LEAST && got <= XSHIM_FETCH_RX && 2 * got <= there)
+	if (s->link.rx.head - s->link.rx.pos >= 2 * got && got >= XSHIM_FETCH_LEAST && got <= XSHIM_FETCH_RX)
 		xshim_fast_fetch(from + got, got);
-	s->base_rx += (int64_t)got;
-	xshim_count(&s->n.ring_rx, got);
-	return xshim_rx_took_ring(&s->link, ch->local.region, ch->remote.region, got);
+	XSHIM_FAST_ADD(s->n.ring_rx, got);
+	return xshim_rx_took_ring(&s->link, ch->local.region, peer, got);
 }
 
-XSHIM_FAST ssize_t xshim_fast_received(struct xshim_conn *c, struct xshim_chan *ch, const uint8_t *from, uint64_t there, size_t got)
+XSHIM_FAST ssize_t xshim_fast_received(struct xshim_conn *c, struct xshim_slot *s, struct xshim_chan *ch, const struct xshim_region_hdr *peer,
+				       const uint8_t *from, size_t got)
 {
-	if (xshim_fast_took(c->slot, ch, from, there, got))
+	if (xshim_fast_took(s, ch, peer, from, got))
 		return xshim_fast_ring(c, ch, got);
-	return xshim_fast_leave(c, got, &c->slot->rx_lock);
+	return xshim_fast_leave(c, s, got, offsetof(struct xshim_slot, rx_lock));
 }
 
 /* Nothing is special, and something is there, in one piece, but it is much. rx_lock. */
@@ -365,23 +430,24 @@ XSHIM_ASIDE ssize_t xshim_fast_recv_more(int fd, void *buf, size_t n, int flags,
 
 	if (!ch)		/* taken away just now */
 		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
-	from = xshim_region_cdata(ch->remote.region) + (l->rx.pos & (ch->rx_size - 1));
+	from = xshim_region_cdata(ch->remote.region) + (l->rx.pos & ch->rx_mask);
 	if (!XSHIM_LIKELY(xshim_ucopy_inline(buf, from, got) == 0) || !XSHIM_LIKELY(!xshim_chan_is_cut(ch)))
 		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
-	return xshim_fast_received(c, ch, from, there, got);
+	return xshim_fast_received(c, c->slot, ch, ch->remote.region, from, got);
 }
 
-/* As much of n bytes as there is lies in one piece: so much. 0: there is none, or it does not. rx_lock. */
-XSHIM_FAST size_t xshim_fast_there(struct xshim_link *l, const struct xshim_chan *ch, size_t at, size_t n, uint64_t *there)
+/* As much of *n bytes as there is lies in one piece: so much in *n. False: there is none, or it does not. rx_lock. */
+XSHIM_FAST bool xshim_fast_there(struct xshim_link *l, const struct xshim_chan *ch, size_t at, size_t *n)
 {
-	*there = l->rx.head - l->rx.pos;
-	if (*there < n) {
-		if (!XSHIM_LIKELY(xshim_rx_look(l, ch->remote.region, there)))
-			return 0;
-		if (*there < n)
-			n = (size_t)*there;
+	uint64_t there = l->rx.head - l->rx.pos;
+
+	if (there < *n) {
+		if (!XSHIM_LIKELY(xshim_rx_look_some(l, ch->remote.region, ch->rx_mask, &there)))
+			return false;
+		if (there < *n)
+			*n = (size_t)there;
 	}
-	return XSHIM_LIKELY(at + n <= ch->rx_size) ? n : 0;
+	return XSHIM_LIKELY(at + *n - 1 <= ch->rx_mask);
 }
 
 /* For who holds a reference, and has slept until something came. 0: the long way. */
@@ -390,18 +456,17 @@ XSHIM_FAST ssize_t xshim_fast_take(struct xshim_conn *c, struct xshim_chan *ch, 
 	struct xshim_slot *s = c->slot;
 	const uint8_t *from;
 	bool bell = false;
-	uint64_t there;
-	size_t at, got = 0;
+	size_t at, got = 0, most = n;
 
-	if (!xshim_fast_fits(buf, n) || !xshim_lock_try(&s->rx_lock, xshim_tid()))
+	if (!xshim_fast_fits(buf, n, XSHIM_FAST_MANY) || !xshim_lock_try(&s->rx_lock, xshim_tid()))
 		return 0;
 	if (xshim_fast_may_recv(s)) {
-		at = (size_t)s->link.rx.pos & (ch->rx_size - 1);
-		got = xshim_fast_there(&s->link, ch, at, n, &there);
+		at = (size_t)s->link.rx.pos & ch->rx_mask;
 		from = xshim_region_cdata(ch->remote.region) + at;
-		if (got && (xshim_ucopy_inline(buf, from, got) || xshim_chan_is_cut(ch)))
-			got = 0;
-		bell = got && xshim_fast_took(s, ch, from, there, got);
+		if (xshim_fast_there(&s->link, ch, at, &most) && xshim_ucopy_inline(buf, from, most) == 0 && !xshim_chan_is_cut(ch)) {
+			got = most;
+			bell = xshim_fast_took(s, ch, ch->remote.region, from, got);
+		}
 	}
 	xshim_chan_drop_lock(c, ch, &s->rx_lock, bell);
 	return (ssize_t)got;
@@ -413,28 +478,28 @@ XSHIM_FAST ssize_t xshim_fast_recv(int fd, void *buf, size_t n, int flags, xshim
 	struct xshim_conn *c;
 	struct xshim_slot *s;
 	enum xshim_fast_in in;
-	uint64_t there;
 	const uint8_t *from;
 	size_t at, got;
 
-	in = xshim_fast_enter(fd, buf, n, offsetof(struct xshim_slot, rx_lock), &c, &ch);
+	in = xshim_fast_enter(fd, buf, n, XSHIM_FAST_MANY, offsetof(struct xshim_slot, rx_lock), &c, &ch, &s);
 	if (!XSHIM_LIKELY(in != XSHIM_FAST_OUTSIDE))
 		return longer(fd, buf, n, flags);
 	if (!XSHIM_LIKELY(in == XSHIM_FAST_LOCKED))
 		return xshim_fast_not_received(fd, buf, n, flags, longer, c);
-	s = c->slot;
-	at = (size_t)s->link.rx.pos & (ch->rx_size - 1);
+	at = (size_t)s->link.rx.pos & ch->rx_mask;
 	if (!XSHIM_LIKELY(xshim_fast_may_recv(s)))
 		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
-	got = xshim_fast_there(&s->link, ch, at, n, &there);
-	if (!got)
+	got = n;
+	if (!xshim_fast_there(&s->link, ch, at, &got))
 		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
 	if (!XSHIM_LIKELY(got <= XSHIM_UCOPY_FEW))
 		return xshim_fast_recv_more(fd, buf, n, flags, longer, c);
 	from = xshim_region_cdata(ch->remote.region) + at;
-	if (!XSHIM_LIKELY(xshim_ucopy_few(buf, from, got) == 0) || !XSHIM_LIKELY(!xshim_chan_is_cut(ch)))
+	if (!XSHIM_LIKELY(xshim_ucopy_few(buf, from, got) == 0))
 		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
-	return xshim_fast_received(c, ch, from, there, got);
+	if (!XSHIM_FAST_IS(ch->cuttable, 0) && xshim_chan_is_cut(ch))
+		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
+	return xshim_fast_received(c, s, ch, ch->remote.region, from, got);
 }
 
 #endif

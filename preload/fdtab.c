@@ -100,6 +100,7 @@ found:
 	o->kind = kind;
 	o->index = i;
 	o->life++;
+	atomic_store_explicit(&o->ch, NULL, memory_order_relaxed);
 	memset((char *)o + sizeof(*o), 0, pool->size - sizeof(*o));
 	atomic_store_explicit(&o->used, USED, memory_order_release);
 	return o;

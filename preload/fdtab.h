@@ -31,6 +31,8 @@ enum xshim_obj_kind {
 	XSHIM_OBJ_NEST,		/* likewise: an epoll set in an epoll set */
 };
 
+struct xshim_chan;
+
 struct xshim_obj {
 	_Atomic uint32_t refs;
 	_Atomic uint32_t fds;
@@ -38,6 +40,7 @@ struct xshim_obj {
 	_Atomic uint32_t used;	/* pool: enum in fdtab.c */
 	uint32_t index;		/* const: place in the pool */
 	uint32_t life;		/* counts the lives of this place */
+	_Atomic(struct xshim_chan *) ch; /* of a connection (conn.h); NULL: none, or it is no connection. The place, not its life, says which */
 };
 
 typedef _Atomic(struct xshim_obj *) xshim_fdtab_entry;

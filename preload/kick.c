@@ -104,7 +104,7 @@ int xshim_kick_wait(struct xshim_conn *c, int fd)
 		xshim_conn_put(c);
 		return 1;
 	}
-	if (atomic_load_explicit(&c->ch, memory_order_seq_cst))
+	if (atomic_load_explicit(&c->obj.ch, memory_order_seq_cst))
 		rc = 0;
 	xshim_conn_put(c);
 	if (rc) {
@@ -141,7 +141,7 @@ int xshim_kick_poll(struct pollfd *p, nfds_t n, const struct timespec *timeout, 
 
 		if (!c)
 			continue;
-		*kicked = atomic_load_explicit(&c->ch, memory_order_seq_cst) != NULL;
+		*kicked = atomic_load_explicit(&c->obj.ch, memory_order_seq_cst) != NULL;
 		xshim_conn_put(c);
 	}
 	if (*kicked) {

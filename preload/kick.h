@@ -8,8 +8,8 @@
  * on that connection; they look again and find the channel.
  *
  *   sleeper                                  attacher
- *   place->who = connection    (seq_cst)     conn->ch = channel   (seq_cst, or a fence after it)
- *   conn->ch still NULL? then poll           place->who == connection? then write to place->fd
+ *   place->who = connection    (seq_cst)     conn's ch = channel  (seq_cst, or a fence after it)
+ *   conn's ch still NULL? then poll           place->who == connection? then write to place->fd
  *
  * One of the two sees the other. A write that comes when its sleeper has gone wakes the next one who
  * uses the place for nothing.

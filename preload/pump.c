@@ -32,11 +32,11 @@ void xshim_chan_rx_mend_slow(struct xshim_conn *c, struct xshim_chan *ch, int fd
 	xshim_rx_mend(l, ch->local.region);
 	known = xshim_tcp_consumed(fd, &pos) == 0;
 	if (known && (l->rx.state == XSHIM_RX_TCP || l->rx.state == XSHIM_RX_RAW)) {
-		pos += (uint64_t)c->slot->base_rx;
+		pos += (uint64_t)xshim_base_rx(c->slot);
 		if (pos > l->rx.pos)
 			(void)xshim_rx_took_tcp(l, pos - l->rx.pos);
 	} else if (known && l->rx.state == XSHIM_RX_RING) {
-		c->slot->base_rx = (int64_t)(l->rx.pos - pos);	/* bytes of the ring may not have been counted */
+		c->slot->base_rx += (int64_t)(l->rx.pos - pos) - xshim_base_rx(c->slot);	/* bytes of the ring may not have been counted */
 	}
 	xshim_rx_read_end(ch->local.region);
 	atomic_store_explicit(&c->slot->rx_taking, 0, memory_order_relaxed);
@@ -52,7 +52,7 @@ void xshim_chan_tx_mend_slow(struct xshim_conn *c, struct xshim_chan *ch, int fd
 
 	xshim_tx_mend(l, ch->local.region);
 	if (l->tx.state == XSHIM_TX_RING && xshim_tcp_written(fd, c->slot->role == XSHIM_ROLE_CONNECT, &written) == 0)
-		c->slot->base_tx = (int64_t)(l->tx.pos - written);
+		c->slot->base_tx += (int64_t)(l->tx.pos - written) - xshim_base_tx(c->slot);
 	/* it may not have come to this look, either */
 	if (xshim_tx_is_alone(ch->remote.region))
 		atomic_store_explicit(&l->late, 1, memory_order_relaxed);
@@ -97,7 +97,7 @@ bool xshim_chan_up_locked(struct xshim_conn *c, struct xshim_chan *ch, int fd, b
 		return false;
 	atomic_store_explicit(&ch->consult_seen, consult, memory_order_relaxed);
 	xlog(DEBUG, "connection %u: on the ring from %llu", c->id, (unsigned long long)written);
-	xshim_tx_up(l, ch->local.region, written + (uint64_t)c->slot->base_tx);
+	xshim_tx_up(l, ch->local.region, written + (uint64_t)xshim_base_tx(c->slot));
 	(void)xshim_tx_space(l, peer);	/* how much of the ring may be used */
 	xshim_count(&c->slot->n.switches, 1);
 	xshim_chan_note(c, ch);

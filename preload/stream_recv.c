@@ -177,7 +177,6 @@ static ssize_t take_parts(struct xshim_conn *c, struct xshim_chan *ch, struct xs
 			break;
 		done += got;
 		*bell = xshim_rx_took_ring(l, ch->local.region, peer, got);
-		s->base_rx += (int64_t)got;
 		xshim_count(&s->n.ring_rx, got);
 		if (*bell && done < n) {
 			xshim_chan_ring(c, ch);
@@ -258,7 +257,6 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 						n = xshim_peek_behind(ch, fd, begin, n, flags);
 				} else {	/* thrown away */
 					ring = xshim_rx_took_ring(l, own, peer, (uint64_t)n);
-					s->base_rx += n;
 					xshim_count(&s->n.ring_rx, (uint64_t)n);
 				}
 				goto out;

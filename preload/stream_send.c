@@ -58,7 +58,6 @@ static void force_switch(struct xshim_conn *c, struct xshim_chan *ch)
 /* tx_lock held, state RING. */
 static void sent(struct xshim_conn *c, struct xshim_chan *ch, size_t n)
 {
-	c->slot->base_tx += (int64_t)n;
 	ch->sent += n;
 	xshim_count(&c->slot->n.ring_tx, n);
 }

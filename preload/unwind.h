@@ -29,7 +29,8 @@ extern __thread uint32_t xshim_async __attribute__((tls_model("initial-exec")));
  * 1: a thread of this process has been cancelled, or has had its cancellation asynchronous. Before that no call need look; never 0 again. Who
  * cancels stores it first.
  */
-extern _Atomic uint32_t xshim_may_end;
+/* Hidden is said here, or who only declares it asks the linker's table where it is. */
+extern _Atomic uint32_t xshim_may_end __attribute__((visibility("hidden")));
 
 /*
  * Receives and sends are cancellation points, also those that need not sleep: a thread that has been cancelled ends before its call does

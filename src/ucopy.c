@@ -4,7 +4,8 @@
  *
  * The routines take (to, from, n) as C functions do, keep nothing on the stack and return 0
  * in eax, so that a routine can be left at any instruction: the place to resume at sets eax and
- * returns.
+ * returns. The one for few bytes says it by the overflow flag, which comparing small numbers leaves 0 and
+ * that place sets: so who calls it by xshim_ucopy_few() has nothing to load and to compare.
  *
  * Sizes were chosen by measurement against glibc's memcpy (Xeon, AVX-512, positions in the ring
  * unaligned as they are in use): up to 128 bytes SSE is as fast or faster; up to 4 KiB AVX is as
@@ -37,11 +38,11 @@ extern const char xshim_ucopy_fault[] __attribute__((visibility("hidden")));
 	".hidden " #name "\n\t"                                                                    \
 	".type " #name ", @function\n"                                                             \
 	#name ":\n\t"                                                                              \
-	".cfi_startproc\n\t"                                                                       \
-	"xorl %eax, %eax\n\t"
+	".cfi_startproc\n\t"
 #define END(name)                                                                                  \
 	".cfi_endproc\n\t"                                                                         \
 	".size " #name ", .-" #name "\n\t"
+#define ROUTINE(name) FUNCTION(name) "xorl %eax, %eax\n\t"
 #define LABEL(name)                                                                                \
 	".globl " #name "\n\t"                                                                     \
 	".hidden " #name "\n"                                                                      \
@@ -52,7 +53,7 @@ __asm__(".pushsection .text, \"ax\", @progbits\n\t"
 	LABEL(xshim_ucopy_begin)
 
 	/* n <= 128, by moves that overlap; all but rax, rcx and xmm registers are left as they are (xshim_ucopy_few()) */
-	FUNCTION(xshim_ucopy_small)
+	FUNCTION(xshim_ucopy_128)
 	"cmpq $32, %rdx\n\t"
 	"jbe 1f\n\t"
 	"cmpq $64, %rdx\n\t"
@@ -99,8 +100,7 @@ __asm__(".pushsection .text, \"ax\", @progbits\n\t"
 	"movzwl (%rsi), %eax\n\t"
 	"movw %ax, (%rdi)\n"
 	"7:\n\t"
-	"movb %cl, -1(%rdi,%rdx)\n\t"
-	"xorl %eax, %eax\n"
+	"movb %cl, -1(%rdi,%rdx)\n"
 	"6:\n\t"
 	"ret\n"
 	"4:\n\t"
@@ -121,11 +121,19 @@ __asm__(".pushsection .text, \"ax\", @progbits\n\t"
 	"movups %xmm6, -32(%rdi,%rdx)\n\t"
 	"movups %xmm7, -16(%rdi,%rdx)\n\t"
 	"ret\n\t"
+	END(xshim_ucopy_128)
+
+	/* the same for C */
+	FUNCTION(xshim_ucopy_small)
+	"call xshim_ucopy_128\n\t"
+	"seto %al\n\t"
+	"movzbl %al, %eax\n\t"
+	"ret\n\t"
 	END(xshim_ucopy_small)
 
 	/* n > 128: the first 16 and the last 64 bytes wait in registers; between them, aligned at the target */
 	".p2align 6\n\t"
-	FUNCTION(xshim_ucopy_sse)
+	ROUTINE(xshim_ucopy_sse)
 	"movups (%rsi), %xmm8\n\t"
 	"movups -64(%rsi,%rdx), %xmm4\n\t"
 	"movups -48(%rsi,%rdx), %xmm5\n\t"
@@ -161,7 +169,7 @@ __asm__(".pushsection .text, \"ax\", @progbits\n\t"
 	END(xshim_ucopy_sse)
 
 	".p2align 6\n\t"
-	FUNCTION(xshim_ucopy_movsb)
+	ROUTINE(xshim_ucopy_movsb)
 	"movq %rdx, %rcx\n\t"
 	"rep movsb\n\t"
 	"ret\n\t"
@@ -170,7 +178,7 @@ __asm__(".pushsection .text, \"ax\", @progbits\n\t"
 	/* n > 128; as above with 32 and 128 */
 	".p2align 6\n\t"
 	LABEL(xshim_ucopy_avx_begin)
-	FUNCTION(xshim_ucopy_avx)
+	ROUTINE(xshim_ucopy_avx)
 	"vmovups (%rsi), %ymm8\n\t"
 	"vmovups -128(%rsi,%rdx), %ymm4\n\t"
 	"vmovups -96(%rsi,%rdx), %ymm5\n\t"
@@ -208,7 +216,8 @@ __asm__(".pushsection .text, \"ax\", @progbits\n\t"
 	LABEL(xshim_ucopy_avx_fault)
 	"vzeroupper\n\t"
 	LABEL(xshim_ucopy_fault)
-	"movl $1, %eax\n\t"
+	"movl $0x7fffffff, %eax\n\t"
+	"incl %eax\n\t"
 	"ret\n\t"
 	END(xshim_ucopy_avx)
 	".popsection");

@@ -61,6 +61,15 @@ static int finish(int i)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
+/* In one of the two ways. */
+static void drop(int i)
+{
+	if (i % 2)
+		xshim_lock_drop(&sh->lock);
+	else if (!xshim_lock_let(&sh->lock))
+		xshim_lock_hand_on(&sh->lock);
+}
+
 static void count(int rounds)
 {
 	uint32_t me = tid();
@@ -74,7 +83,7 @@ static void count(int rounds)
 		if (i % 64 == 0)
 			sched_yield();	/* so that others find it taken */
 		sh->twin++;
-		xshim_lock_drop(&sh->lock);
+		drop(i);
 	}
 }
 
@@ -126,6 +135,29 @@ START_TEST(taking_it_twice_is_refused)
 	ck_assert(!xshim_lock_try(&sh->lock, tid()));
 	xshim_lock_drop(&sh->lock);
 	ck_assert(xshim_lock_try(&sh->lock, tid()));
+	xshim_lock_drop(&sh->lock);
+	ck_assert_uint_eq(atomic_load(&sh->lock.word), 0);
+}
+END_TEST
+
+/* What is left of waiters is taken away by who drops it, unless it is another's by then. */
+START_TEST(dropped_in_two_halves)
+{
+	ck_assert_int_eq(xshim_lock_take(&sh->lock, tid()), 0);
+	ck_assert(xshim_lock_let(&sh->lock));
+	ck_assert_uint_eq(atomic_load(&sh->lock.word), 0);
+	ck_assert_int_eq(xshim_lock_take(&sh->lock, tid()), 0);
+	atomic_fetch_or(&sh->lock.word, XSHIM_LOCK_WAITERS);
+	ck_assert(!xshim_lock_let(&sh->lock));
+	ck_assert(!xshim_lock_try(&sh->lock, tid()));
+	xshim_lock_hand_on(&sh->lock);
+	ck_assert_uint_eq(atomic_load(&sh->lock.word), 0);
+	ck_assert_int_eq(xshim_lock_take(&sh->lock, tid()), 0);
+	atomic_fetch_or(&sh->lock.word, XSHIM_LOCK_WAITERS);
+	ck_assert(!xshim_lock_let(&sh->lock));
+	ck_assert_int_eq(xshim_lock_take(&sh->lock, tid()), 0);
+	xshim_lock_hand_on(&sh->lock);
+	ck_assert_uint_eq(atomic_load(&sh->lock.word), tid() | XSHIM_LOCK_WAITERS);
 	xshim_lock_drop(&sh->lock);
 	ck_assert_uint_eq(atomic_load(&sh->lock.word), 0);
 }
@@ -289,11 +321,11 @@ static void count_for_ever(void)
 {
 	uint32_t me = tid();
 
-	for (;;) {
+	for (int i = 0;; i = !i) {
 		if (xshim_lock_take(&sh->lock, me) != 0)
 			abort();
 		sh->counter++;
-		xshim_lock_drop(&sh->lock);
+		drop(i);
 	}
 }
 
@@ -328,6 +360,7 @@ static Suite *suite(void)
 	tcase_add_test(tc, threads_exclude_each_other);
 	tcase_add_test(tc, processes_exclude_each_other);
 	tcase_add_test(tc, taking_it_twice_is_refused);
+	tcase_add_test(tc, dropped_in_two_halves);
 	tcase_add_test(tc, a_handler_that_interrupts_the_holder_does_not_hang);
 	suite_add_tcase(s, tc);
 	tcase_add_checked_fixture(td, setup, teardown);

@@ -32,7 +32,7 @@
 #include <xshim/reason.h>
 
 #define XSHIM_ARENA_MAGIC 0x58534841u	/* "XSHA" */
-#define XSHIM_ARENA_VERSION 2
+#define XSHIM_ARENA_VERSION 3
 #define XSHIM_ARENA_HDR 4096
 #define XSHIM_ARENA_SLOTS 4096		/* connections with a slot per arena; pages are touched on use */
 #define XSHIM_ARENA_SHARERS 6
@@ -95,10 +95,10 @@ struct xshim_slot {
 	_Atomic uint32_t fork_pending;
 	uint32_t pad0;
 	/* locks; order: rx before tx. Never held while blocking. */
-	struct xshim_lock rx_lock;	/* guards link.rx, base_rx */
-	struct xshim_lock tx_lock;	/* guards link.tx, base_tx */
+	struct xshim_lock rx_lock;	/* guards link.rx, base_rx, n.ring_rx */
+	struct xshim_lock tx_lock;	/* guards link.tx, base_tx, n.ring_tx */
 	struct xshim_link link;
-	int64_t base_rx, base_tx;	/* stream offset minus the kernel's count of octets */
+	int64_t base_rx, base_tx;	/* stream offset minus the kernel's count of octets, minus n.ring_rx and n.ring_tx (xshim_base_rx()) */
 	/*
 	 * Calls and epoll entries that count on the channel's bell, which all holders have in common: of each of `sharers`, and last
 	 * of those who found no place there. Each process counts its own, before it looks at the ring and until it no longer sleeps; who
@@ -118,7 +118,9 @@ struct xshim_slot {
 	 *   peek_at       the program's SO_PEEK_OFF plus one, 0: off. Written as lowat, and by compare-and-swap without the lock by
 	 *                 receives that have moved it: one that is killed before has not moved it. Read by any.
 	 */
-	_Atomic uint32_t lowat, lowat_socket, peek_at;
+	_Alignas(8) _Atomic uint32_t lowat;	/* these two next to each other: looked at at once (preload/fast.h) */
+	_Atomic uint32_t peek_at;
+	_Atomic uint32_t lowat_socket;
 	/*
 	 * 1: the holder of rx_lock takes bytes from TCP and has not counted them yet. Who has the lock and finds it 1 has taken it over
 	 * from one that was killed there: the kernel has to be asked how far the stream is (xshim_chan_rx_mend()).
@@ -196,8 +198,19 @@ bool xshim_slot_is_sole(struct xshim_slot *s, pid_t self);
 
 static inline void xshim_count(_Atomic uint64_t *c, uint64_t n)
 {
-	/* Counters are written under a direction's lock or lose an update now and then: shown, never relied on. */
+	/* Counters are written under a direction's lock or lose an update now and then: shown, never relied on, but for ring_rx and ring_tx. */
 	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+/* Stream offset minus the kernel's count of octets: what has gone by ring grows by itself. The lock of the direction. */
+static inline int64_t xshim_base_rx(const struct xshim_slot *s)
+{
+	return s->base_rx + (int64_t)atomic_load_explicit(&s->n.ring_rx, memory_order_relaxed);
+}
+
+static inline int64_t xshim_base_tx(const struct xshim_slot *s)
+{
+	return s->base_tx + (int64_t)atomic_load_explicit(&s->n.ring_tx, memory_order_relaxed);
 }
 
 #endif

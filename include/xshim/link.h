@@ -226,6 +226,20 @@ static inline bool xshim_rx_look(struct xshim_link *l, const struct xshim_region
 	/* Boundary /then/ head, as in xshim_rx_next(). */
 	return atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) == l->rx.seq && xshim_rx_take_head(l, peer, there);
 }
+/* The same, false also if there are none. mask: the size of the peer's ring less one. */
+static inline bool xshim_rx_look_some(struct xshim_link *l, const struct xshim_region_hdr *peer, uint64_t mask, uint64_t *there)
+{
+	uint64_t head;
+
+	if (atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) != l->rx.seq)
+		return false;
+	head = atomic_load_explicit(&peer->head, memory_order_seq_cst);
+	*there = head - l->rx.pos;
+	if (head < l->rx.head || *there - 1 > mask)
+		return false;
+	l->rx.head = head;
+	return true;
+}
 /*
  * After init, before the peer may switch: the kernel's count of octets consumed from the socket so far, plus base.
  * From here on xshim_rx_took_*() count, because once both ends have sent FIN the kernel's count cannot be

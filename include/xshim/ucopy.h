@@ -50,16 +50,16 @@ static inline int xshim_ucopy_inline(void *to, const void *from, size_t n)
  * Of at most XSHIM_UCOPY_FEW bytes, for a caller that calls nothing else and so has nothing to save: a call that leaves alone what the
  * routine leaves alone. It wants the caller to use nothing below its stack pointer (-mno-red-zone).
  */
-#if defined(__x86_64__) && !XSHIM_UCOPY_WATCHED && defined(XSHIM_NO_RED_ZONE)
+#if defined(__x86_64__) && !XSHIM_UCOPY_WATCHED && defined(XSHIM_NO_RED_ZONE) && defined(__GCC_ASM_FLAG_OUTPUTS__)
 static inline __attribute__((always_inline)) int xshim_ucopy_few(void *to, const void *from, size_t n)
 {
-	int rc;
+	bool faulted;
 
-	__asm__ volatile("call xshim_ucopy_small"
-			 : "=a"(rc)
+	__asm__ volatile("call xshim_ucopy_128"
+			 : "=@cco"(faulted)
 			 : "D"(to), "S"(from), "d"(n)
-			 : "rcx", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "memory", "cc");
-	return rc;
+			 : "rax", "rcx", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "memory");
+	return faulted;
 }
 #else
 static inline int xshim_ucopy_few(void *to, const void *from, size_t n) { return xshim_ucopy_inline(to, from, n); }
