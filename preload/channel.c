@@ -320,7 +320,7 @@ void xshim_chan_drop_ringing(struct xshim_conn *c, struct xshim_chan *ch, struct
 {
 	int sharers = 0, saved = errno;
 
-	for (int i = 0; i < XSHIM_ARENA_SHARERS; i++)
+	for (int i = 0; i < XSHIM_ARENA_SHARERS && atomic_load_explicit(&ch->forked, memory_order_relaxed); i++)
 		sharers += atomic_load_explicit(&c->slot->sharers[i], memory_order_relaxed) != 0;
 	if (sharers > 1)
 		xshim_chan_ring(c, ch);

@@ -29,6 +29,16 @@
  * POLLIN and nothing else, may sleep by it.
  */
 bool xshim_doze_begin(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int what, uint64_t deadline_ns);
+/* The same for who has looked for himself whether all that the sleep goes by is as it must be (nap.h): only if it is there, and fresh. */
+static inline bool xshim_doze_take(struct xshim_chan *ch)
+{
+	if (atomic_exchange_explicit(&ch->dozer, 1, memory_order_acquire))
+		return false;
+	if (ch->doze_ep >= 0 && !ch->doze_stale)
+		return true;
+	atomic_store_explicit(&ch->dozer, 0, memory_order_release);
+	return false;
+}
 /* As poll(p, 3, -1) of socket, bell and the peer's bell. */
 int xshim_doze(struct xshim_chan *ch, struct pollfd p[3]);
 void xshim_doze_end(struct xshim_chan *ch);

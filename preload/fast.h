@@ -134,6 +134,8 @@
 /* The same call on the long way. */
 typedef ssize_t xshim_long_send(int fd, const void *buf, size_t n, int flags);
 typedef ssize_t xshim_long_recv(int fd, void *buf, size_t n, int flags);
+/* The same for who holds a reference and rx_lock, and has found nothing there but perhaps a boundary. */
+typedef ssize_t xshim_none_recv(int fd, void *buf, size_t n, int flags, struct xshim_conn *c);
 
 /*
  * [buf, buf + n) may be the program's. An address that is nobody's faults when it is used (ucopy.h), and the long way says what it is; only
@@ -472,7 +474,7 @@ XSHIM_FAST ssize_t xshim_fast_take(struct xshim_conn *c, struct xshim_chan *ch, 
 	return (ssize_t)got;
 }
 
-XSHIM_FAST ssize_t xshim_fast_recv(int fd, void *buf, size_t n, int flags, xshim_long_recv *longer)
+XSHIM_FAST ssize_t xshim_fast_recv(int fd, void *buf, size_t n, int flags, xshim_long_recv *longer, xshim_none_recv *none)
 {
 	struct xshim_chan *ch;
 	struct xshim_conn *c;
@@ -491,7 +493,7 @@ XSHIM_FAST ssize_t xshim_fast_recv(int fd, void *buf, size_t n, int flags, xshim
 		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
 	got = n;
 	if (!xshim_fast_there(&s->link, ch, at, &got))
-		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
+		return none(fd, buf, n, flags, c);
 	if (!XSHIM_LIKELY(got <= XSHIM_UCOPY_FEW))
 		return xshim_fast_recv_more(fd, buf, n, flags, longer, c);
 	from = xshim_region_cdata(ch->remote.region) + at;

@@ -11,6 +11,7 @@
 #include "identity.h"
 #include "io.h"
 #include "kick.h"
+#include "nap.h"
 #include "process.h"
 #include "stream.h"
 #include "unwind.h"
@@ -42,12 +43,20 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 		XSHIM_DEFERRED(was_);                                                              \
 		struct xshim_hold h_;                                                              \
 		bool begun_ = false;                                                               \
-		ssize_t rc_;                                                                       \
                                                                                                    \
 		if (!xshim_hold_begin(&h_, xshim_conn_get(fd), was_))                              \
 			return plain;                                                              \
-		if (xshim_conn_on_ring(h_.c, fd) && !((flags) & ~RX_RING_FLAGS) && !(bad)) {       \
-			rc_ = xshim_stream_recv(h_.c, fd, v, n, flags, &begun_);                   \
+		RECEIVE_HELD(fd, v, n, flags, bad, plain, done,                                    \
+			     xshim_conn_on_ring(h_.c, fd) && !((flags) & ~RX_RING_FLAGS) && !(bad), \
+			     xshim_stream_recv(h_.c, fd, v, n, flags, &begun_));                   \
+	} while (0)
+/* The rest of it. if_ring, by_ring: whether and how the ring is asked first. */
+#define RECEIVE_HELD(fd, v, n, flags, bad, plain, done, if_ring, by_ring)                               \
+	do {                                                                                       \
+		ssize_t rc_;                                                                       \
+                                                                                                   \
+		if (if_ring) {                                                                     \
+			rc_ = by_ring;                                                             \
 			if (rc_ != XSHIM_PLAIN) {                                                  \
 				done;                                                              \
 				xshim_hold_end(&h_);                                               \
@@ -67,6 +76,28 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 			xshim_conn_plain_rx(h_.c, rc_);                                            \
 		xshim_hold_end(&h_);                                                               \
 		return rc_;                                                                        \
+	} while (0)
+
+/* The body of an xshim_none_recv (fast.h). */
+#define RECEIVE_NONE(fd, buf, n, flags, conn, plain)                                                    \
+	do {                                                                                       \
+		XSHIM_DEFERRED(was_);                                                              \
+		struct iovec v_ = { buf, n };                                                      \
+		struct xshim_hold h_;                                                              \
+		bool begun_;                                                                       \
+		ssize_t got_;                                                                      \
+                                                                                                   \
+		(void)xshim_hold_begin(&h_, conn, was_);                                           \
+		got_ = xshim_nap(conn, fd, buf, n, &begun_);                                       \
+		if (got_ != -EAGAIN) {                                                             \
+			xshim_hold_end(&h_);                                                       \
+			return xshim_ret(got_);                                                    \
+		}                                                                                  \
+		/* who has slept may have no right to the number any more, and by_ring knows */       \
+		RECEIVE_HELD(fd, &v_, 1, flags, false, plain, (void)0,                             \
+			     begun_ || xshim_conn_on_ring(conn, fd),                               \
+			     begun_ ? xshim_stream_recv_on(conn, fd, buf, n, flags) :              \
+				      xshim_stream_recv(conn, fd, &v_, 1, flags, &begun_));        \
 	} while (0)
 
 /*
@@ -120,12 +151,12 @@ static ssize_t sleep_outside(struct xshim_conn **c, int fd, const struct iovec *
 }
 
 /* The thread may have been cancelled, or may be at any time, or the flags are not for the short way. */
-XSHIM_ASIDE ssize_t careful_recv(int fd, void *buf, size_t n, int flags, xshim_long_recv *longer)
+XSHIM_ASIDE ssize_t careful_recv(int fd, void *buf, size_t n, int flags, xshim_long_recv *longer, xshim_none_recv *none)
 {
 	xshim_cancel_point();
 	if (xshim_async || (flags & ~XSHIM_FAST_FLAGS))
 		return longer(fd, buf, n, flags);
-	return xshim_fast_recv(fd, buf, n, flags, longer);
+	return xshim_fast_recv(fd, buf, n, flags, longer, none);
 }
 
 __attribute__((noinline)) static ssize_t long_read(int fd, void *buf, size_t n, int flags)
@@ -139,13 +170,19 @@ __attribute__((noinline)) static ssize_t long_read(int fd, void *buf, size_t n, 
 	RECEIVE(fd, &v, 1, 0, libc.read(fd, buf, n));
 }
 
+XSHIM_ASIDE ssize_t none_read(int fd, void *buf, size_t n, int flags, struct xshim_conn *c)
+{
+	(void)flags;
+	RECEIVE_NONE(fd, buf, n, 0, c, libc.read(fd, buf, n));
+}
+
 XSHIM_EXPORT ssize_t read(int fd, void *buf, size_t n)
 {
 	if (!xshim_fd_is_named(fd))
 		return libc.read(fd, buf, n);
 	if (XSHIM_FAST_IS(xshim_may_end, 0))
-		return xshim_fast_recv(fd, buf, n, 0, long_read);
-	return careful_recv(fd, buf, n, 0, long_read);
+		return xshim_fast_recv(fd, buf, n, 0, long_read, none_read);
+	return careful_recv(fd, buf, n, 0, long_read, none_read);
 }
 XSHIM_ALIAS(ssize_t, __read, read, (int, void *, size_t))
 
@@ -224,11 +261,18 @@ __attribute__((noinline)) static ssize_t long_recv(int fd, void *buf, size_t n, 
 	RECEIVE(fd, &v, 1, flags, libc.recv(fd, buf, n, flags));
 }
 
+XSHIM_ASIDE ssize_t none_recv(int fd, void *buf, size_t n, int flags, struct xshim_conn *c)
+{
+	if (flags & MSG_DONTWAIT)
+		return xshim_fast_none_there(fd, buf, n, flags, long_recv, c);
+	RECEIVE_NONE(fd, buf, n, flags, c, libc.recv(fd, buf, n, flags));
+}
+
 XSHIM_EXPORT ssize_t recv(int fd, void *buf, size_t n, int flags)
 {
 	if (XSHIM_LIKELY(!(flags & ~XSHIM_FAST_FLAGS)) && XSHIM_FAST_IS(xshim_may_end, 0))
-		return xshim_fast_recv(fd, buf, n, flags, long_recv);
-	return careful_recv(fd, buf, n, flags, long_recv);
+		return xshim_fast_recv(fd, buf, n, flags, long_recv, none_recv);
+	return careful_recv(fd, buf, n, flags, long_recv, none_recv);
 }
 
 /* A stream socket leaves the address alone, but says so in *len; the data is gone also when that fails. */

@@ -257,6 +257,24 @@ static void hush(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 	}
 }
 
+bool xshim_ready_quiet_bell(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	uint32_t bell = atomic_load_explicit(&ch->bell_maybe, memory_order_acquire);
+	struct xshim_slot *s = c->slot;
+
+	if (!bell || may_be_let(ch, XSHIM_LOOK_EDGE, bell))
+		return true;
+	/* Nobody else waits who would have to be told that it was emptied: neither now, nor one who enters, as he looks after us. */
+	if (atomic_load_explicit(&ch->waits->rx, memory_order_seq_cst) != 1 ||
+	    atomic_load_explicit(&ch->edge_waiters, memory_order_relaxed) || !xshim_lock_try(&s->tx_lock, xshim_tid()))
+		return false;
+	atomic_store_explicit(&ch->bell_maybe, 0, memory_order_relaxed);
+	hush(c, ch, fd);
+	ch->hushed_at = s->link.rx.head;
+	xshim_lock_drop(&s->tx_lock);
+	return !atomic_load_explicit(&ch->gone, memory_order_relaxed);
+}
+
 int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int arm,
 		     struct xshim_ready *r)
 {

@@ -112,6 +112,15 @@ void xshim_ready_peer_hup(struct xshim_conn *c, struct xshim_chan *ch, int fd);
  * 0; -EAGAIN: the deadline passed; -EINTR.
  */
 int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int what, uint64_t deadline_ns);
+/* Its second half, without the busy wait. */
+int xshim_wait_unspun(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int what, uint64_t deadline_ns);
+/* What a sleep has heard: revents of the socket, the bell and the peer's end of it. in_from_tcp: the socket's POLLIN is the program's. */
+void xshim_wait_woken(struct xshim_conn *c, struct xshim_chan *ch, int fd, const struct pollfd p[3], bool in_from_tcp);
+/*
+ * A receive that is alone and hears each ring (nap.h): the bell is empty, or may be let as it is. False: that is for xshim_ready_look().
+ * rx_lock; takes tx_lock, if nobody has it.
+ */
+bool xshim_ready_quiet_bell(struct xshim_conn *c, struct xshim_chan *ch, int fd);
 /*
  * xshim_wait() said -EINTR, and nothing has been moved: would the kernel begin the call anew? It would for a handler with
  * SA_RESTART, and never under a time limit. If it is not known which handler ran (sigact.h): yes only if all that are installed and not watched have it.
@@ -125,6 +134,10 @@ static inline uint32_t xshim_spin_rarity(uint32_t missed)
 }
 /* Busy waits are allowed at all: XSHIM_SPIN_US, and more than one processor. */
 bool xshim_spin_allowed(void);
+/* One is worth trying now; to be asked once a wait. */
+bool xshim_spin_due(struct xshim_chan *ch, unsigned int what);
+/* After that: true: it has paid. */
+bool xshim_spin(struct xshim_chan *ch, unsigned int what);
 
 static inline void xshim_relax(void)
 {

@@ -20,6 +20,8 @@
  * next one. begun: it has slept, or is to sleep, as one that blocks; kept by the caller until the end of the program's call.
  */
 ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags, bool *begun);
+/* The same after a sleep (nap.h) in a call that was made with fd, which may name something else by now. */
+ssize_t xshim_stream_recv_on(struct xshim_conn *c, int fd, void *buf, size_t n, int flags);
 ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags, bool begun);
 /* Like sendfile(2): in_fd is read straight into the ring. */
 ssize_t xshim_stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *offset, size_t count);

@@ -394,12 +394,12 @@ static ssize_t peek_more(struct xshim_conn *c, struct xshim_chan *ch, int fd, co
 	return rc;
 }
 
-/* front: so many bytes are for nobody, of a peek. */
-static ssize_t stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags, size_t front, bool *begun)
+/* front: so many bytes are for nobody, of a peek. called: the number that the call was made with. */
+static ssize_t stream_recv(struct xshim_conn *c, int fd, const int called, const struct iovec *v, size_t n, int flags, size_t front,
+			   bool *begun)
 {
 	bool nonblock = (flags & MSG_DONTWAIT) || (!*begun && xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK));
 	struct xshim_chan *ch = xshim_conn_chan(c);
-	const int called = fd;
 	uint64_t deadline = 0;
 	bool more, fault, marked = false;
 	struct xshim_iov it;
@@ -486,7 +486,7 @@ static ssize_t peek_at(struct xshim_conn *c, int fd, const struct iovec *v, size
 	}
 	front = xshim_rxopts_front(with, at);
 	memcpy(with + front, v, n * sizeof(*v));
-	rc = stream_recv(c, fd, with, front + n, flags, at, begun);
+	rc = stream_recv(c, fd, fd, with, front + n, flags, at, begun);
 	if (with != few)
 		munmap(with, bytes);
 	if (rc > (ssize_t)at)
@@ -494,19 +494,26 @@ static ssize_t peek_at(struct xshim_conn *c, int fd, const struct iovec *v, size
 	return rc < 0 ? rc : ch && xshim_more_is_over(c, ch, fd) ? 0 : -EAGAIN;
 }
 
-/* A receive under SO_PEEK_OFF. */
-static ssize_t recv_with_offset(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags, bool *begun)
+/* A receive under SO_PEEK_OFF; a peek was called with fd. */
+static ssize_t recv_with_offset(struct xshim_conn *c, int fd, int called, const struct iovec *v, size_t n, int flags, bool *begun)
 {
 	size_t at = flags & MSG_PEEK ? xshim_rxopts_peek_at(c) : 0;
 	ssize_t rc;
 
 	if (!at || n > IOV_MAX || !xshim_user_parts_fit(v, n))
-		rc = stream_recv(c, fd, v, n, flags, 0, begun);
+		rc = stream_recv(c, fd, called, v, n, flags, 0, begun);
 	else
 		rc = peek_at(c, fd, v, n, flags, at, begun);
 	if (rc > 0)
 		xshim_rxopts_moved(c, (size_t)rc, flags & MSG_PEEK);
 	return rc;
+}
+
+static ssize_t recv_called(struct xshim_conn *c, int fd, int called, const struct iovec *v, size_t n, int flags, bool *begun)
+{
+	if (__builtin_expect(atomic_load_explicit(&c->slot->peek_at, memory_order_relaxed) != 0, 0))
+		return recv_with_offset(c, fd, called, v, n, flags, begun);
+	return stream_recv(c, fd, called, v, n, flags, 0, begun);
 }
 
 ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags, bool *begun)
@@ -517,10 +524,20 @@ ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, s
 	xshim_sigact_begin();
 	if (__builtin_expect(xshim_conn_flag(c, XSHIM_SLOT_LEAVE), 0))
 		xshim_chan_leave_again(c, fd);
-	if (__builtin_expect(atomic_load_explicit(&c->slot->peek_at, memory_order_relaxed) != 0, 0))
-		rc = recv_with_offset(c, fd, v, n, flags, begun);
-	else
-		rc = stream_recv(c, fd, v, n, flags, 0, begun);
+	rc = recv_called(c, fd, fd, v, n, flags, begun);
+	errno = saved;
+	return rc;
+}
+
+ssize_t xshim_stream_recv_on(struct xshim_conn *c, int fd, void *buf, size_t n, int flags)
+{
+	struct iovec v = { buf, n };
+	int saved = errno;
+	bool begun = true;
+	ssize_t rc;
+
+	(void)xshim_stream_still_there(c);
+	rc = recv_called(c, xshim_conn_fd(c, fd), fd, &v, 1, flags, &begun);
 	errno = saved;
 	return rc;
 }

@@ -30,26 +30,32 @@ bool xshim_spin_allowed(void)
  * halves with each failure; at 0 only one wait in 64 tries again, and after tries in vain one in 128 to 1024: two ends that share a
  * processor never find anything.
  */
-static bool spin(struct xshim_chan *ch, unsigned int what)
+bool xshim_spin_due(struct xshim_chan *ch, unsigned int what)
+{
+	uint32_t skip, missed;
+
+	if (!xshim_spin_allowed() ||
+	    atomic_load_explicit(what & POLLIN ? &ch->rx_empty_at : &ch->tx_full_at, memory_order_relaxed) == XSHIM_WANT_NOTHING)
+		return false;
+	if (atomic_load_explicit(&ch->spin_good, memory_order_relaxed))
+		return true;
+	missed = atomic_load_explicit(&ch->spin_missed, memory_order_relaxed);
+	skip = atomic_load_explicit(&ch->spin_skip, memory_order_relaxed) + 1;
+	atomic_store_explicit(&ch->spin_skip, skip, memory_order_relaxed);
+	if (skip % xshim_spin_rarity(missed))
+		return false;
+	if (missed < XSHIM_SPIN_MISSED)
+		atomic_store_explicit(&ch->spin_missed, missed + 1, memory_order_relaxed);
+	return true;
+}
+
+bool xshim_spin(struct xshim_chan *ch, unsigned int what)
 {
 	const struct xshim_region_hdr *peer = ch->remote.region;
-	uint32_t good = atomic_load_explicit(&ch->spin_good, memory_order_relaxed), skip, missed;
+	uint32_t good = atomic_load_explicit(&ch->spin_good, memory_order_relaxed);
 	uint64_t pos = atomic_load_explicit(&ch->rx_empty_at, memory_order_relaxed);
 	uint64_t tail = atomic_load_explicit(&ch->tx_full_at, memory_order_relaxed), end;
 
-	if (!xshim_spin_allowed())
-		return false;
-	if ((what & POLLIN ? pos : tail) == XSHIM_WANT_NOTHING)
-		return false;
-	if (!good) {
-		missed = atomic_load_explicit(&ch->spin_missed, memory_order_relaxed);
-		skip = atomic_load_explicit(&ch->spin_skip, memory_order_relaxed) + 1;
-		atomic_store_explicit(&ch->spin_skip, skip, memory_order_relaxed);
-		if (skip % xshim_spin_rarity(missed))
-			return false;
-		if (missed < XSHIM_SPIN_MISSED)
-			atomic_store_explicit(&ch->spin_missed, missed + 1, memory_order_relaxed);
-	}
 	end = xshim_clock_ns() + xshim_opt.spin_us * 1000;
 	do {
 		for (int i = 0; i < 32; i++) {
@@ -113,8 +119,26 @@ static void wake_up(void *arg)
 	xshim_wait_leave(s->ch, s->what);
 }
 
-int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int what,
-	       uint64_t deadline_ns)
+void xshim_wait_woken(struct xshim_conn *c, struct xshim_chan *ch, int fd, const struct pollfd p[3], bool in_from_tcp)
+{
+	if (p[1].revents) {
+		xshim_chan_heard(c, ch);
+		xshim_client_mail();
+	}
+	if (p[2].revents)
+		xshim_ready_peer_hup(c, ch, fd);
+	if (p[0].revents && !(in_from_tcp && (p[0].revents & ~POLLOUT) == POLLIN))
+		(void)xshim_chan_pump(c, ch, fd, (unsigned short)p[0].revents);
+}
+
+int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int what, uint64_t deadline_ns)
+{
+	if (xshim_spin_due(ch, what) && xshim_spin(ch, what))
+		return 0;
+	return xshim_wait_unspun(c, ch, fd, what, deadline_ns);
+}
+
+int xshim_wait_unspun(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int what, uint64_t deadline_ns)
 {
 	unsigned int arm = what & POLLIN ? what | XSHIM_LOOK_RECV : what;
 	struct sleeper me = { .ch = ch, .what = what };
@@ -123,8 +147,6 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 	struct pollfd p[3];
 	int rc = 0, stall = -1;
 
-	if (spin(ch, what))
-		return 0;
 	xshim_wait_enter(ch, what);
 	_pthread_cleanup_push(&list, wake_up, &me);
 	me.doze = xshim_doze_begin(c, ch, fd, what, deadline_ns);
@@ -186,14 +208,7 @@ int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int
 		goto out;
 	}
 	rc = 0;
-	if (p[1].revents) {
-		xshim_chan_heard(c, ch);
-		xshim_client_mail();
-	}
-	if (p[2].revents)
-		xshim_ready_peer_hup(c, ch, fd);
-	if (p[0].revents && !(r.in_from_tcp && (p[0].revents & ~POLLOUT) == POLLIN))
-		(void)xshim_chan_pump(c, ch, fd, (unsigned short)p[0].revents);
+	xshim_wait_woken(c, ch, fd, p, r.in_from_tcp);
 out:
 	_pthread_cleanup_pop(&list, 1);
 	return rc;
