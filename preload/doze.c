@@ -121,6 +121,14 @@ int xshim_doze(struct xshim_chan *ch, struct pollfd p[3])
 	return n;
 }
 
+void xshim_doze_lost(struct xshim_chan *ch)
+{
+	/* An edge is told once. A new descriptor begins with what is so. */
+	xshim_privfd_close(ch->doze_ep);
+	ch->doze_ep = -1;
+	xshim_doze_end(ch);
+}
+
 void xshim_doze_end(struct xshim_chan *ch)
 {
 	atomic_store_explicit(&ch->dozer, 0, memory_order_release);

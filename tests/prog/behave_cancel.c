@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* behave_cancel.c - threads that are cancelled in calls: where they end, and that the connection is good for the others afterwards. */
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -353,6 +356,50 @@ static void at_work(struct scene *s, int type)
 static void cancelled_at_work(struct scene *s) { at_work(s, PTHREAD_CANCEL_DEFERRED); }
 static void cancelled_at_any_instruction(struct scene *s) { at_work(s, PTHREAD_CANCEL_ASYNCHRONOUS); }
 
+/* This thread, and those that it begins, share one processor: another one of them runs only while this one sleeps. */
+static void alone_on_a_processor(bool yes)
+{
+	const struct sched_param first = { .sched_priority = 1 }, as_others = { 0 };
+	static cpu_set_t all;
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	if (yes && sched_getaffinity(0, sizeof(all), &all))
+		die("sched_getaffinity");
+	if (sched_setaffinity(0, sizeof(all), yes ? &one : &all))
+		die("sched_setaffinity");
+	(void)sched_setscheduler(0, yes ? SCHED_FIFO : SCHED_OTHER, yes ? &first : &as_others);	/* without the right to it, it may prove nothing */
+}
+
+/* The kernel has told it of the end of the stream already, and it never comes to say so: the next one is told. */
+static void cancelled_with_the_end_in_hand(struct scene *s)
+{
+	if (s->is_server) {
+		barrier(s);
+		shutdown(s->fd, SHUT_WR);
+	} else {
+		struct victim v = { .what = calls[0].what, .call = calls[0].call, .fd = s->fd, .go = 1, .state = PTHREAD_CANCEL_ENABLE,
+				    .type = PTHREAD_CANCEL_DEFERRED };
+		struct tcp_info info = { 0 };
+		socklen_t len = sizeof(info);
+		pthread_t t;
+
+		alone_on_a_processor(true);
+		t = begin(&v);
+		await_state(v.tid, 'S');
+		barrier(s);
+		while (info.tcpi_state != TCP_CLOSE_WAIT)
+			if (getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len))
+				die("TCP_INFO");
+		pthread_cancel(t);
+		ended(&v, t);
+		alone_on_a_processor(false);
+		say("then: %zd", by_recv(s->fd));
+	}
+	barrier(s);
+}
+
 /* A connection that a thread has been cancelled in ends like others, and leaves nothing behind. */
 static void cancelled_and_closed(struct scene *s)
 {
@@ -398,6 +445,7 @@ const struct scene_case scenes_cancel[] = {
 	{ "cancelled_anywhere", cancelled_anywhere },
 	{ "cancelled_at_work", cancelled_at_work },
 	{ "cancelled_at_any_instruction", cancelled_at_any_instruction },
+	{ "cancelled_with_the_end_in_hand", cancelled_with_the_end_in_hand },
 	{ "cancelled_and_closed", cancelled_and_closed },
 	{ NULL, NULL },
 };
