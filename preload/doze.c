@@ -18,8 +18,7 @@ static uint64_t datum(const struct xshim_chan *ch, uint32_t which)
 
 static bool watch(struct xshim_chan *ch, int op, int fd, uint32_t events, uint32_t which)
 {
-	/* what is to be emptied each time is asked about each time, too */
-	struct epoll_event ev = { .events = events | (ch->be->holds ? EPOLLET : 0), .data.u64 = datum(ch, which) };
+	struct epoll_event ev = { .events = events | EPOLLET, .data.u64 = datum(ch, which) };
 
 	return libc.epoll_ctl(ch->doze_ep, op, fd, &ev) == 0;
 }
@@ -111,7 +110,7 @@ int xshim_doze(struct xshim_chan *ch, struct pollfd p[3])
 		if (ours)
 			p[which].revents = (short)ev[i].events;
 	}
-	if (p[SOCKET].revents && ch->be->holds)
+	if (p[SOCKET].revents)
 		ch->doze_stale = true;
 	if (!ours) {	/* the program has closed it behind our back: the number may be its own now */
 		ch->doze_ep = -1;

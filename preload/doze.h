@@ -7,8 +7,8 @@
  * processor, 2.4 us for a round trip of bells instead of 3.5. It costs one more private descriptor, so it is made only for a channel
  * on which a call has slept before, and while such descriptors are plenty.
  *
- * With another guest the bell is emptied each time, because it says nothing more before that, and the descriptor tells what is so, as
- * poll() does, not edges: 77.8 us instead of 79.7 for a round trip of one byte between two guests of Xen, by the virtual clock.
+ * With another guest the bell is emptied each time, because it says nothing more before that: 77.3 us instead of 79.7 for a round trip of
+ * one byte between two guests of Xen, by the virtual clock.
  *
  * What differs from poll() otherwise is that an edge is told once, and to one who waits. So one call at a time sleeps by it, all others poll;
  * after it has told of the socket it is asked anew before it is used again, which brings back what is still so; and a channel that
