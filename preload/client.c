@@ -502,11 +502,11 @@ bool xshim_client_is_fresh(void)
 	return false;
 }
 
-int xshim_client_endpoint(int fd)
+int xshim_client_show(enum xshim_msg_type type, uint32_t id, int fd)
 {
 	union xshim_msg m;
 
-	xshim_msg_init(&m, XSHIM_MSG_ENDPOINT, 0);
+	xshim_msg_init(&m, type, id);
 	return xshim_msg_send(sock, &m, &fd, 1);
 }
 

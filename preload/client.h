@@ -15,6 +15,7 @@
 #include "conn.h"
 
 #include <xshim/map.h>
+#include <xshim/proto.h>
 
 /* client_lock.c: the lock. No thread is cancelled while it holds it (unwind.h). */
 bool xshim_client_try(void);
@@ -37,7 +38,8 @@ enum xshim_reason xshim_client_why(void);
 bool xshim_client_is_fresh(void);
 const struct xshim_map *xshim_client_map(void);
 
-int xshim_client_endpoint(int fd);
+/* ENDPOINT (id 0) with its socket. 0 or -errno. */
+int xshim_client_show(enum xshim_msg_type type, uint32_t id, int fd);
 /* OFFER (role CONNECT) or CLAIM (role ACCEPT) of c with its pending local half. */
 int xshim_client_channel(struct xshim_conn *c, int fd);
 void xshim_client_withdraw(struct xshim_conn *c);

@@ -174,7 +174,7 @@ void xshim_conn_track(int fd, enum xshim_role role, int proto, uint32_t flags, c
 		    !xshim_map_has_endpoint(xshim_client_map(),
 					    xshim_endpoint_hash(&c->slot->tuple.local)) &&
 		    xshim_client_is_fresh())
-			c->lent = xshim_client_endpoint(fd) == 0;
+			c->lent = xshim_client_show(XSHIM_MSG_ENDPOINT, 0, fd) == 0;
 		xshim_client_drop();
 	}
 	xshim_conn_put(c);
@@ -398,7 +398,7 @@ static void decide(struct xshim_conn *c, int fd)
 	} else if (role == XSHIM_ROLE_ACCEPT) {
 		if (!xshim_map_has_endpoint(m, xshim_endpoint_hash(&c->slot->tuple.local))) {
 			if (xshim_client_is_fresh())
-				c->lent |= xshim_client_endpoint(fd) == 0;
+				c->lent |= xshim_client_show(XSHIM_MSG_ENDPOINT, 0, fd) == 0;
 			else
 				c->next_ops = c->ops + 1;
 		}
