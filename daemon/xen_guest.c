@@ -66,6 +66,7 @@ static void on_up(struct xshimd_peer *link)
 	struct xshimd_guest_export *e, *tmp;
 
 	p->failures = 0;
+	p->said = NULL;
 	xshim_log(&p->g->d->journal.log, XSHIM_LOG_INFO, "guest %u: connected to its xshimd", p->is.domid);
 	/* Its programs may know nothing of it yet, where they sleep. */
 	xshimd_channels_tell(p->g->d, XSHIM_MSG_NUDGE, p->is.domid, 0);
@@ -124,13 +125,17 @@ static void on_down(struct xshimd_peer *link, const char *why)
 {
 	struct xshimd_guest_peer *p = link->owner;
 	struct xshimd *d = p->g->d;
+	/* It is tried again and again; one of another version stays that. */
+	enum xshim_log_level level = !why ? XSHIM_LOG_INFO : why == p->said ? XSHIM_LOG_DEBUG : XSHIM_LOG_WARN;
 
 	p->failures++;
 	if (p->failures > 16)
 		p->failures = 16;
 	p->retry_ms = uv_now(&d->loop) + xshimd_backoff_ms(p->failures);
-	xshim_log(&d->journal.log, why ? XSHIM_LOG_WARN : XSHIM_LOG_INFO, "guest %u: connection to its xshimd closed%s%s",
-		  p->is.domid, why ? ": " : "", why ? why : "");
+	xshim_log(&d->journal.log, level, "guest %u: connection to its xshimd closed%s%s", p->is.domid, why ? ": " : "",
+		  why ? why : "");
+	if (why)
+		p->said = why;
 	drop_wire(p);
 	xshimd_guest_decline_offers(p->g, p, XSHIM_R_DAEMON_LOST);
 	xshimd_timer_by(d, p->retry_ms);
@@ -324,6 +329,7 @@ static void change(struct xshimd_guest_peer *p, const struct xshimd_xen_guest *i
 	if (p->is.instance != is->instance) {
 		/* Another xshimd in the same domain: connections go on, what it told is void. */
 		p->failures = 0;
+		p->said = NULL;
 		p->retry_ms = 0;
 		p->is.instance = is->instance;
 		if (p->link.state != XSHIMD_PEER_CLOSED) {

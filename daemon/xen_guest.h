@@ -44,6 +44,7 @@ struct xshimd_guest_peer {
 	struct xshimd_peer link;
 	struct xshimd_wire *wire;	/* while link is attached */
 	struct xshimd_watch *watch;
+	const char *said;		/* why it was closed last, until it is up again */
 	unsigned int failures;
 	uint64_t tried_ms, retry_ms;	/* when to connect again */
 	uint32_t offers_out;		/* ours that wait there */
