@@ -252,6 +252,7 @@ static bool is_allowed(const struct xshimd_conn *c, uint32_t type)
 	case XSHIM_MSG_CLAIM:
 	case XSHIM_MSG_WITHDRAW:
 	case XSHIM_MSG_PROBE:
+	case XSHIM_MSG_LOOK:
 	case XSHIM_MSG_RESUME:
 	case XSHIM_MSG_LEFT:
 		return c->state == XSHIMD_CONN_GREETED && c->kind == XSHIM_CLIENT_SHIM;
@@ -292,6 +293,9 @@ static void dispatch(struct xshimd_conn *c, const union xshim_msg *m, int *fds, 
 	case XSHIM_MSG_REPORT_ASK:
 		on_report_ask(c, m);
 		break;
+	case XSHIM_MSG_LOOK:
+		xshimd_xen_look(c, m, fds[0]);
+		return;
 	case XSHIM_MSG_RESUME:
 		xshimd_xen_resume(c, m, fds[0]);
 		return;

@@ -205,6 +205,12 @@ uint32_t xshimd_match_quota(struct xshimd_conn *c)
 	}
 }
 
+uint64_t xshimd_match_since(const union xshim_msg *m, uint64_t seen_ns)
+{
+	/* what the message took to get here makes it younger */
+	return seen_ns > 1000ull * m->channel.age_us ? seen_ns - 1000ull * m->channel.age_us : 0;
+}
+
 /* A checked OFFER or CLAIM becomes a wait; it takes region, bell and probe. 0 or a reason to decline. */
 static uint32_t enter(struct xshimd_conn *c, const union xshim_msg *m, int *fds, unsigned int nfds,
 		      const struct xshimd_tcp *tcp, uint64_t seen_ns)
@@ -235,8 +241,7 @@ static uint32_t enter(struct xshimd_conn *c, const union xshim_msg *m, int *fds,
 	w->order = m->channel.order;
 	w->nonce = m->channel.nonce;
 	w->seen_ns = seen_ns;
-	/* what the message took to get here makes it younger */
-	w->since_ns = seen_ns > 1000ull * m->channel.age_us ? seen_ns - 1000ull * m->channel.age_us : 0;
+	w->since_ns = xshimd_match_since(m, seen_ns);
 	w->until_ms = uv_now(&d->loop) +
 		      1000ull * (w->is_claim ? d->opt.probe_timeout : d->opt.offer_timeout);
 	rc = xshimd_wait_add(d, w);

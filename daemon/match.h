@@ -13,8 +13,9 @@
  *
  * Between guests of one Xen host (backend xen, match_xen.c) the two are of different kernels. Each xshimd asks its own kernel about its
  * own end, and takes nothing that is not of its own network namespace, as that alone has the guest's addresses. Whose the other
- * address is says the host's list. The claim belongs to the one offer that came from that domain for the mirrored addresses; with two
- * of them, to none. Nobody else can put himself between: a grant and an event channel are made out to a domain.
+ * address is says the host's list. The claim belongs to the one offer that came from that domain for the mirrored addresses and is
+ * younger than what is claimed (xen_peer.h); with two of them, to none. Nobody else can put himself between: a grant and an event
+ * channel are made out to a domain.
  */
 #ifndef XSHIMD_MATCH_H
 #define XSHIMD_MATCH_H
@@ -27,6 +28,8 @@ struct xshimd_conn;
 void xshimd_match_channel(struct xshimd_conn *c, const union xshim_msg *m, int *fds, unsigned int nfds);
 /* Take an offer's share of the client's quota; 0, or a reason to decline. */
 uint32_t xshimd_match_quota(struct xshimd_conn *c);
+/* Since when what is claimed has been there, or longer; the message came at seen_ns. */
+uint64_t xshimd_match_since(const union xshim_msg *m, uint64_t seen_ns);
 void xshimd_match_withdraw(struct xshimd_conn *c, uint32_t id);
 /* Look at every claim that waits. */
 void xshimd_match_all(struct xshimd *d);

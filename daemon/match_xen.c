@@ -78,31 +78,28 @@ static void replace_twin(struct xshimd_guest *g, const struct xshimd_tcp *tcp)
 	}
 }
 
+/* It is not made before the other one has said what time it is, and the socket has been looked at after that (xen_peer.h). */
 static uint32_t enter_offer(struct xshimd_conn *c, const union xshim_msg *m, const struct xshimd_tcp *tcp,
 			    struct xshimd_guest_peer *p, int *bell)
 {
-	struct xshim_tuple mirror = xshim_tuple_mirror(&tcp->tuple);
-	struct xshimd_peer_half half = half_of(m);
 	struct xshimd *d = c->d;
 	struct xshimd_wait *w;
-	uint32_t number;
+	uint32_t ask;
 
 	replace_twin(d->guest, tcp);
 	if (p->offers_out >= XSHIMD_PEER_OFFERS)
 		return XSHIM_R_QUOTA;
+	if (xshimd_peer_ask(&p->link, uv_now(&d->loop), &ask) < 0)
+		return XSHIM_R_PEER_SILENT;
+	xshimd_timer_by(d, p->link.deadline_ms);
 	w = calloc(1, sizeof(*w));
 	if (!w)
 		return XSHIM_R_MEMORY;
-	w->number = number = ++d->guest->offer_number;
+	w->number = ++d->guest->offer_number;
 	HASH_ADD(xh, d->guest->offers, number, sizeof(w->number), w);
 	if (!XSHIMD_ADDED(xh, w)) {
 		free(w);
 		return XSHIM_R_MEMORY;
-	}
-	if (xshimd_peer_offer(&p->link, number, &mirror, &half) < 0) {
-		HASH_DELETE(xh, d->guest->offers, w);
-		free(w);
-		return XSHIM_R_PEER_SILENT;
 	}
 	w->conn = c;
 	w->id = m->h.id;
@@ -113,6 +110,7 @@ static uint32_t enter_offer(struct xshimd_conn *c, const union xshim_msg *m, con
 	w->order = m->channel.order;
 	w->nonce = m->channel.nonce;
 	w->is_xen = true;
+	w->ask = ask;
 	w->domid = p->is.domid;
 	w->gref = m->channel.gref;
 	w->port = m->channel.port;
@@ -123,6 +121,95 @@ static uint32_t enter_offer(struct xshimd_conn *c, const union xshim_msg *m, con
 	d->registry.offers_n++;
 	xshimd_timer_by(d, w->until_ms);
 	return 0;
+}
+
+static void ask_look(struct xshimd_wait *w)
+{
+	union xshim_msg m;
+
+	w->look_asked = true;
+	xshim_msg_init(&m, XSHIM_MSG_LOOK_WANTED, w->id);
+	(void)xshimd_conn_send(w->conn, &m, NULL, 0);
+}
+
+void xshimd_guest_heard(struct xshimd_peer *link, uint32_t ask)
+{
+	struct xshimd_guest_peer *p = link->owner;
+	struct xshimd_wait *w, *tmp;
+
+	HASH_ITER(xh, p->g->offers, w, tmp)
+		if (w->domid == p->is.domid && w->ask == ask && !w->look_asked)
+			ask_look(w);
+}
+
+void xshimd_guest_older(struct xshimd_peer *link, uint32_t number)
+{
+	struct xshimd_guest_peer *p = link->owner;
+	struct xshimd_wait *w;
+
+	HASH_FIND(xh, p->g->offers, &number, sizeof(number), w);
+	if (!w || w->domid != p->is.domid || !w->is_made)
+		return;
+	w->is_made = false;
+	if (w->was_older) {
+		xshimd_wait_decline(p->g->d, w, XSHIM_R_PEER_SILENT);
+		return;
+	}
+	w->was_older = true;
+	ask_look(w);
+}
+
+uint32_t xshimd_guest_offers_made(const struct xshimd_guest *g)
+{
+	struct xshimd_wait *w, *tmp;
+	uint32_t n = 0;
+
+	HASH_ITER(xh, g->offers, w, tmp)
+		n += w->is_made;
+	return n;
+}
+
+/* The socket that was offered is still there; the offer is made. False: it cannot be. */
+static bool make_offer(struct xshimd *d, struct xshimd_wait *w)
+{
+	struct xshimd_guest_peer *p = xshimd_guest_find(d->guest, w->domid);
+	struct xshimd_peer_half half = { .order = w->order, .gref = w->gref, .port = w->port, .nonce = w->nonce };
+	struct xshim_tuple mirror = xshim_tuple_mirror(&w->tcp.tuple);
+
+	/* If this is the end of the peer, it goes with all that wait there. */
+	w->is_made = true;
+	return p && xshimd_peer_offer(&p->link, w->number, &mirror, &half) == 0;
+}
+
+void xshimd_xen_look(struct xshimd_conn *c, const union xshim_msg *m, int tcp_fd)
+{
+	struct xshimd_wait *w = xshimd_wait_find(c, m->h.id);
+	struct xshimd_verdict v;
+	struct xshimd_tcp tcp;
+	enum xshimd_answer a;
+
+	/* Late, as the offer has been settled: ordinary. */
+	if (!w || !w->look_asked || w->is_made) {
+		close(tcp_fd);
+		return;
+	}
+	a = xshimd_verify_tcp(tcp_fd, FD_TCP, c->cred.uid, &w->tcp.cookie, &tcp, &v);
+	close(tcp_fd);
+	if (a != XSHIMD_OK) {
+		xshimd_conn_verdict(c, m, &v);
+		if (a == XSHIMD_NO)
+			xshimd_wait_decline(c->d, w, v.reason);
+		return;
+	}
+	if (!xshim_tuple_equal(&tcp.tuple, &w->tcp.tuple)) {
+		xshimd_wait_decline(c->d, w, XSHIM_R_PEER_DIED);
+		return;
+	}
+	if (!make_offer(c->d, w)) {
+		w = xshimd_wait_find(c, m->h.id);
+		if (w)
+			xshimd_wait_decline(c->d, w, XSHIM_R_PEER_SILENT);
+	}
 }
 
 /* Tell a shim about the other end; the channel goes into the table. The bell is taken over. 0 or -errno. */
@@ -152,19 +239,43 @@ static int introduce(struct xshimd_conn *c, uint32_t id, uint32_t domid, const s
 	return rc;
 }
 
-static uint32_t enter_claim(struct xshimd_conn *c, const union xshim_msg *m, const struct xshimd_tcp *tcp,
+static bool is_same(const struct xshimd_tcp *a, const struct xshimd_tcp *b)
+{
+	return a->cookie == b->cookie && xshim_tuple_equal(&a->tuple, &b->tuple);
+}
+
+/*
+ * Since when that socket has had these addresses, as far as is known. What a CLAIM says of it takes its time to get here, and the
+ * time in OLDER, which the offer comes back with, is that of the first CLAIM.
+ */
+static uint64_t known_since(const struct xshimd_guest *g, const struct xshimd_tcp *tcp, uint64_t since_ns)
+{
+	for (uint32_t i = 0; i < XSHIMD_GUEST_CLAIMS; i++)
+		if (is_same(&g->claims[i].tcp, tcp) && g->claims[i].since_ns < since_ns)
+			since_ns = g->claims[i].since_ns;
+	return since_ns;
+}
+
+static void remember_claim(struct xshimd_guest *g, const struct xshimd_tcp *tcp, uint64_t since_ns)
+{
+	g->claims[g->claims_at++ % XSHIMD_GUEST_CLAIMS] = (struct xshimd_guest_claim){ *tcp, since_ns };
+}
+
+static uint32_t enter_claim(struct xshimd_conn *c, const union xshim_msg *m, const struct xshimd_tcp *tcp, uint64_t since_ns,
 			    struct xshimd_guest_peer *p, int *bell)
 {
 	struct xshimd_peer_half half = half_of(m);
 	struct xshimd_peer_offer offer;
 	int fd = *bell;
 
-	switch (xshimd_peer_claim(&p->link, &tcp->tuple, &half, &offer)) {
+	since_ns = known_since(c->d->guest, tcp, since_ns);
+	switch (xshimd_peer_claim(&p->link, &tcp->tuple, since_ns, &half, &offer)) {
 	case 0:
 		break;
 	case -EEXIST:
 		return XSHIM_R_AMBIGUOUS;
 	default:
+		remember_claim(c->d->guest, tcp, since_ns);
 		return XSHIM_R_PEER_SILENT;
 	}
 	*bell = -1;
@@ -177,6 +288,7 @@ void xshimd_xen_channel(struct xshimd_conn *c, const union xshim_msg *m, int *fd
 	struct xshimd *d = c->d;
 	bool is_offer = m->h.type == XSHIM_MSG_OFFER;
 	struct xshimd_guest_peer *p = NULL;
+	uint64_t since_ns = xshimd_match_since(m, uv_hrtime());
 	struct xshimd_verdict v;
 	struct xshimd_tcp tcp;
 	enum xshimd_answer a;
@@ -206,7 +318,8 @@ void xshimd_xen_channel(struct xshimd_conn *c, const union xshim_msg *m, int *fd
 	if (!reason)
 		reason = xshimd_match_quota(c);
 	if (!reason) {
-		reason = is_offer ? enter_offer(c, m, &tcp, p, &fds[FD_BELL]) : enter_claim(c, m, &tcp, p, &fds[FD_BELL]);
+		reason = is_offer ? enter_offer(c, m, &tcp, p, &fds[FD_BELL]) :
+				    enter_claim(c, m, &tcp, since_ns, p, &fds[FD_BELL]);
 		/* A claim is settled at once; an offer holds its share while it waits. */
 		if (reason || !is_offer)
 			xshimd_quota_give(&d->quota, c->cred.uid, XSHIMD_OFFERS);
@@ -226,7 +339,7 @@ void xshimd_xen_wait_gone(struct xshimd *d, struct xshimd_wait *w)
 	if (!p)
 		return;
 	p->offers_out--;
-	if (!w->settled)
+	if (w->is_made && !w->settled)
 		(void)xshimd_peer_withdraw(&p->link, w->number);
 }
 
@@ -238,7 +351,7 @@ void xshimd_guest_answer(struct xshimd_peer *link, uint32_t number, const struct
 	int bell;
 
 	HASH_FIND(xh, g->offers, &number, sizeof(number), w);
-	if (!w || w->domid != p->is.domid) {
+	if (!w || w->domid != p->is.domid || !w->is_made) {
 		/* Withdrawn while the claim was on its way. */
 		if (half)
 			(void)xshimd_peer_gone(link, number, true);

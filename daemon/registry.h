@@ -42,7 +42,11 @@ struct xshimd_wait {			/* an offer or a claim that waits */
 	uint32_t probes;		/* probe.c: probes that count on it for a socket */
 	/* an offer over xen: it waits at another guest's xshimd, in no bucket */
 	bool is_xen;
+	bool is_made;			/* that one has been sent it */
 	bool settled;			/* by the other one's answer */
+	bool look_asked;		/* LOOK_WANTED is out */
+	bool was_older;			/* that one has said so */
+	uint32_t ask;			/* after this PONG its socket is to be looked at */
 	uint32_t domid, gref, port;
 	uint32_t number;		/* under which the other one knows it */
 	UT_hash_handle xh;		/* guest->offers, by number */

@@ -243,6 +243,7 @@ static json_t *xen_json(const struct xshimd *d)
 			put(o, "domid", number(d->guest->self.domid));
 		put(o, "guests", number(HASH_COUNT(d->guest->peers)));
 		put(o, "peers", number(xshimd_guest_peers_up(d->guest)));
+		put(o, "offers", number(xshimd_guest_offers_made(d->guest)));
 	} else {
 		put(o, "guests", number(d->host->guests));
 	}

@@ -25,6 +25,8 @@ uint64_t xshimd_xen_sweep(struct xshimd *d, uint64_t now_ms);
 
 /* OFFER or CLAIM with backend xen and its two descriptors, which are taken over (match_xen.c). */
 void xshimd_xen_channel(struct xshimd_conn *c, const union xshim_msg *m, int *fds);
+/* LOOK with the TCP socket of an offer over xen, which is taken over. */
+void xshimd_xen_look(struct xshimd_conn *c, const union xshim_msg *m, int tcp);
 /* An offer over xen is about to be freed, for whatever reason. */
 void xshimd_xen_wait_gone(struct xshimd *d, struct xshimd_wait *w);
 /* A preloaded program accepts at ep, in this namespace; or no longer. */

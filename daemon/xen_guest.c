@@ -143,7 +143,7 @@ static void on_down(struct xshimd_peer *link, const char *why)
 
 static const struct xshimd_peer_ops peer_ops = {
 	.up = on_up, .is_theirs = is_theirs, .is_ours = is_ours, .endpoint = on_endpoint, .offer = on_offer,
-	.answer = xshimd_guest_answer, .gone = on_gone, .down = on_down,
+	.answer = xshimd_guest_answer, .gone = on_gone, .heard = xshimd_guest_heard, .older = xshimd_guest_older, .clock_ns = uv_hrtime, .down = on_down,
 };
 
 static void on_event(void *owner, int events)

@@ -21,6 +21,7 @@
 
 #include "journal.h"
 #include "table.h"
+#include "verify.h"
 #include "watch.h"
 #include "xen_bells.h"
 #include "xen_drain.h"
@@ -30,6 +31,7 @@
 #include "xen_text.h"
 
 #define XSHIMD_GUEST_PEERS 60		/* a guest has 128 watches; each peer takes two */
+#define XSHIMD_GUEST_CLAIMS 64
 #define XSHIMD_GUEST_EXPORTS 1024	/* as many as a peer takes */
 
 struct xshimd;
@@ -63,6 +65,11 @@ struct xshimd_guest_open {		/* a connection that the job is to make */
 	struct xshimd_wire *wire;
 	int rc;
 	const char *why;
+};
+
+struct xshimd_guest_claim {
+	struct xshimd_tcp tcp;
+	uint64_t since_ns;
 };
 
 struct xshimd_guest_half {		/* an offer of ours that has not been claimed */
@@ -121,6 +128,8 @@ struct xshimd_guest {
 	uint32_t closing_n;
 	struct xshimd_drains drains;
 	struct xshimd_bells bells;	/* of channels that have gone */
+	struct xshimd_guest_claim claims[XSHIMD_GUEST_CLAIMS];	/* the last that found no offer, or one that was older */
+	uint32_t claims_at;
 };
 
 int xshimd_guest_open(struct xshimd *d);
@@ -133,6 +142,8 @@ void xshimd_guest_channel_gone(struct xshimd_guest *g, const struct xshimd_chann
 /* A channel with that domain has come to be known that a xshimd before this one introduced. */
 void xshimd_guest_resumed(struct xshimd_guest *g, uint32_t domid);
 uint32_t xshimd_guest_peers_up(const struct xshimd_guest *g);
+/* match_xen.c: ours that other guests' xshimd have now. */
+uint32_t xshimd_guest_offers_made(const struct xshimd_guest *g);
 
 /* xen_guest_job.c: the three parts of the job. */
 void xshimd_guest_job_prepare(void *guest);
@@ -142,6 +153,8 @@ void xshimd_guest_job_end(struct xshimd_guest_job *j);
 
 /* match_xen.c */
 void xshimd_guest_answer(struct xshimd_peer *p, uint32_t number, const struct xshimd_peer_half *half, uint32_t reason);
+void xshimd_guest_heard(struct xshimd_peer *p, uint32_t ask);
+void xshimd_guest_older(struct xshimd_peer *p, uint32_t number);
 /* Our guest has moved: their bells are not to be closed. */
 void xshimd_guest_keep_offers(struct xshimd_guest *g);
 /* Decline the offers that wait at this peer; NULL: all. */

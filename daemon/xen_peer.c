@@ -83,6 +83,7 @@ int xshimd_peer_offer(struct xshimd_peer *p, uint32_t number, const struct xshim
 	prepare(&m, XSHIMD_PEER_OFFER, number);
 	m.u.channel.tuple = *tuple;
 	m.u.channel.half = *half;
+	m.u.channel.heard_ns = p->heard_ns;
 	return put_up(p, &m);
 }
 
@@ -117,6 +118,33 @@ static void decline(struct xshimd_peer *p, uint32_t number, uint32_t reason)
 	(void)put_up(p, &m);
 }
 
+static void put_time(struct xshimd_peer *p, enum xshimd_peer_type type, uint32_t number)
+{
+	struct xshimd_peer_msg m;
+
+	prepare(&m, type, number);
+	m.u.time_ns = p->ops->clock_ns();
+	(void)put_up(p, &m);
+}
+
+static int put_ping(struct xshimd_peer *p, uint64_t now_ms)
+{
+	p->ask_again = false;
+	p->pinged_ms = now_ms;
+	p->deadline_ms = now_ms + XSHIMD_PEER_PATIENCE_MS;
+	return put_number(p, XSHIMD_PEER_PING, ++p->ping);
+}
+
+int xshimd_peer_ask(struct xshimd_peer *p, uint64_t now_ms, uint32_t *ask)
+{
+	if (p->state != XSHIMD_PEER_UP)
+		return -ENOTCONN;
+	/* PONG to one that is under way may have been sent before now. */
+	p->ask_again = p->deadline_ms != UINT64_MAX;
+	*ask = p->ping + 1;
+	return p->ask_again ? 0 : put_ping(p, now_ms);
+}
+
 /* Is the peer alive? At most once a second; PONG is due in XSHIMD_PEER_PATIENCE_MS. */
 static void ping(struct xshimd_peer *p, uint64_t now_ms)
 {
@@ -127,9 +155,7 @@ static void ping(struct xshimd_peer *p, uint64_t now_ms)
 		p->ping_due_ms = p->pinged_ms + 1000;
 		return;
 	}
-	p->pinged_ms = now_ms;
-	p->deadline_ms = now_ms + XSHIMD_PEER_PATIENCE_MS;
-	(void)put_number(p, XSHIMD_PEER_PING, ++p->ping);
+	(void)put_ping(p, now_ms);
 }
 
 /* ---- what came from the peer ---- */
@@ -215,6 +241,8 @@ static const char *take_offer(struct xshimd_peer *p, const struct xshimd_peer_ms
 		return "an offer without order, grant or port";
 	if (t->local.pad[0] || t->local.pad[1] || t->local.pad[2] || t->remote.pad[0] || t->remote.pad[1] || t->remote.pad[2])
 		return "an offer without addresses";
+	if (m->u.channel.heard_ns > p->ops->clock_ns())
+		return "an offer with a time that has not come";
 	if (find_offer(p, m->number))
 		return "one offer number twice";
 	if (p->offers_n >= XSHIMD_PEER_OFFERS)
@@ -230,6 +258,7 @@ static const char *take_offer(struct xshimd_peer *p, const struct xshimd_peer_ms
 	o->number = m->number;
 	o->tuple = *t;
 	o->half = m->u.channel.half;
+	o->heard_ns = m->u.channel.heard_ns;
 	o->until_ms = now_ms + 1000ull * p->offer_timeout_s;
 	DL_APPEND(p->offers, o);
 	p->offers_n++;
@@ -252,6 +281,17 @@ static const char *take_hello(struct xshimd_peer *p, const struct xshimd_peer_ms
 	p->deadline_ms = UINT64_MAX;
 	p->ops->up(p);
 	return NULL;
+}
+
+static void take_pong(struct xshimd_peer *p, const struct xshimd_peer_msg *m, uint64_t now_ms)
+{
+	if (m->number != p->ping || p->deadline_ms == UINT64_MAX)
+		return;
+	p->deadline_ms = UINT64_MAX;
+	p->heard_ns = m->u.time_ns;
+	p->ops->heard(p, m->number);
+	if (p->ask_again)
+		(void)put_ping(p, now_ms);
 }
 
 /* NULL, or what is wrong with it. */
@@ -290,11 +330,14 @@ static const char *take(struct xshimd_peer *p, const struct xshimd_peer_msg *m, 
 		p->ops->gone(p, m->number, !m->u.mine);
 		return NULL;
 	case XSHIMD_PEER_PING:
-		(void)put_number(p, XSHIMD_PEER_PONG, m->number);
+		put_time(p, XSHIMD_PEER_PONG, m->number);
 		return NULL;
 	case XSHIMD_PEER_PONG:
-		if (m->number == p->ping)
-			p->deadline_ms = UINT64_MAX;
+		take_pong(p, m, now_ms);
+		return NULL;
+	case XSHIMD_PEER_OLDER:
+		p->heard_ns = m->u.time_ns;
+		p->ops->older(p, m->number);
 		return NULL;
 	default:
 		return "a message of unknown type";
@@ -322,6 +365,8 @@ int xshimd_peer_attach(struct xshimd_peer *p, const struct xshimd_carrier *carri
 	p->empty_events = 0;
 	p->pinged_ms = 0;
 	p->ping_due_ms = UINT64_MAX;
+	p->ask_again = false;
+	p->heard_ns = 0;
 	p->more = false;
 	p->state = XSHIMD_PEER_GREETING;
 	p->deadline_ms = now_ms + XSHIMD_PEER_PATIENCE_MS;
@@ -437,13 +482,34 @@ void xshimd_peer_recheck(struct xshimd_peer *p)
 	}
 }
 
-int xshimd_peer_claim(struct xshimd_peer *p, const struct xshim_tuple *tuple, const struct xshimd_peer_half *half,
-		      struct xshimd_peer_offer *out)
+/* Every offer for these addresses that was made at a time up to this one; reason 0: OLDER. False: that was the end of the peer. */
+static bool settle_until(struct xshimd_peer *p, const struct xshim_tuple *tuple, uint64_t heard_ns, uint32_t reason)
 {
-	struct xshimd_peer_offer *o, *tmp, *found = NULL;
+	struct xshimd_peer_offer *o, *tmp;
+
+	DL_FOREACH_SAFE(p->offers, o, tmp) {
+		if (o->heard_ns > heard_ns || !xshim_tuple_equal(&o->tuple, tuple))
+			continue;
+		if (reason)
+			decline(p, o->number, reason);
+		else
+			put_time(p, XSHIMD_PEER_OLDER, o->number);
+		if (p->state == XSHIMD_PEER_CLOSED)
+			return false;
+		drop_offer(p, o);
+	}
+	return true;
+}
+
+int xshimd_peer_claim(struct xshimd_peer *p, const struct xshim_tuple *tuple, uint64_t since_ns,
+		      const struct xshimd_peer_half *half, struct xshimd_peer_offer *out)
+{
+	struct xshimd_peer_offer *o, *found = NULL;
 	struct xshimd_peer_msg m;
 	unsigned int n = 0;
 
+	if (!settle_until(p, tuple, since_ns, 0))
+		return -ENOENT;
 	DL_FOREACH(p->offers, o) {
 		if (xshim_tuple_equal(&o->tuple, tuple)) {
 			found = o;
@@ -453,14 +519,7 @@ int xshimd_peer_claim(struct xshimd_peer *p, const struct xshim_tuple *tuple, co
 	if (!n)
 		return -ENOENT;
 	if (n > 1) {
-		DL_FOREACH_SAFE(p->offers, o, tmp) {
-			if (!xshim_tuple_equal(&o->tuple, tuple))
-				continue;
-			decline(p, o->number, XSHIM_R_AMBIGUOUS);
-			if (p->state == XSHIMD_PEER_CLOSED)
-				break;
-			drop_offer(p, o);
-		}
+		(void)settle_until(p, tuple, UINT64_MAX, XSHIM_R_AMBIGUOUS);
 		return -EEXIST;
 	}
 	*out = *found;

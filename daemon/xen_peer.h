@@ -15,13 +15,14 @@
  * ENDPOINT_ADD               endpoint                 a preloaded program accepts there; the address is the sender's guest's
  * ENDPOINT_DEL               endpoint                 no longer
  * OFFER         of the offer tuple, order, gref,      a connection that the sender's guest made, as the receiver sees it; its end of
- *                            port, nonce              the channel
+ *                            port, nonce, heard_ns    the channel; the last time_ns that had come when its socket was looked at
  * WITHDRAW      of the offer                          it is off
  * CLAIMED       of the offer order, gref, nonce       the receiver of the offer has found its end; the offer is settled
  * DECLINED      of the offer reason                   there will be none; the offer is settled
+ * OLDER         of the offer time_ns                  it is older than what is claimed, and settled; it may be made anew, with this number
  * GONE          of the offer mine: the sender made it  a channel that came of it is apart at the sender's end
  * PING          any                                   answered by PONG of the same number
- * PONG          of the PING
+ * PONG          of the PING  time_ns                  when it is made, by the sender's clock; so in OLDER
  *
  *     CLOSED --attach--> GREETING --HELLO with the right instance--> UP
  *        ^                  |  anything else, or 5 s                  |  a breach of these rules, a queue that is full, no PONG in 5 s,
@@ -30,8 +31,24 @@
  * On the way to CLOSED everything that came from the peer is withdrawn, and our own offers to it are declined. The owner makes a
  * new carrier later. Bounds: 1,024 endpoints and 256 offers from a peer, 256 offers to it, 2,048 messages to be sent.
  *
+ * Who offers sees the socket once. Its connection may be over since, by RST without a word, and the next one between these ports may be
+ * somebody else's. The clocks of two guests cannot be compared, so the one who claims judges by its own alone:
+ *
+ *   offers                                claims
+ *   PING                        ------->
+ *                               <-------  PONG time_ns
+ *   looks at the socket
+ *   OFFER heard_ns = time_ns    ------->
+ *                                         looks at the socket of a claim
+ *
+ * What was offered was there at a moment after heard_ns and before the OFFER came. The claim is seen after that; if its end was there before
+ * heard_ns (age_us, proto.h), both had these addresses at that moment, and are the two ends of one connection. If it was
+ * not, the connection was accepted late, or is another one. The socket that was offered is looked at again then, after OLDER; if it
+ * is still there, it is offered with the new time, once.
+ *
  * A peer can lie about its own guest only: addresses are checked against the host's list by the owner, and a grant is bound to
- * its domain by the hypervisor.
+ * its domain by the hypervisor. With a wrong heard_ns it can pass off a connection that its guest has had for one that the same guest
+ * has; a wrong time_ns comes back to who sent it, and means nothing to anybody else.
  *
  * Threads: one. Nothing blocks. Errors: 0 or -errno.
  */
@@ -44,7 +61,7 @@
 #include "table.h"
 
 #define XSHIMD_PEER_MAGIC 0x58534850u	/* "XSHP" */
-#define XSHIMD_PEER_VERSION 1
+#define XSHIMD_PEER_VERSION 2
 #define XSHIMD_PEER_MSG 256
 #define XSHIMD_PEER_ENDPOINTS 1024
 #define XSHIMD_PEER_OFFERS 256
@@ -63,6 +80,7 @@ enum xshimd_peer_type {
 	XSHIMD_PEER_GONE = 8,
 	XSHIMD_PEER_PING = 9,
 	XSHIMD_PEER_PONG = 10,
+	XSHIMD_PEER_OLDER = 11,
 };
 
 struct xshimd_peer_half {		/* one end of a channel, as far as the other domain has to know it */
@@ -82,7 +100,9 @@ struct xshimd_peer_msg {
 		struct {
 			struct xshim_tuple tuple;
 			struct xshimd_peer_half half;
-		} channel;		/* OFFER; CLAIMED: tuple is zero */
+			uint64_t heard_ns;
+		} channel;		/* OFFER; CLAIMED: tuple and heard_ns are zero */
+		uint64_t time_ns;	/* PONG, OLDER */
 		uint32_t reason;
 		uint32_t mine;		/* GONE */
 		uint8_t raw[XSHIMD_PEER_MSG - 16];
@@ -106,6 +126,7 @@ struct xshimd_peer_offer {		/* from the peer */
 	uint32_t number;
 	struct xshim_tuple tuple;	/* as our end sees it */
 	struct xshimd_peer_half half;
+	uint64_t heard_ns;		/* its socket was there later than this, by our clock */
 	uint64_t until_ms;
 	struct xshimd_peer_offer *prev, *next;
 };
@@ -122,6 +143,10 @@ struct xshimd_peer_ops {
 	/* Answers to an offer of ours: half NULL: declined with the reason. */
 	void (*answer)(struct xshimd_peer *p, uint32_t number, const struct xshimd_peer_half *half, uint32_t reason);
 	void (*gone)(struct xshimd_peer *p, uint32_t number, bool ours); /* ours: the offer was */
+	/* The answer to xshimd_peer_ask(), or to an offer of ours: sockets that are looked at from now on may be offered. */
+	void (*heard)(struct xshimd_peer *p, uint32_t ask);
+	void (*older)(struct xshimd_peer *p, uint32_t number);
+	uint64_t (*clock_ns)(void);	/* never goes back */
 	/* It is CLOSED now; why is a static text, NULL for an ordinary end. */
 	void (*down)(struct xshimd_peer *p, const char *why);
 };
@@ -140,7 +165,9 @@ struct xshimd_peer {
 	uint64_t second_ms;
 	uint32_t empty_events;
 	uint32_t ping;
+	bool ask_again;			/* somebody has asked since that PING was sent */
 	uint64_t ping_due_ms, pinged_ms; /* UINT64_MAX: none is due */
+	uint64_t heard_ns;		/* the last time_ns, by the peer's clock; 0: none has come */
 	bool more;			/* messages are left in the carrier; the sweep takes them */
 	struct xshimd_peer_endpoint *endpoints;
 	struct xshimd_peer_offer *offers;
@@ -168,15 +195,21 @@ void xshimd_peer_recheck(struct xshimd_peer *p);
 
 /* -ENOTCONN: not UP. A full queue closes the peer: -ENOBUFS. */
 int xshimd_peer_endpoint(struct xshimd_peer *p, const struct xshim_endpoint *ep, bool add);
+/*
+ * Ask for the peer's time; *ask is what ops->heard will be called with. One PING is under way at a time, so those who ask meanwhile share
+ * the next one.
+ */
+int xshimd_peer_ask(struct xshimd_peer *p, uint64_t now_ms, uint32_t *ask);
+/* Of a socket that was looked at after the last ops->heard or ops->older. */
 int xshimd_peer_offer(struct xshimd_peer *p, uint32_t number, const struct xshim_tuple *tuple,
 		      const struct xshimd_peer_half *half);
 int xshimd_peer_withdraw(struct xshimd_peer *p, uint32_t number);
 int xshimd_peer_gone(struct xshimd_peer *p, uint32_t number, bool ours);
 /*
- * Our end of a connection to that guest is here: the one offer for it, which is settled by this. -ENOENT: none, -EEXIST: more than
- * one, all of which are declined.
+ * Our end of a connection to that guest is here, and has been since since_ns, by our clock: the one offer for it, which is settled by
+ * this. -ENOENT: none, those that are older are settled by OLDER; -EEXIST: more than one, all of which are declined.
  */
-int xshimd_peer_claim(struct xshimd_peer *p, const struct xshim_tuple *tuple, const struct xshimd_peer_half *half,
-		      struct xshimd_peer_offer *out);
+int xshimd_peer_claim(struct xshimd_peer *p, const struct xshim_tuple *tuple, uint64_t since_ns,
+		      const struct xshimd_peer_half *half, struct xshimd_peer_offer *out);
 
 #endif

@@ -399,6 +399,14 @@ static void take(const union xshim_msg *m, int *fds, unsigned int nfds)
 		given_back(m->h.id);
 		take_probe_wanted(m->h.id);
 		break;
+	case XSHIM_MSG_LOOK_WANTED:
+		given_back(m->h.id);
+		c = conn_of_id(m->h.id);
+		if (c) {		/* its number is known where the program uses it */
+			c->look_due = true;
+			c->next_ops = c->ops + 1;
+		}
+		break;
 	default:
 		break;
 	}

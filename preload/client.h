@@ -38,7 +38,7 @@ enum xshim_reason xshim_client_why(void);
 bool xshim_client_is_fresh(void);
 const struct xshim_map *xshim_client_map(void);
 
-/* ENDPOINT (id 0) with its socket. 0 or -errno. */
+/* ENDPOINT (id 0), or LOOK for the connection with that id, with its socket. 0 or -errno. */
 int xshim_client_show(enum xshim_msg_type type, uint32_t id, int fd);
 /* OFFER (role CONNECT) or CLAIM (role ACCEPT) of c with its pending local half. */
 int xshim_client_channel(struct xshim_conn *c, int fd);

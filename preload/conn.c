@@ -354,6 +354,7 @@ static void introduce(struct xshim_conn *c, int fd)
 		return;
 	}
 	c->lent = true;
+	c->look_due = false;
 	c->intro = offer ? XSHIM_INTRO_OFFERED : XSHIM_INTRO_CLAIMED;
 	xshim_conn_reason(c, offer ? XSHIM_R_OFFERED : XSHIM_R_SWITCHING);
 	xlog(DEBUG, "connection %u: %s after %llu bytes by TCP", c->id, offer ? "offered" : "claimed",
@@ -373,6 +374,12 @@ static void decide(struct xshim_conn *c, int fd)
 	c->gen_seen = atomic_load_explicit(xshim_gen_word(role), memory_order_acquire);
 	if (c->intro == XSHIM_INTRO_OFFERED || c->intro == XSHIM_INTRO_CLAIMED) {
 		c->next_ops = c->ops + 256;
+		if (c->look_due && xshim_client_is_fresh() && xshim_client_show(XSHIM_MSG_LOOK, c->id, fd) == 0) {
+			c->look_due = false;
+			c->lent = true;
+		} else if (c->look_due) {
+			c->next_ops = c->ops + 1;
+		}
 		return;
 	}
 	later(c);

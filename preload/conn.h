@@ -124,6 +124,7 @@ struct xshim_conn {
 	_Atomic uint32_t attach_due;	/* pending is complete, attach at the next chance */
 	_Atomic uint32_t detach_due;	/* the link has left: take the channel away */
 	_Atomic uint32_t kickable;	/* a channel is likely, or was kept out by a sleeper: sleep as in kick.h */
+	bool look_due;			/* of an offer: xshimd is to be sent its descriptor once more */
 	bool lent;			/* xshimd was sent its descriptor and has not answered yet: close does not end the socket */
 	_Atomic int left_fd;		/* plus one: a number of ours for the socket, whose last one was closed while calls were inside */
 	bool lost;			/* a forked child could not map the peer's memory again */

@@ -33,6 +33,8 @@ static const struct {
 	[XSHIM_MSG_DRAIN_ASK] = { "DRAIN_ASK", sizeof(struct xshim_msg_drain_ask), 0, 0 },
 	[XSHIM_MSG_RESUME] = { "RESUME", sizeof(struct xshim_msg_resume), 1, 1 },
 	[XSHIM_MSG_NUDGE] = { "NUDGE", sizeof(struct xshim_msg_leave), 0, 0 },
+	[XSHIM_MSG_LOOK_WANTED] = { "LOOK_WANTED", sizeof(struct xshim_msg_plain), 0, 0 },
+	[XSHIM_MSG_LOOK] = { "LOOK", sizeof(struct xshim_msg_plain), 1, 1 },
 	[XSHIM_MSG_DRAINED] = { "DRAINED", sizeof(struct xshim_msg_drain_ask), 0, 0 },
 };
 

@@ -12,6 +12,7 @@
 
 #include "../daemon/xen_peer.h"
 
+#define HEARD 5000000000u	/* what the clock of B shows when A has asked */
 #define ROOM 16		/* messages in flight, as in a small ring */
 
 struct pipe_end {		/* one direction */
@@ -23,9 +24,9 @@ struct pipe_end {		/* one direction */
 struct side {
 	struct xshimd_peer p;
 	struct pipe_end *in, *out;
-	int ups, downs, added, removed, offers, withdrawn, answers, declined, gones;
+	int ups, downs, added, removed, offers, withdrawn, answers, declined, gones, heard, older;
 	char why[128];
-	uint32_t number, reason;
+	uint32_t number, reason, ask;
 	bool ours;
 	struct xshimd_peer_half half;
 	uint8_t own, other;	/* last octets of the two guests' addresses */
@@ -36,6 +37,7 @@ struct side {
 static struct pipe_end ab, ba;
 static struct side a, b;
 static uint64_t now;
+static uint64_t b_ns;	/* the clock of B, to whom offers are made */
 
 static int carrier_send(void *carrier, const struct xshimd_peer_msg *m)
 {
@@ -134,6 +136,27 @@ static void on_gone(struct xshimd_peer *p, uint32_t number, bool ours)
 	s->ours = ours;
 }
 
+static void on_heard(struct xshimd_peer *p, uint32_t ask)
+{
+	struct side *s = p->owner;
+
+	s->heard++;
+	s->ask = ask;
+}
+
+static void on_older(struct xshimd_peer *p, uint32_t number)
+{
+	struct side *s = p->owner;
+
+	s->older++;
+	s->number = number;
+}
+
+static uint64_t clock_ns(void)
+{
+	return b_ns;
+}
+
 static void on_down(struct xshimd_peer *p, const char *why)
 {
 	struct side *s = p->owner;
@@ -143,7 +166,10 @@ static void on_down(struct xshimd_peer *p, const char *why)
 	strncpy(s->why, why ? why : "", sizeof(s->why) - 1);
 }
 
-static const struct xshimd_peer_ops ops = { on_up, is_theirs, is_ours, on_endpoint, on_offer, on_answer, on_gone, on_down };
+static const struct xshimd_peer_ops ops = {
+	.up = on_up, .is_theirs = is_theirs, .is_ours = is_ours, .endpoint = on_endpoint, .offer = on_offer, .answer = on_answer,
+	.gone = on_gone, .heard = on_heard, .older = on_older, .clock_ns = clock_ns, .down = on_down,
+};
 
 static inline void run(void)
 {
@@ -177,7 +203,19 @@ static inline void fresh(void)
 	a.other = b.own = 2;
 	xshimd_peer_init(&a.p, &ops, &a, 60);
 	xshimd_peer_init(&b.p, &ops, &b, 60);
+	b_ns = HEARD;
 	connect_as(11, 11);
+}
+
+/* A asks for the time and gets it; what it offers from now on it has seen after that. */
+static inline void hear_time(void)
+{
+	uint32_t ask;
+
+	ck_assert_int_eq(xshimd_peer_ask(&a.p, now, &ask), 0);
+	run();
+	ck_assert_uint_eq(a.ask, ask);
+	ck_assert_uint_eq(a.p.heard_ns, b_ns);
 }
 
 static inline void done(void)

@@ -386,7 +386,7 @@ static const struct bad bads[] = {
 	{ "magic", act_magic, DROPPED, 0, "magic=0x12345678", false },
 	{ "length field", act_length, DROPPED, 0, "length=2147483648", false },
 	{ "type", act_type, DROPPED, 0, "type=999: unknown", false },
-	{ "older version", act_older, REFUSED, XSHIM_R_VERSION, "protocol 0, this xshimd speaks 6", false },
+	{ "older version", act_older, REFUSED, XSHIM_R_VERSION, "protocol 0, this xshimd speaks 7", false },
 	{ "state", act_wrong_state, DROPPED, 0, "type=PONG: unexpected in state greeted", false },
 	{ "second HELLO", act_hello_twice, DROPPED, 0, "type=HELLO: unexpected in state greeted", false },
 	{ "unterminated name", act_unterminated, DROPPED, 0, "comm is not terminated", false },
@@ -486,7 +486,7 @@ START_TEST(hello_of_another_version_is_answered)
 	before = daemon_fds(&d);
 	fd = client_socket(&d);
 	xshim_msg_init(&m, XSHIM_MSG_HELLO, 0);
-	m.h.version = 7;
+	m.h.version = 8;
 	m.h.length = 100;	/* a later HELLO may be longer */
 	client_raw(fd, &m, 100, NULL, 0);
 	ck_assert_uint_eq(client_recv(fd, &m, fds, &nfds), XSHIM_MSG_REFUSED);
@@ -494,7 +494,7 @@ START_TEST(hello_of_another_version_is_answered)
 	ck_assert_uint_eq(m.refused.version_min, XSHIM_PROTO_VERSION);
 	ck_assert_uint_eq(client_recv(fd, &m, fds, &nfds), 0);
 	close(fd);
-	ck_assert_int_eq(daemon_log_count(&d, "protocol 7, this xshimd speaks 6"), 1);
+	ck_assert_int_eq(daemon_log_count(&d, "protocol 8, this xshimd speaks 7"), 1);
 	unit_wait_for(daemon_fds(&d) == before);
 	daemon_stop(&d, SIGTERM);
 }

@@ -87,10 +87,11 @@ START_TEST(an_offer_is_claimed_and_both_learn_of_each_other)
 	struct xshim_tuple t = tuple(4000);
 	struct xshimd_peer_offer o;
 
+	hear_time();
 	ck_assert_int_eq(xshimd_peer_offer(&a.p, 7, &t, &offered), 0);
 	run();
 	ck_assert_int_eq(b.offers, 1);
-	ck_assert_int_eq(xshimd_peer_claim(&b.p, &t, &claimed, &o), 0);
+	ck_assert_int_eq(xshimd_peer_claim(&b.p, &t, HEARD - 1, &claimed, &o), 0);
 	ck_assert_uint_eq(o.number, 7);
 	ck_assert(!memcmp(&o.half, &offered, sizeof(offered)));
 	ck_assert_int_eq(b.withdrawn, 1);
@@ -99,7 +100,7 @@ START_TEST(an_offer_is_claimed_and_both_learn_of_each_other)
 	ck_assert_uint_eq(a.number, 7);
 	ck_assert(!memcmp(&a.half, &claimed, sizeof(claimed)));
 	/* It is settled: nobody gets it twice. */
-	ck_assert_int_eq(xshimd_peer_claim(&b.p, &t, &claimed, &o), -ENOENT);
+	ck_assert_int_eq(xshimd_peer_claim(&b.p, &t, HEARD - 1, &claimed, &o), -ENOENT);
 }
 END_TEST
 
@@ -108,10 +109,11 @@ START_TEST(a_claim_without_an_offer_or_for_another_connection_finds_nothing)
 	struct xshim_tuple t = tuple(4000), other = tuple(4001);
 	struct xshimd_peer_offer o;
 
-	ck_assert_int_eq(xshimd_peer_claim(&b.p, &t, &claimed, &o), -ENOENT);
+	hear_time();
+	ck_assert_int_eq(xshimd_peer_claim(&b.p, &t, HEARD - 1, &claimed, &o), -ENOENT);
 	xshimd_peer_offer(&a.p, 7, &t, &offered);
 	run();
-	ck_assert_int_eq(xshimd_peer_claim(&b.p, &other, &claimed, &o), -ENOENT);
+	ck_assert_int_eq(xshimd_peer_claim(&b.p, &other, HEARD - 1, &claimed, &o), -ENOENT);
 	ck_assert_int_eq(a.answers, 0);
 }
 END_TEST
@@ -121,10 +123,11 @@ START_TEST(two_offers_for_one_connection_are_both_declined)
 	struct xshim_tuple t = tuple(4000);
 	struct xshimd_peer_offer o;
 
+	hear_time();
 	xshimd_peer_offer(&a.p, 7, &t, &offered);
 	xshimd_peer_offer(&a.p, 8, &t, &offered);
 	run();
-	ck_assert_int_eq(xshimd_peer_claim(&b.p, &t, &claimed, &o), -EEXIST);
+	ck_assert_int_eq(xshimd_peer_claim(&b.p, &t, HEARD - 1, &claimed, &o), -EEXIST);
 	run();
 	ck_assert_int_eq(a.declined, 2);
 	ck_assert_uint_eq(a.reason, XSHIM_R_AMBIGUOUS);
@@ -137,11 +140,12 @@ START_TEST(an_offer_that_was_withdrawn_is_not_claimed)
 	struct xshim_tuple t = tuple(4000);
 	struct xshimd_peer_offer o;
 
+	hear_time();
 	xshimd_peer_offer(&a.p, 7, &t, &offered);
 	xshimd_peer_withdraw(&a.p, 7);
 	xshimd_peer_offer(&a.p, 8, &t, &offered);
 	run();
-	ck_assert_int_eq(xshimd_peer_claim(&b.p, &t, &claimed, &o), 0);
+	ck_assert_int_eq(xshimd_peer_claim(&b.p, &t, HEARD - 1, &claimed, &o), 0);
 	ck_assert_uint_eq(o.number, 8);
 }
 END_TEST
@@ -288,6 +292,7 @@ static const struct breach {
 	{ "a message that is none", XSHIMD_PEER_PING, offsetof(struct xshimd_peer_msg, magic), 4, 1 },
 	{ "a message that is none", XSHIMD_PEER_PING, offsetof(struct xshimd_peer_msg, reserved), 4, 1 },
 	{ "another version of the protocol between guests", XSHIMD_PEER_PING, offsetof(struct xshimd_peer_msg, version), 2, 9 },
+	{ "another version of the protocol between guests", XSHIMD_PEER_PING, offsetof(struct xshimd_peer_msg, version), 2, XSHIMD_PEER_VERSION - 1 },
 	{ "a message of unknown type", XSHIMD_PEER_PING, offsetof(struct xshimd_peer_msg, type), 2, 0 },
 	{ "a message of unknown type", XSHIMD_PEER_PING, offsetof(struct xshimd_peer_msg, type), 2, 65535 },
 	{ "HELLO twice", XSHIMD_PEER_HELLO, offsetof(struct xshimd_peer_msg, u.instance), 8, 11 },
@@ -300,6 +305,8 @@ static const struct breach {
 	{ "an offer without order, grant or port", XSHIMD_PEER_OFFER, offsetof(struct xshimd_peer_msg, u.channel.half.port), 4, 0 },
 	{ "an offer without order, grant or port", XSHIMD_PEER_OFFER, offsetof(struct xshimd_peer_msg, u.channel.half.reserved), 4, 1 },
 	{ "an offer without addresses", XSHIMD_PEER_OFFER, offsetof(struct xshimd_peer_msg, u.channel.tuple.local.pad), 2, 1 },
+	{ "an offer with a time that has not come", XSHIMD_PEER_OFFER, offsetof(struct xshimd_peer_msg, u.channel.heard_ns), 8, HEARD + 1 },
+	{ "an offer with a time that has not come", XSHIMD_PEER_OFFER, offsetof(struct xshimd_peer_msg, u.channel.heard_ns), 8, UINT64_MAX },
 	{ "a claim without order or grant", XSHIMD_PEER_CLAIMED, offsetof(struct xshimd_peer_msg, u.channel.half.gref), 4, 0 },
 };
 
@@ -400,12 +407,13 @@ START_TEST(random_messages_break_nothing_but_the_connection)
 			connect_as(11, 11);
 			ck_assert_int_eq(b.p.state, XSHIMD_PEER_UP);
 		}
-		forge(&m, (enum xshimd_peer_type)(2 + unit_random(&seed) % 9), (uint32_t)unit_random(&seed) % 8);
+		forge(&m, (enum xshimd_peer_type)(2 + unit_random(&seed) % 10), (uint32_t)unit_random(&seed) % 8);
 		for (size_t i = 2; i < sizeof(m) / 8; i++)
 			w[i] = unit_random(&seed) & unit_random(&seed) & unit_random(&seed);
 		if (unit_random(&seed) % 4) {
 			m.u.channel.tuple = tuple((uint16_t)(unit_random(&seed) % 4));
 			m.u.channel.half = offered;
+			m.u.channel.heard_ns %= 2 * HEARD;
 		}
 		into_b(&m);
 	}

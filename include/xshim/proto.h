@@ -30,6 +30,8 @@
  * DECLINED   D
  * PROBE_WANTED D                                             PROBE
  * PROBE      C     greeted   a TCP socket, see below         none
+ * LOOK_WANTED D              xen: of an OFFER                LOOK
+ * LOOK       C     greeted   tcp, that of the OFFER          MATCHED or DECLINED, as it was to OFFER
  * REPORT_ASK C     greeted                                   REPORT
  * REPORT     D               a memfd with JSON text
  * LEAVE      D               xen: return to TCP, then say LEFT; D rings the bell it was given, too
@@ -62,6 +64,9 @@
  * older is DECLINED, and so is the claim if there is no other; both ends may try again. A lie about age_us costs the
  * liar the peer that it takes for its own.
  *
+ * Over xen the D of the other guest sees the claim, and it has its own clock. So D asks that one for the time first (xen_peer.h), and
+ * looks at the socket of the OFFER once more when it has the answer (LOOK_WANTED): then alone the offer is made over there.
+ *
  * Probe. Two ends in different network namespaces are matched only if a TCP connection made by D shows
  * that one reaches the other at those addresses. The offering end supplies `probe`: a TCP socket of its
  * namespace, not connected, bound to (its local address, port 0), O_NONBLOCK; the claiming end supplies a listening socket of its
@@ -81,7 +86,7 @@
 #include <xshim/reason.h>
 
 #define XSHIM_PROTO_MAGIC 0x58534843u	/* "XSHC" */
-#define XSHIM_PROTO_VERSION 6
+#define XSHIM_PROTO_VERSION 7
 #define XSHIM_PROTO_MAX 128		/* no message is longer */
 #define XSHIM_PROTO_MAX_FDS 4
 #define XSHIM_DEFAULT_SOCKET "/run/xshim/xshimd.sock"
@@ -109,6 +114,8 @@ enum xshim_msg_type {
 	XSHIM_MSG_DRAINED = 20,
 	XSHIM_MSG_RESUME = 21,
 	XSHIM_MSG_NUDGE = 22,
+	XSHIM_MSG_LOOK_WANTED = 23,
+	XSHIM_MSG_LOOK = 24,
 };
 
 struct xshim_msg_hdr {
@@ -185,7 +192,7 @@ struct xshim_msg_drain_ask {		/* also DRAINED */
 };
 #define XSHIM_DOMID_ALL UINT32_MAX
 
-struct xshim_msg_plain {		/* PING, PONG, ENDPOINT, WITHDRAW, PROBE_WANTED, PROBE, REPORT, LEFT */
+struct xshim_msg_plain {		/* PING, PONG, ENDPOINT, WITHDRAW, PROBE_WANTED, PROBE, REPORT, LEFT, LOOK_WANTED, LOOK */
 	struct xshim_msg_hdr h;
 };
 

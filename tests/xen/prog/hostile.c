@@ -171,8 +171,8 @@ static void greet(void)
 	put_message(&m);
 }
 
-/* Has an answer of this type come? Everything that has is taken. */
-static bool heard(enum xshimd_peer_type type)
+/* Has an answer of this type come? Everything that has is taken; the last of the type is *out. */
+static bool heard(enum xshimd_peer_type type, struct xshimd_peer_msg *out)
 {
 	struct xshimd_peer_msg m;
 	bool yes = false;
@@ -182,7 +182,10 @@ static bool heard(enum xshimd_peer_type type)
 		memcpy(&m, xshim_region_cdata(remote.region) + taken % (1u << ORDER), sizeof(m));
 		taken += XSHIMD_PEER_MSG;
 		atomic_store(&local.region->tail, taken);
-		yes |= m.type == (uint16_t)type;
+		if (m.type != (uint16_t)type)
+			continue;
+		*out = m;
+		yes = true;
 	}
 	return yes;
 }
@@ -220,16 +223,15 @@ static int connect_to(const char *address, const char *port, struct xshim_tuple 
 
 static void over_tcp(const char *address, const char *port, bool revoke)
 {
-	struct xshimd_peer_msg m = message(XSHIMD_PEER_OFFER, 1);
+	struct xshimd_peer_msg m = message(XSHIMD_PEER_OFFER, 1), ping = message(XSHIMD_PEER_PING, 1), answer;
+	bool offered = false, answered = false;
 	struct xshim_local ring;
-	bool answered = false;
 	int s;
 
 	make(&ring, true);
 	s = connect_to(address, port, &m.u.channel.tuple);
 	m.u.channel.half = (struct xshimd_peer_half){ .order = ORDER, .gref = revoke ? ring.gref : 0x7fffff,
 		.port = revoke ? ring.port : 77777, .nonce = ring.nonce };
-	put_message(&m);
 	for (uint64_t n = 0; n < ROUNDS; n++) {
 		unsigned char byte = pattern(n);
 
@@ -239,7 +241,13 @@ static void over_tcp(const char *address, const char *port, bool revoke)
 			fprintf(stderr, "hostile: byte %llu is wrong\n", (unsigned long long)n);
 			exit(1);
 		}
-		if (!answered && heard(XSHIMD_PEER_CLAIMED)) {
+		if (n == 0) {		/* the connection has been accepted */
+			put_message(&ping);
+		} else if (!offered && heard(XSHIMD_PEER_PONG, &answer)) {
+			m.u.channel.heard_ns = answer.u.time_ns;
+			put_message(&m);
+			offered = true;
+		} else if (offered && !answered && heard(XSHIMD_PEER_CLAIMED, &answer)) {
 			answered = true;
 			printf("claimed in round %llu\n", (unsigned long long)n);
 			if (revoke) {
@@ -259,6 +267,7 @@ static void over_tcp(const char *address, const char *port, bool revoke)
 int main(int argc, char **argv)
 {
 	struct xshimd_store_value v;
+	struct xshimd_peer_msg hello;
 	const char *what, *why;
 	uint64_t n;
 	int rc;
@@ -280,7 +289,7 @@ int main(int argc, char **argv)
 	wire();
 	if (strcmp(what, "silent"))
 		greet();
-	for (int i = 0; strcmp(what, "silent") && !heard(XSHIMD_PEER_HELLO); i++) {
+	for (int i = 0; strcmp(what, "silent") && !heard(XSHIMD_PEER_HELLO, &hello); i++) {
 		if (i == 100)
 			give_up("HELLO of the other daemon", -ETIMEDOUT);
 		pause_ms(50);
