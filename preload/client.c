@@ -93,10 +93,16 @@ static void give_up(struct xshim_conn *c, enum xshim_reason reason)
 	xshim_chan_drop(c->pending);
 	c->pending = NULL;
 	c->intro = XSHIM_INTRO_PLAIN;
-	c->retry_wait_ns = c->retry_wait_ns ? c->retry_wait_ns * 2 : 50000000;
-	if (c->retry_wait_ns > 10000000000ull)
-		c->retry_wait_ns = 10000000000ull;
-	c->retry_ns = xshim_now_ns() + c->retry_wait_ns;
+	if (!c->retry_wait_ns && reason == XSHIM_R_PEER_SILENT) {
+		/* At once, the first time: the offer was made before its connection was accepted, and is made anew. */
+		c->retry_wait_ns = 25000000;
+		c->retry_ns = 0;
+	} else {
+		c->retry_wait_ns = c->retry_wait_ns ? c->retry_wait_ns * 2 : 50000000;
+		if (c->retry_wait_ns > 10000000000ull)
+			c->retry_wait_ns = 10000000000ull;
+		c->retry_ns = xshim_now_ns() + c->retry_wait_ns;
+	}
 	c->next_ops = c->ops + 1;
 	xshim_conn_reason(c, reason);
 }
