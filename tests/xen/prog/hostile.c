@@ -8,6 +8,7 @@
  *   garbage  sends a message that is none
  *   beyond   says that it has sent more than the ring has room for
  *   silent   never sends HELLO
+ *   older    sends HELLO in the version before ours
  *   refs     connects to ADDRESS PORT over plain TCP, and offers a ring for the connection with grants and a port that are none
  *   revoke   likewise, with a ring that is one; takes it away when it has been claimed
  *
@@ -159,7 +160,7 @@ static struct xshimd_peer_msg message(enum xshimd_peer_type type, uint32_t numbe
 	return m;
 }
 
-static void greet(void)
+static void greet(bool as_older)
 {
 	struct xshimd_peer_msg m = message(XSHIMD_PEER_HELLO, 0);
 	struct xshimd_store_value v;
@@ -168,6 +169,7 @@ static void greet(void)
 	read_own("data/xshim/instance", &v);
 	if (xshimd_xen_hex(v.text, v.len, &m.u.instance, &why) < 0)
 		give_up(why, -EINVAL);
+	m.version = (uint16_t)(m.version - as_older);
 	put_message(&m);
 }
 
@@ -273,7 +275,7 @@ int main(int argc, char **argv)
 	int rc;
 
 	if (argc < 3) {
-		fprintf(stderr, "usage: hostile PEER-DOMID storm|garbage|beyond|silent|refs|revoke [ADDRESS PORT]\n");
+		fprintf(stderr, "usage: hostile PEER-DOMID storm|garbage|beyond|silent|older|refs|revoke [ADDRESS PORT]\n");
 		return 2;
 	}
 	peer = (uint32_t)atoi(argv[1]);
@@ -288,7 +290,7 @@ int main(int argc, char **argv)
 	self = (uint32_t)n;
 	wire();
 	if (strcmp(what, "silent"))
-		greet();
+		greet(!strcmp(what, "older"));
 	for (int i = 0; strcmp(what, "silent") && !heard(XSHIMD_PEER_HELLO, &hello); i++) {
 		if (i == 100)
 			give_up("HELLO of the other daemon", -ETIMEDOUT);
