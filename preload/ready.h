@@ -40,6 +40,11 @@ struct xshim_ready {
 /* In arm: the caller hears each ring of the bell as an edge, so that it need not be emptied each time. */
 #define XSHIM_LOOK_EDGE 0x40000u
 /*
+ * In xshim_wait: SO_RCVLOWAT is set. The kernel does not wake such a receive before that much is there, however little the call lacks still;
+ * so it goes on sleeping, and takes nothing, until poll would say POLLIN.
+ */
+#define XSHIM_WAIT_MARK 0x100000u
+/*
  * arm: POLLIN | POLLOUT that the caller has entered to wait for; 0: only look. 0, or -ECONNRESET when the connection was
  * broken (then everything is ready).
  */
@@ -107,8 +112,8 @@ static inline int xshim_ready_bell_fd(const struct xshim_chan *ch)
 void xshim_ready_peer_hup(struct xshim_conn *c, struct xshim_chan *ch, int fd);
 
 /*
- * Sleep until the connection may have become ready for `what` (POLLIN, which is of a receive, or POLLOUT, and POLLPRI with it), or something
- * happened that the caller should look at. deadline_ns: xshim_clock_ns() time, UINT64_MAX: none.
+ * Sleep until the connection may have become ready for `what` (POLLIN, which is of a receive, or POLLOUT, and POLLPRI or XSHIM_WAIT_MARK with
+ * it), or something happened that the caller should look at. deadline_ns: xshim_clock_ns() time, UINT64_MAX: none.
  * 0; -EAGAIN: the deadline passed; -EINTR.
  */
 int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int what, uint64_t deadline_ns);

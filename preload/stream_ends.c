@@ -201,15 +201,11 @@ void xshim_stream_closing(struct xshim_conn *c, int fd)
 	xshim_lock_drop(&s->rx_lock);
 }
 
-/* A receive that has a part lacks less than SO_RCVLOWAT says, and below that the kernel wakes nobody: look so often. */
-#define LOW_NS 20000000ull
-
 int xshim_stream_sleep_plain(int fd, short events, uint64_t deadline_ns)
 {
 	struct pollfd p = { .fd = fd, .events = events };
 	struct timespec ts, *limit = NULL;
 	uint64_t left = UINT64_MAX, now;
-	bool often = (events & POLLIN) && xshim_ask_lowat(fd) > 1;
 	int n;
 
 	if (deadline_ns != UINT64_MAX) {
@@ -217,17 +213,12 @@ int xshim_stream_sleep_plain(int fd, short events, uint64_t deadline_ns)
 		if (now >= deadline_ns)
 			return -EAGAIN;
 		left = deadline_ns - now;
-	}
-	often = often && left > LOW_NS;
-	if (often)
-		left = LOW_NS;
-	if (left != UINT64_MAX) {
 		ts = (struct timespec){ .tv_sec = (time_t)(left / 1000000000), .tv_nsec = (long)(left % 1000000000) };
 		limit = &ts;
 	}
 	xshim_sigact_sleep();
 	n = libc.ppoll(&p, 1, limit, NULL);
-	return n > 0 || (n == 0 && often) ? 0 : n == 0 ? -EAGAIN : -errno;
+	return n > 0 ? 0 : n == 0 ? -EAGAIN : -errno;
 }
 
 enum xshim_tcp_next xshim_stream_tcp_next(int fd)
@@ -245,7 +236,9 @@ ssize_t xshim_stream_recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *i
 {
 	struct iovec v[XSHIM_STREAM_SLICES];
 	struct msghdr m = { .msg_iov = v };
-	bool marked = false, whole;
+	bool marked = false, whole, low = total && !nonblock && xshim_ask_lowat(fd) > 1;
+	/* under a mark nothing is taken sooner than the kernel would wake for it (XSHIM_WAIT_MARK) */
+	bool sleeps = low && !xshim_ask_poll(fd, POLLIN);
 	enum xshim_tcp_next next;
 	size_t asked;
 	ssize_t n = 0;
@@ -258,6 +251,8 @@ ssize_t xshim_stream_recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *i
 		next = total ? xshim_stream_tcp_next(fd) : XSHIM_TCP_DATA;
 		if (next == XSHIM_TCP_ERROR)
 			break;
+		if (sleeps)
+			next = XSHIM_TCP_NOTHING;
 		if (next != XSHIM_TCP_NOTHING)
 			n = libc.recvmsg(fd, &m, whole ? flags : flags | MSG_DONTWAIT);
 		if (!total && n < 0 && (whole || errno != EAGAIN))
@@ -266,6 +261,12 @@ ssize_t xshim_stream_recv_rest(struct xshim_conn *c, int fd, struct xshim_iov *i
 			if (!deadline)
 				deadline = xshim_stream_deadline(c, fd, SO_RCVTIMEO);
 			rc = xshim_stream_sleep_plain(fd, !total || marked ? POLLIN : POLLIN | POLLPRI, deadline);
+			sleeps = false;
+			if (rc < 0 && low) {
+				/* what is there below the mark is the program's now */
+				nonblock = true;
+				continue;
+			}
 			if (rc < 0 && total)
 				break;
 			if (rc < 0 && !(rc == -EINTR && xshim_restarts(deadline)))

@@ -358,6 +358,15 @@ uint64_t xshim_stream_deadline(const struct xshim_conn *c, int fd, int option)
 	return ns > 0 ? xshim_clock_ns() + (uint64_t)ns : UINT64_MAX;
 }
 
+/* Below SO_RCVLOWAT the kernel wakes nobody, also if less would do. */
+static bool is_at_mark(struct xshim_conn *c, struct xshim_chan *ch, int fd)
+{
+	struct xshim_ready r;
+
+	return !xshim_rxopts_lowat(c) || xshim_ready_look(c, ch, fd, 0, &r) < 0 ||
+	       (xshim_ready_result(c, ch, fd, &r, xshim_ask_poll(fd, (short)r.tcp_events)) & POLLIN);
+}
+
 /*
  * A blocking peek that is to have `want` bytes, of which `front` are for nobody, and has had fewer: what there is when it
  * ends, or an error. ANEW: the channel goes.
@@ -377,7 +386,8 @@ static ssize_t peek_more(struct xshim_conn *c, struct xshim_chan *ch, int fd, co
 		over = xshim_more_is_over(c, ch, fd);
 		xshim_iov_init(&it, v, n);
 		rc = rx_once(c, ch, fd, &it, flags, false, over, &more, &fault);
-		if (rc != -EAGAIN && (rc <= 0 || (size_t)rc >= want || over || fault || xshim_urgent_is_there(fd)))
+		if (rc != -EAGAIN && (rc <= 0 || over || fault || xshim_urgent_is_there(fd) ||
+				      ((size_t)rc >= want && is_at_mark(c, ch, fd))))
 			break;
 		slept = xshim_more_wait(&m, c, fd, deadline);
 		if (slept < 0 && !(slept == -EINTR && rc <= (ssize_t)front && xshim_restarts(deadline))) {
@@ -404,31 +414,38 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const int called, const
 	bool more, fault, marked = false;
 	struct xshim_iov it;
 	size_t want, total = 0;
-	ssize_t rc;
+	ssize_t rc, ended = 0;
+	size_t low;
 
 	if (!xshim_user_parts_fit(v, n))
 		return XSHIM_PLAIN;
 	xshim_iov_init(&it, v, n);
 	want = xshim_iov_left(&it) - front;
 	if (!(flags & MSG_WAITALL)) {
-		size_t low = xshim_rxopts_lowat(c);
-
+		low = xshim_rxopts_lowat(c);
 		low = low ? low : 1;
 		want = want < low ? want : low;
 	}
 	want += front;
 	for (;;) {
+		if (!ch && ended) {
+			rc = xshim_stream_recv_rest(c, fd, &it, flags | MSG_DONTWAIT, true, total, want, deadline);
+			if (rc != -EAGAIN || !(ended == -EINTR && xshim_restarts(deadline)))
+				return rc == -EAGAIN ? ended : rc;
+		}
 		if (!ch)
 			return total || fd != called || xshim_stream_must_block(c, nonblock) ?
 				       xshim_stream_recv_rest(c, fd, &it, flags, nonblock, total, want, deadline) :
 				       XSHIM_PLAIN;
 		/* with enough in hand it is only a look */
 		rc = rx_once(c, ch, fd, &it, flags, total, nonblock && !total, &more, &fault);
+		if (ended && rc > 0 && (flags & MSG_PEEK) && (size_t)rc <= front)
+			rc = -EAGAIN;
 		if (rc > 0 && (flags & MSG_PEEK)) {
 			xshim_iov_init(&it, v, n);
 			if (fault && (size_t)rc <= front)
 				return -EFAULT;
-			if ((size_t)rc >= want || nonblock || fault || n > XSHIM_PEEK_PARTS || xshim_urgent_is_there(fd))
+			if ((size_t)rc >= want || nonblock || ended || fault || n > XSHIM_PEEK_PARTS || xshim_urgent_is_there(fd))
 				return rc;
 			/* MSG_PEEK | MSG_WAITALL, or below SO_RCVLOWAT */
 			*begun = true;
@@ -449,19 +466,24 @@ static ssize_t stream_recv(struct xshim_conn *c, int fd, const int called, const
 		} else if (rc != -EAGAIN) {
 			return total ? (ssize_t)total : rc;
 		}
-		if (nonblock || (total && total >= want))
-			return total ? (ssize_t)total : -EAGAIN;
+		if (ended && !total && ended == -EINTR && xshim_restarts(deadline))
+			ended = 0;
+		if (nonblock || ended || (total && total >= want))
+			return total ? (ssize_t)total : ended ? ended : -EAGAIN;
 		*begun = true;
 		if (!deadline)
 			deadline = xshim_stream_deadline(c, fd, SO_RCVTIMEO);
 		/* urgent data may end a receive that has too little, and is no POLLIN; once told of it, not again before more has come */
-		rc = xshim_wait(c, ch, fd, total && !marked ? POLLIN | POLLPRI : POLLIN, deadline);
-		if (rc == -EINTR && !total && xshim_restarts(deadline))
+		low = xshim_rxopts_lowat(c);
+		rc = xshim_wait(c, ch, fd, POLLIN | ((total || low) && !marked ? POLLPRI : 0) | (low ? XSHIM_WAIT_MARK : 0), deadline);
+		if (rc == -EINTR && !total && !low && xshim_restarts(deadline))
 			rc = 0;
-		if (rc == -EAGAIN || rc == -EINTR)
+		if ((rc == -EAGAIN || rc == -EINTR) && !low)
 			return total ? (ssize_t)total : rc;
+		/* what is there below the mark is the program's now */
+		ended = rc;
 		fd = xshim_conn_fd(c, fd);
-		marked = total && xshim_urgent_is_there(fd);
+		marked = (total || low) && xshim_urgent_is_there(fd);
 		ch = xshim_stream_still_there(c);
 		if (ch && !total && n == 1 && !flags) {
 			rc = xshim_fast_take(c, ch, v->iov_base, v->iov_len);

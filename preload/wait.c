@@ -133,25 +133,22 @@ void xshim_wait_woken(struct xshim_conn *c, struct xshim_chan *ch, int fd, const
 		(void)xshim_chan_pump(c, ch, fd, (unsigned short)p[0].revents);
 }
 
-int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int what, uint64_t deadline_ns)
+/* One sleep. *called: by the bell only, or for what is the protocol's on the socket, so that it takes another look whether `what` is so. */
+static int sleep_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int what,
+		      uint64_t deadline_ns, bool *called)
 {
-	if (xshim_spin_due(ch, what) && xshim_spin(ch, what))
-		return 0;
-	return xshim_wait_unspun(c, ch, fd, what, deadline_ns);
-}
-
-int xshim_wait_unspun(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int what, uint64_t deadline_ns)
-{
-	unsigned int arm = what & POLLIN ? what | XSHIM_LOOK_RECV : what;
+	bool mark = what & XSHIM_WAIT_MARK;
+	unsigned int arm = (what & POLLIN) && !mark ? what | XSHIM_LOOK_RECV : what & ~XSHIM_WAIT_MARK;
 	struct sleeper me = { .ch = ch, .what = what };
 	struct _pthread_cleanup_buffer list;
 	struct xshim_ready r;
 	struct pollfd p[3];
 	int rc = 0, stall = -1;
 
+	*called = false;
 	xshim_wait_enter(ch, what);
 	_pthread_cleanup_push(&list, wake_up, &me);
-	me.doze = xshim_doze_begin(c, ch, fd, what, deadline_ns);
+	me.doze = !mark && xshim_doze_begin(c, ch, fd, what, deadline_ns);
 	rc = xshim_ready_look(c, ch, fd, me.doze ? arm | XSHIM_LOOK_EDGE : arm, &r);
 	if (me.doze && !rc && !(r.mask & what) && (r.tcp_events != POLLIN || r.in_from_tcp)) {
 		/* to be polled, where a bell that was let be would ring on */
@@ -212,8 +209,29 @@ int xshim_wait_unspun(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsig
 		goto out;
 	}
 	rc = 0;
+	*called = !p[0].revents || (!r.in_from_tcp && p[0].revents == POLLIN);
 	xshim_wait_woken(c, ch, fd, p, r.in_from_tcp);
 out:
 	_pthread_cleanup_pop(&list, 1);
 	return rc;
+}
+
+int xshim_wait_unspun(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int what, uint64_t deadline_ns)
+{
+	bool called;
+	int rc;
+
+	for (;;) {
+		rc = sleep_once(c, ch, fd, what, deadline_ns, &called);
+		if (rc < 0 || !called || !(what & XSHIM_WAIT_MARK))
+			return rc;
+		fd = xshim_conn_fd(c, fd);
+	}
+}
+
+int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int what, uint64_t deadline_ns)
+{
+	if (!(what & XSHIM_WAIT_MARK) && xshim_spin_due(ch, what) && xshim_spin(ch, what))
+		return 0;
+	return xshim_wait_unspun(c, ch, fd, what, deadline_ns);
 }

@@ -169,10 +169,12 @@ static void urgent(struct making *m, const char *w, const char *p, const char *o
 
 /*
  * Less than the mark of low water is nothing to poll, and does not wake a receive. The kernel measures what it has not given out yet: a
- * receive that has taken some sleeps until the mark is reached by what comes after, so that is as much.
+ * receive that has taken some sleeps until the mark is reached by what comes after.
  */
 static void low_water(struct making *m, const char *w, const char *p, const char *on)
 {
+	static const char *const amounts[] = { "25", "60", "1000" };
+
 	if (below(2))
 		add(m, "%s drain on %s", w, on);
 	add(m, "%s set SO_RCVLOWAT 50 on %s", w, on);
@@ -182,7 +184,7 @@ static void low_water(struct making *m, const char *w, const char *p, const char
 		add(m, "+ %s& recv %s 0 on %s", w, below(2) ? "100" : "40", on);
 	else
 		add(m, "+ %s& poll %s=IN for 3000", w, on);
-	add(m, "+ %s send %s on %s", p, below(2) ? "60" : "1000", on);
+	add(m, "+ %s send %s on %s", p, ONE_OF(amounts), on);
 	add(m, "+ %s wait %d", w, WOKEN_MS);
 	if (below(8))
 		add(m, "+ %s set SO_RCVLOWAT 1 on %s", w, on);
