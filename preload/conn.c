@@ -249,8 +249,10 @@ void xshim_conn_end(struct xshim_conn *c, int fd)
 
 	/* nobody's but ours and xshimd's: others, and calls that are inside, go on with a socket that is closed here */
 	if (!c->lent || !c->slot || !xshim_slot_is_sole(c->slot, getpid()) ||
-	    (atomic_load_explicit(&c->obj.refs, memory_order_acquire) & ~XSHIM_REF_EXCL) > 2)
+	    (atomic_load_explicit(&c->obj.refs, memory_order_acquire) & ~XSHIM_REF_EXCL) >
+		    atomic_load_explicit(&c->obj.fds, memory_order_relaxed) + 1)
 		return;
+	c->lent = false;
 	(void)libc.getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &len);
 	(void)libc.ioctl(fd, FIONREAD, &unread);
 	if (unread > 0 || (linger.l_onoff && !linger.l_linger))

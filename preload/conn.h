@@ -164,7 +164,7 @@ static inline int xshim_conn_fd(struct xshim_conn *c, int fd)
 bool xshim_conn_keep_socket(struct xshim_conn *c, int fd);
 
 /*
- * The last descriptor of a connection without a ring, fd, is about to be closed. If xshimd may still have the copy that it was sent, the
+ * The last descriptors of a connection without a ring, fd among them, are about to be closed, and the caller holds it. If xshimd may still have the copy that it was sent, the
  * kernel would send FIN or RST only when xshimd has looked at that: they are made to go now.
  */
 void xshim_conn_end(struct xshim_conn *c, int fd);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * process.c - exec and its like.
+ * process.c - exec and its like, and the end of the process.
  *
  * What crosses exec on a ring returns to TCP first; what is unread there, and the peer is too busy to send by TCP in time, is given back
  * to it (link.h), because the new image may know nothing of a ring. What crosses it on TCP keeps its slot: the arena's descriptor is left open
@@ -21,6 +21,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define LEAVE_MS 2000
 
@@ -42,11 +44,8 @@ static void send_what_is_given(struct xshim_conn *c, int fd)
 		xshim_chan_left_alone(c, ch, fd);
 }
 
-/* As exit() ends the process. What ends it otherwise sends nothing more. */
-__attribute__((destructor)) static void at_exit(void)
+static void for_each(void (*what)(struct xshim_conn *c, int fd))
 {
-	if (!xshim_active)
-		return;
 	for (int chunk = 0; chunk < XSHIM_FDTAB_CHUNKS; chunk++) {
 		if (!atomic_load_explicit(&xshim_fdtab[chunk], memory_order_acquire))
 			continue;
@@ -56,11 +55,38 @@ __attribute__((destructor)) static void at_exit(void)
 
 			if (!c)
 				continue;
-			send_what_is_given(c, fd);
+			what(c, fd);
 			xshim_conn_put(c);
 		}
 	}
 }
+
+/* As exit() ends the process. Destructors of others, and streams that are written out, come after this and may use a connection still. */
+__attribute__((destructor)) static void at_exit(void)
+{
+	if (xshim_active)
+		for_each(send_what_is_given);
+}
+
+static void end_lent(struct xshim_conn *c, int fd)
+{
+	if (!xshim_conn_chan(c))
+		xshim_conn_end(c, fd);
+}
+
+/* Nothing of the program's comes after this. A child that has our memory with us, and ends, is not us. */
+XSHIM_EXPORT void _exit(int status)
+{
+	if (xshim_active && getpid() == xshim_pid()) {
+		for_each(send_what_is_given);
+		for_each(end_lent);
+	}
+	if (libc._exit)
+		libc._exit(status);
+	for (;;)
+		(void)libc.syscall(SYS_exit_group, status);
+}
+XSHIM_ALIAS(void, _Exit, _exit, (int))
 
 /* Whether some connection crosses, after those on a ring have returned to TCP. */
 static bool leave_crossing(bool all)

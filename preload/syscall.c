@@ -290,6 +290,8 @@ static long on_process(long nr, const long *a)
 		return execve(ptr(a[0]), ptr(a[1]), ptr(a[2]));
 	case SYS_execveat:
 		return execveat((int)a[0], ptr(a[1]), ptr(a[2]), ptr(a[3]), (int)a[4]);
+	case SYS_exit_group:
+		_exit((int)a[0]);
 	case SYS_rt_sigaction:
 		return xshim_sigact_is_known((int)a[0]) && a[3] == KERNEL_MASK ?
 			       xshim_sigact_raw((int)a[0], ptr(a[1]), ptr(a[2])) :

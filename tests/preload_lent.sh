@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # A connection that is closed while xshimd has not read yet what it was sent of it, a descriptor of its socket: it ends at once, by FIN or
-# RST as over plain TCP, and not when xshimd comes to it; and it does not end as long as somebody else has it open. xshimd is stopped just
-# before the offer. Whether the offer was still sent is counted, since a xshimd that has not been heard for 100 ms gets none.
+# RST as over plain TCP, and not when xshimd comes to it; and it does not end as long as somebody else has it open. So does one whose
+# program ends by _exit. xshimd is stopped just before the offer. Whether the offer was still sent is counted, since a xshimd that has not been heard for 100 ms gets none.
 
 . "${srcdir:-$(dirname "$0")/..}/tests/lib/netns.sh"
 
@@ -40,14 +40,20 @@ while True:
     if word != b"go":
         continue
     c = listener.accept()[0]
-    first.sendall(end_of(c).encode())
-    if first.recv(10) == b"more":
+    end = end_of(c)
+    print(end, flush=True)
+    try:
+        first.sendall(end.encode())
+        word = first.recv(10)
+    except OSError:
+        break
+    if word == b"more":
         first.sendall(end_of(c).encode())
     c.close()
 '
 # client ADDRESS PORT HOW XSHIMD: 0 when there is none
 CLIENT='
-import array, os, select, signal, socket, struct, sys, time
+import array, ctypes, os, select, signal, socket, struct, sys, time
 address, how, daemon = (sys.argv[1], int(sys.argv[2])), sys.argv[3], int(sys.argv[4])
 def is_on_ring():
     return any(" r--s " in line and "xshim-ring" in line for line in open("/proc/self/maps"))
@@ -63,16 +69,16 @@ if daemon:
     os.kill(daemon, signal.SIGSTOP)
 try:
     c = socket.create_connection(address)
-    if how == "unread":
+    if how.endswith("unread"):
         c.sendall(b"send")
         select.select([c], [], [], 10)
-    elif how == "linger":
+    elif how.endswith("linger"):
         c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    if how != "unread":
+    if not how.endswith("unread"):
         c.sendall(b"bytes")
     child = 0
+    go, tell = os.pipe()
     if how == "fork":
-        go, tell = os.pipe()
         child = os.fork()
         if not child:
             os.read(go, 1)
@@ -81,8 +87,20 @@ try:
     elif how == "passed":
         here, there = socket.socketpair()
         here.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [c.fileno()]))])
-    elif how == "dup":
+    elif how in ("dup", "exit-dup"):
         kept = c.dup()
+    elif how == "child-exit":
+        child = os.fork()
+        if not child:
+            os.read(go, 1)
+            os._exit(0)
+        c.close()
+        os.write(tell, b"x")
+        os.waitpid(child, 0)
+    if how.startswith("exit"):
+        if how.endswith("syscall"):
+            ctypes.CDLL(None).syscall(231 if os.uname().machine == "x86_64" else 94, 3)	# exit_group
+        os._exit(3)
     c.close()
     if how in ("fork", "passed", "dup"):
         print(first.recv(100).decode())
@@ -108,17 +126,19 @@ play() {
 	ns_start server b "$1" "$PYTHON" -c "$SERVER" "$IP_B" $PORT
 	wait_listen b $PORT
 	ns_start client a "$1" "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$2" "$3"
-	job_wait client 30
-	cat "$WORK"/client.{out,err} >"$WORK/$4"
+	job_wait_quiet client 30
+	echo "status $STATUS" >"$WORK/$4"
+	cat "$WORK"/client.{out,err} >>"$WORK/$4"
 	job_wait server 30
-	cat "$WORK/server.err" >>"$WORK/$4"
+	cat "$WORK"/server.{out,err} >>"$WORK/$4"
+	[ "$3" = 0 ] || kill -CONT "$3"		# who ended by _exit has not
 	PORT=$((PORT + 1))
 }
 
 ns_up
 daemon_start
 export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1
-for how in ${*:-plain unread linger fork passed dup}; do
+for how in ${*:-plain unread linger fork passed dup exit exit-unread exit-linger exit-dup exit-syscall child-exit}; do
 	play env "$how" 0 plain
 	for ((try = 0; ; try++)); do
 		[ $try -lt 30 ] || fail "$how: xshimd was sent nothing in 30 attempts"

@@ -31,6 +31,8 @@ if then == "exec":
     os.execv("/bin/true", ["true"])
 if then == "exit":
     ctypes.CDLL(None).exit(0)
+if then == "_exit":
+    os._exit(3)
 if then == "kill":
     os.kill(os.getpid(), signal.SIGKILL)
 c.close()
@@ -177,7 +179,7 @@ play() {
 	: >"$WORK/go"
 	job_wait client 20
 	echo "status $STATUS" >>"$WORK/client.err"
-	job_wait server 20
+	job_wait_quiet server 20
 	echo "status $STATUS" >>"$WORK/server.err"
 	PORT=$((PORT + 1))
 }
@@ -188,7 +190,7 @@ daemon_start
 PORT=7900
 export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1
 CASES="exec-bare:more exec-shim:more stdin-shim:more fork-bare:more system-bare:more pass-bare:more spawn-shim:half exec-bare:exit
-	part:more failed:close polls:half late:more"
+	exec-bare:_exit part:more failed:close polls:half late:more"
 # each waits for two seconds
 [ -z "${XSHIM_LONG:-}" ] || CASES="$CASES stdin-bare:more fork-shim:close spawn-bare:more system-shim:more exec-bare:close exec-bare:half
 	exec-bare:exec reads:more reads:kill late:kill late:exit"

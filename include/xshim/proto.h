@@ -58,6 +58,10 @@
  * with seals SHRINK|GROW|FUTURE_WRITE|SEAL of exactly xshim_region_bytes(order). The bell must be one half of a
  * unix SOCK_STREAM pair. D passes region and bell on to the matched end and keeps nothing.
  *
+ * So a copy of the socket is under way for a moment, and keeps the connection open if C ends then (the kernel drops the last of ours, FIN or
+ * RST wait for D). C makes them go itself where it ends a connection, or the process, by a call. Without a copy D would have no proof that C
+ * has the socket: sock_diag tells that there is one, and whose user made it; to take it from C (pidfd_getfd) needs the right to trace C.
+ *
  * D sees a socket once, and who sent it may have closed it since: by RST its ports are free at once, for a connection of somebody else's.
  * So an offer and a claim are matched only if the connection that is claimed was there (age_us) when the offer's socket was seen, and
  * was seen after that: at that moment both had these addresses, and they are the two ends of one connection. An offer that is
