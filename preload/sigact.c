@@ -153,8 +153,7 @@ bool xshim_sigact_is_watched(const struct sigaction *act)
 
 static bool is_to_be_watched(const struct sigaction *act)
 {
-	return watching && act->sa_handler != SIG_DFL && act->sa_handler != SIG_IGN &&
-	       !(act->sa_flags & (int)SA_RESETHAND);
+	return watching && act->sa_handler != SIG_DFL && act->sa_handler != SIG_IGN;
 }
 
 /* ---- the kernel's table ---- */
@@ -167,14 +166,26 @@ static int install(int sig, const struct sigaction *act)
 
 	if (t->ours || is_to_be_watched(act)) {
 		real.sa_sigaction = t->ours ? t->ours : on_signal;
-		real.sa_flags = (act->sa_flags & (int)~SA_RESETHAND) | SA_SIGINFO;
+		real.sa_flags = act->sa_flags | SA_SIGINFO;
+		if (t->ours)
+			real.sa_flags &= (int)~SA_RESETHAND;
 		if (act->sa_handler == SIG_IGN)
 			real.sa_flags |= SA_RESTART;	/* an ignored signal interrupts nothing */
 		/* before the kernel knows our handler */
 		atomic_store_explicit(&t->flags, act->sa_flags, memory_order_relaxed);
 		atomic_store_explicit(&t->handler, act->sa_handler, memory_order_release);
+	} else {
+		/* what is shown from now on is the program's own */
+		atomic_fetch_and_explicit(&t->flags, (int)~SA_RESETHAND, memory_order_relaxed);
 	}
 	return libc.sigaction(sig, &real, NULL) < 0 ? -errno : 0;
+}
+
+/* Ours has run, once, as the kernel was asked; it has left the flags and the mask as they were. */
+static bool has_gone(const struct taken *t, const struct sigaction *act)
+{
+	return !t->ours && act->sa_handler == SIG_DFL && (act->sa_flags & (int)SA_RESETHAND) &&
+	       (atomic_load_explicit(&t->flags, memory_order_relaxed) & (int)SA_RESETHAND);
 }
 
 /* What the program would find. Lock held. */
@@ -184,9 +195,11 @@ static int show(int sig, struct sigaction *act)
 
 	if (libc.sigaction(sig, NULL, act) < 0)
 		return -errno;
-	if (act->sa_sigaction != on_signal && (!t->ours || act->sa_sigaction != t->ours))
-		return 0;	/* not taken, or set past us: that is what holds */
-	act->sa_handler = atomic_load_explicit(&t->handler, memory_order_acquire);
+	if (!has_gone(t, act)) {
+		if (act->sa_sigaction != on_signal && (!t->ours || act->sa_sigaction != t->ours))
+			return 0;	/* not taken, or set past us: that is what holds */
+		act->sa_handler = atomic_load_explicit(&t->handler, memory_order_acquire);
+	}
 	act->sa_flags &= ~FLAGS_KEPT;
 	act->sa_flags |= atomic_load_explicit(&t->flags, memory_order_relaxed) & FLAGS_KEPT;
 	return 0;

@@ -5,13 +5,13 @@
  * Two uses: faults (fault.h) are taken, whatever the program does with them. Of all other signals
  * handlers of the program's are watched: ours runs first and notes whether the program's has
  * SA_RESTART, because a call that is begun anew after some handlers and says EINTR after others has
- * to know which one ended its sleep; then it is the program's turn. (One with SA_RESETHAND is left
- * alone; so is all that is not a handler.)
+ * to know which one ended its sleep; then it is the program's turn. What is not a handler is left alone.
  *
  * When a signal is taken or watched, our handler is in the kernel's table with the mask and the
  * flags that the program asked for, so that the kernel blocks, restarts and changes stacks as the
  * program expects. What the program set is kept here, shown when it asks, and done when our handler
- * passes the signal on. SA_RESETHAND is done here, because it would be ours that goes.
+ * passes the signal on. SA_RESETHAND of a watched signal is done by the kernel: both handlers go before they run. Of one that
+ * is taken it is done here, because it would be ours that goes.
  *
  * What can be told apart: SigCgt in /proc shows the signal as caught; one that is ignored, and sent
  * by kill(), interrupts calls that never restart, such as poll(). A program that changes a

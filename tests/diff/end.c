@@ -169,8 +169,10 @@ static void op_handler(int argc, char **argv)
 {
 	struct sigaction sa = { .sa_handler = on_signal };
 
-	if (argc > 1 && !strcmp(argv[1], "restart"))
+	if (argc > 1 && (!strcmp(argv[1], "restart") || !strcmp(argv[1], "restart-once")))
 		sa.sa_flags = SA_RESTART;
+	if (argc > 1 && strstr(argv[1], "once"))
+		sa.sa_flags |= (int)SA_RESETHAND;
 	sigaction(SIGUSR1, &sa, NULL);
 	put("set");
 }

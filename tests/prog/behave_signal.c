@@ -295,6 +295,17 @@ static void dispositions_among_rings(struct scene *s)
 		sigqueue(getpid(), sig, v);
 		say("value %d, code %d", (int)value, (int)code);
 		say_disposition("once only", sig);
+		sa.sa_handler = nothing;
+		sa.sa_flags = (int)(SA_RESETHAND | SA_NODEFER | SA_NOCLDSTOP);
+		sigaction(sig, &sa, NULL);
+		say_disposition("once", sig);
+		raise(sig);
+		say_disposition("once, and gone", sig);
+		sigaction(sig, NULL, &sa);
+		sa.sa_flags &= ~SA_NODEFER;
+		sigaction(sig, &sa, NULL);
+		say_disposition("put back", sig);
+		sa.sa_sigaction = take_value;
 		sa.sa_flags = SA_SIGINFO;
 		sigaction(sig, &sa, NULL);
 		sigqueue(getpid(), sig, v);
