@@ -5,8 +5,12 @@
  * The kernel tells such an entry of an event, not of a state: it is woken by bytes that come, by room after a time without, by an end of
  * the connection. Our signs of that, the bell and the socket, ring for more, and an entry that gets its bell tells all that is so once
  * more. So before an entry on a ring is told of something it is compared with what it was told last. Where that cannot be known, it
- * is news: one event too many harms less than one too few. An entry that is put back when the ring goes is the kernel's again, which
- * takes it for a new one.
+ * is news: one event too many harms less than one too few.
+ *
+ * An entry that is put back when the ring goes is the kernel's again, which takes it for a new one, and tells what is so once more. To know that
+ * event it would have to carry our datum, which only another change takes off again, and that is told again, too; by the program's own
+ * datum it cannot be told from one of another entry. An entry that kept our datum for good would have to be put back later all the
+ * same: before an exec, or for a send that found the ring full just before it went.
  *
  * All with the lock of the entry's set held.
  */
