@@ -8,6 +8,7 @@
  */
 #include "conn.h"
 #include "poll.h"
+#include "rxopts.h"
 #include "stream.h"
 #include "unwind.h"
 #include "urgent.h"
@@ -41,7 +42,8 @@ static ssize_t piece_to_pipe(struct xshim_conn *c, int in, int out, size_t n, si
 {
 	char buf[PIECE];
 	struct iovec v = { buf, n < PIECE ? n : PIECE };
-	bool begun = false;
+	/* with SO_RCVLOWAT a receive sleeps although something is there; the kernel's splice takes that, and only sleeps by it for nothing */
+	bool begun = false, looks = done || xshim_rxopts_lowat(c);
 	struct xshim_chan *ch;
 	ssize_t got, put;
 	int at_mark = 0;
@@ -51,7 +53,9 @@ static ssize_t piece_to_pipe(struct xshim_conn *c, int in, int out, size_t n, si
 	/* the kernel's goes up to a mark of urgent data, and stops there until a receive has gone beyond it */
 	if (xshim_urgent_at_mark(c, in, &at_mark) == 0 && at_mark)
 		return done || !xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK) ? 0 : -EAGAIN;
-	got = xshim_stream_recv(c, in, &v, 1, MSG_PEEK | (done ? MSG_DONTWAIT : 0), &begun);
+	got = xshim_stream_recv(c, in, &v, 1, MSG_PEEK | (looks ? MSG_DONTWAIT : 0), &begun);
+	if (got == -EAGAIN && looks && !done)
+		got = xshim_stream_recv(c, in, &v, 1, MSG_PEEK, &begun);
 	ch = xshim_conn_chan(c);
 	if (got < 0 && done && ch)
 		(void)xshim_stream_keep(c, ch, got);
