@@ -133,7 +133,7 @@ static void peer_dead(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 		l->rx.state = XSHIM_RX_RING;
 	(void)xshim_link_ungive(l, ch->local.region, ch->remote.region, true);
 	/* the kernel knows of a reset, perhaps since just now: then the error is the socket's */
-	if (xshim_ask_poll(fd, 0) & POLLERR)
+	if (xshim_conn_flag(c, XSHIM_SLOT_TOLD) || (xshim_ask_poll(fd, 0) & POLLERR))
 		atomic_store_explicit(&ch->tcp_dead, 1, memory_order_relaxed);
 	unread = sent_by_ring(l) && tail < l->tx.pos && !atomic_load_explicit(&ch->tcp_dead, memory_order_relaxed);
 	/*
@@ -528,6 +528,7 @@ void xshim_chan_told_error(struct xshim_conn *c, int fd)
 		return;
 	atomic_store_explicit(&ch->tcp_dead, 1, memory_order_relaxed);
 	atomic_store_explicit(&ch->tcp_err, 0, memory_order_relaxed);
+	xshim_conn_set_flag(c, XSHIM_SLOT_TOLD, true);
 	xshim_conn_set_flag(c, XSHIM_SLOT_RESET, false);
 }
 

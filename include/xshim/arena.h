@@ -140,6 +140,7 @@ struct xshim_slot {
 #define XSHIM_SLOT_INQ		(1u << 9)	/* TCP_INQ is set */
 #define XSHIM_SLOT_FORCED	(1u << 10)	/* an option for tests counts what is sent by ring */
 #define XSHIM_SLOT_LEAVE	(1u << 11)	/* a return to TCP could not be had in time: asked for again now and then */
+#define XSHIM_SLOT_TOLD		(1u << 12)	/* the socket's last error has been told, perhaps by another process: none is owed for the end */
 
 #define XSHIM_SLOT_BYTES 1024
 _Static_assert(sizeof(struct xshim_slot) <= XSHIM_SLOT_BYTES, "arena ABI");
