@@ -173,18 +173,22 @@ static void urgent(struct making *m, const char *w, const char *p, const char *o
  */
 static void low_water(struct making *m, const char *w, const char *p, const char *on)
 {
-	static const char *const amounts[] = { "25", "60", "1000" };
+	static const char *const flags[] = { "0", "0", "PEEK", "WAITALL", "PEEK,WAITALL" };
+	const char *how = ONE_OF(flags), *amount = below(8) ? "1000" : "25";	/* which is not enough: ended after WOKEN_MS */
 
+	if (*amount == '1' && !strstr(how, "ALL") && below(2))
+		amount = "60";
 	if (below(2))
 		add(m, "%s drain on %s", w, on);
 	add(m, "%s set SO_RCVLOWAT 50 on %s", w, on);
-	add(m, "+ %s send 30 on %s", p, on);
+	if (below(4))
+		add(m, "+ %s send 30 on %s", p, on);
 	add(m, "+ %s poll %s=IN,OUT", w, on);
-	if (below(2))
-		add(m, "+ %s& recv %s 0 on %s", w, below(2) ? "100" : "40", on);
+	if (below(4))
+		add(m, "+ %s& recv %s %s on %s", w, below(2) ? "100" : "40", how, on);
 	else
 		add(m, "+ %s& poll %s=IN for 3000", w, on);
-	add(m, "+ %s send %s on %s", p, ONE_OF(amounts), on);
+	add(m, "+ %s send %s on %s", p, amount, on);
 	add(m, "+ %s wait %d", w, WOKEN_MS);
 	if (below(8))
 		add(m, "+ %s set SO_RCVLOWAT 1 on %s", w, on);
