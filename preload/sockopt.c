@@ -110,6 +110,14 @@ XSHIM_EXPORT int ioctl(int fd, unsigned long request, ...)
 	return rc;
 }
 
+/* The C library's asks the kernel alone, which has the mark and not what is unread on the ring before it. */
+XSHIM_EXPORT int sockatmark(int fd)
+{
+	int yes;
+
+	return ioctl(fd, SIOCATMARK, &yes) < 0 ? -1 : yes;
+}
+
 XSHIM_EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 {
 	struct xshim_conn *c;

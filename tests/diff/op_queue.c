@@ -8,6 +8,7 @@
  *   flood N [on NAME]          the same, to no more than N bytes: says only whether that was reached
  *   ping N, pong N             N times one byte there and back
  *   inq, outq, atmark          FIONREAD, TIOCOUTQ (once it no longer changes), SIOCATMARK
+ *   sockatmark                 the C library's call
  *   file NAME LENGTH           a file whose bytes go on with the connection's pattern
  *   pipe READ WRITE            a pipe; `feed NAME N [for CONN]` writes N bytes of the pattern into it
  *   sendfile N FROM [at OFFSET] [on NAME]; splice FROM TO N [FLAGS as numbers]; tee FROM TO N
@@ -216,6 +217,14 @@ static void op_queued(int argc, char **argv)
 		put(" %d", n);
 }
 
+static void op_sockatmark(int argc, char **argv)
+{
+	int fd = fd_of(target(argc, argv));
+
+	before_call();
+	put_result(sockatmark(fd));
+}
+
 static void op_file(int argc, char **argv)
 {
 	size_t len = argc > 2 ? strtoul(argv[2], NULL, 10) : 0;
@@ -355,7 +364,8 @@ static void op_splice(int argc, char **argv)
 
 const struct op queue_ops[] = {
 	{ "drain", op_drain }, { "take", op_take }, { "fill", op_fill }, { "flood", op_flood }, { "ping", op_ping }, { "pong", op_ping },
-	{ "inq", op_queued }, { "outq", op_queued }, { "atmark", op_queued }, { "file", op_file },
+	{ "inq", op_queued }, { "outq", op_queued }, { "atmark", op_queued },
+	{ "sockatmark", op_sockatmark }, { "file", op_file },
 	{ "pipe", op_pipe }, { "feed", op_feed }, { "sip", op_sip }, { "sendfile", op_sendfile },
 	{ "splice", op_splice }, { "tee", op_splice }, { NULL, NULL },
 };
