@@ -350,10 +350,10 @@ static ssize_t file_by_ring(struct xshim_conn *c, int out, int in, off64_t *offs
 	ssize_t rc;
 
 	if (!offset)
-		return xshim_stream_sendfile(c, out, in, NULL, n);
+		return xshim_stream_sendfile(c, out, in, NULL, n, 0);
 	if (xshim_user_get(&at, offset, sizeof(at)) < 0)
 		return -EFAULT;
-	rc = xshim_stream_sendfile(c, out, in, &at, n);
+	rc = xshim_stream_sendfile(c, out, in, &at, n, 0);
 	if (rc >= 0 && xshim_user_put(offset, &at, sizeof(at)) < 0)
 		return -EFAULT;
 	return rc;

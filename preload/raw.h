@@ -69,6 +69,12 @@ static inline ssize_t raw_preadv(int fd, const struct iovec *v, int n, off64_t a
 	return libc.syscall(SYS_preadv, fd, v, n, (long)at, sizeof(long) < 8 ? (long)(at >> 31 >> 1) : 0l);
 }
 
+/* Between a pipe and a socket, neither of which has a position. */
+static inline ssize_t raw_splice(int in, int out, size_t n, unsigned int flags)
+{
+	return libc.syscall(SYS_splice, in, NULL, out, NULL, n, flags);
+}
+
 static inline int raw_connect(int fd, const struct sockaddr *sa, socklen_t len)
 {
 	return (int)libc.syscall(SYS_connect, fd, sa, len);

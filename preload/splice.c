@@ -2,8 +2,8 @@
 /*
  * splice.c - splice(2) between a pipe and a connection.
  *
- * The kernel moves pages between a pipe and its own socket. On a ring the bytes are copied, in pieces that a pipe takes or
- * gives without waiting. Returning to TCP for it would take a call of the other end, too, and until then what
+ * The kernel moves pages between a pipe and its own socket. On a ring the bytes are copied, in pieces that a pipe takes
+ * without waiting, or as far as there is room. Returning to TCP for it would take a call of the other end, too, and until then what
  * was readable would not be.
  */
 #include "conn.h"
@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 
 #define PIECE 4096	/* a pipe that polls writable has room for a page */
+#define KNOWN_FLAGS (SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE | SPLICE_F_GIFT)
 
 static bool is_pipe(int fd)
 {
@@ -35,6 +36,16 @@ static int pipe_ready(int fd, short events, bool may_wait)
 	int rc = libc.poll(&p, 1, may_wait ? -1 : 0);
 
 	return rc < 0 ? -errno : rc == 0 ? -EAGAIN : 0;
+}
+
+/* Room in a pipe, whose own O_NONBLOCK counts here, as in the kernel. */
+static int pipe_has_room(int fd, bool may_wait)
+{
+	int rc = pipe_ready(fd, POLLOUT, false);
+
+	if (rc != -EAGAIN || !may_wait || (libc.fcntl(fd, F_GETFL) & O_NONBLOCK))
+		return rc;
+	return pipe_ready(fd, POLLOUT, true);
 }
 
 /* done: what the call has moved already. First a look, so that nothing is lost when the pipe does not take it. */
@@ -78,7 +89,7 @@ static ssize_t to_pipe(struct xshim_conn *c, int in, int out, size_t n, unsigned
 
 	while (done < n) {
 		/* one that is full ends a call that has moved something */
-		rc = pipe_ready(out, POLLOUT, !done && !(flags & SPLICE_F_NONBLOCK));
+		rc = pipe_has_room(out, !done && !(flags & SPLICE_F_NONBLOCK));
 		if (rc < 0)
 			break;
 		rc = piece_to_pipe(c, in, out, n - done, done);
@@ -90,53 +101,25 @@ static ssize_t to_pipe(struct xshim_conn *c, int in, int out, size_t n, unsigned
 	return done ? (ssize_t)done : rc;
 }
 
-/* Until the connection takes more, or a moment: whatever it is, it is tried again. */
-static int room(int fd)
-{
-	struct pollfd p = { .fd = fd, .events = POLLOUT };
-
-	return xshim_poll(&p, 1, &(struct timespec){ .tv_nsec = 100000000 }, NULL);
-}
-
+/* What the ring has no room for stays in the pipe, from which a call that ends by a signal, or does not wait, takes nothing. */
 static ssize_t from_pipe(struct xshim_conn *c, int in, int out, size_t n, unsigned int flags)
 {
-	int more = flags & SPLICE_F_MORE ? MSG_MORE : 0;
-	size_t done = 0, sent;
-	char buf[PIECE];
-	ssize_t rc = 0, got;
+	struct xshim_chan *ch;
+	size_t done = 0;
+	ssize_t rc = 0;
 
 	while (done < n) {
-		struct iovec v = { buf, 0 };
-
 		rc = pipe_ready(in, POLLIN, !done && !(flags & SPLICE_F_NONBLOCK));
-		if (rc < 0)
+		if (rc < 0 || (done && xshim_chan_owed(c, false)))
 			break;
-		/* what the connection says to nothing is what it would say to something, and nothing is lost by it */
-		rc = xshim_stream_send(c, out, &v, 1, more, false);
-		if (rc < 0)
+		rc = xshim_stream_sendfile(c, out, in, NULL, n - done, flags | SPLICE_F_NONBLOCK);
+		ch = xshim_conn_chan(c);
+		if (rc < 0 && rc != XSHIM_PLAIN && done && ch)
+			(void)xshim_stream_keep(c, ch, rc);
+		if (rc <= 0)
 			break;
-		got = libc.read(in, buf, n - done < PIECE ? n - done : PIECE);
-		if (got <= 0) {
-			rc = got < 0 ? -errno : 0;
-			break;
-		}
-		for (sent = 0; sent < (size_t)got; sent += (size_t)rc) {
-			out = xshim_conn_fd(c, out);	/* the number may have been closed in a sleep */
-			v = (struct iovec){ buf + sent, (size_t)got - sent };
-			rc = xshim_stream_send(c, out, &v, 1, more, false);
-			if (rc == XSHIM_PLAIN) {
-				rc = libc.send(out, buf + sent, (size_t)got - sent, more);
-				rc = rc < 0 ? -errno : rc;
-			}
-			/* it is out of the pipe, so it has to go */
-			if (rc == -EAGAIN || rc == -EINTR) {
-				(void)room(out);
-				rc = 0;
-			}
-			if (rc < 0)
-				return done + sent ? (ssize_t)(done + sent) : rc;
-		}
-		done += (size_t)got;
+		done += (size_t)rc;
+		out = xshim_conn_fd(c, out);	/* the number may have been closed in a sleep */
 	}
 	return done ? (ssize_t)done : rc;
 }
@@ -155,7 +138,7 @@ XSHIM_EXPORT ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off, 
 	(void)xshim_hold_begin(&in_hold, from, was);
 	(void)xshim_hold_begin(&out_hold, to, was);
 	/* Of what is wrong the kernel knows, and it has moved nothing then. */
-	if (!in_off && !out_off && n) {
+	if (!in_off && !out_off && n && !(flags & ~(unsigned int)KNOWN_FLAGS)) {
 		if (from && xshim_conn_on_ring(from, in) && is_pipe(out))
 			rc = to_pipe(from, in, out, n, flags);
 		else if (to && xshim_conn_on_ring(to, out) && is_pipe(in))

@@ -15,9 +15,11 @@
 #include "user.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <xshim/ring.h>
 
 static ssize_t tcp_send(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags)
@@ -366,7 +368,22 @@ ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, s
 	return rc;
 }
 
-static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *offset, size_t count)
+/* Where the direction is on TCP. */
+static ssize_t kernel_sendfile(int fd, int in_fd, off64_t *offset, size_t count, unsigned int pipe)
+{
+	ssize_t n = pipe ? raw_splice(in_fd, fd, count, pipe) : libc.sendfile64(fd, in_fd, offset, count);
+
+	return n < 0 ? -errno : n;
+}
+
+static bool is_empty(int pipe)
+{
+	int n = 0;
+
+	return libc.ioctl(pipe, FIONREAD, &n) == 0 && n == 0;
+}
+
+static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *offset, size_t count, unsigned int pipe)
 {
 	bool nonblock = xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
 	struct xshim_chan *ch = xshim_conn_chan(c);
@@ -376,6 +393,9 @@ static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t 
 	ssize_t rc;
 
 	while (ch) {
+		/* another reader may have been there while this one slept for room */
+		if (pipe && is_empty(in_fd))
+			return (ssize_t)total;
 		rc = tx_ring(c, ch, fd, NULL, in_fd, offset, count - total, 0, total);
 		if (rc == XSHIM_PLAIN) {
 			atomic_store_explicit(&ch->tx_full_at, XSHIM_WANT_NOTHING, memory_order_relaxed);
@@ -383,12 +403,10 @@ static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t 
 			if (!nonblock && !xshim_ask_poll(fd, POLLOUT)) {
 				rc = -EAGAIN;
 			} else {
-				rc = libc.sendfile64(fd, in_fd, offset,
+				rc = kernel_sendfile(fd, in_fd, offset,
 						     nonblock ? count - total :
-						     count - total > 65536 ? 65536 : count - total);
-				if (rc < 0)
-					rc = -errno;
-				else
+						     count - total > 65536 ? 65536 : count - total, pipe);
+				if (rc >= 0)
 					xshim_count(&c->slot->n.tcp_tx, (uint64_t)rc);
 				if (rc < 0 && rc != -EAGAIN)
 					xshim_chan_told_error(c, fd);
@@ -416,18 +434,18 @@ static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t 
 	if (total || fd == called)
 		return total ? (ssize_t)total : XSHIM_PLAIN;
 	/* the number was closed meanwhile, and may be somebody else's */
-	rc = libc.sendfile64(fd, in_fd, offset, count);
+	rc = kernel_sendfile(fd, in_fd, offset, count, pipe);
 	xshim_conn_plain_tx(c, rc);
-	return rc < 0 ? -errno : rc;
+	return rc;
 }
 
-ssize_t xshim_stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *offset, size_t count)
+ssize_t xshim_stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *offset, size_t count, unsigned int pipe)
 {
 	int saved = errno;
 	ssize_t rc;
 
 	xshim_sigact_begin();
-	rc = stream_sendfile(c, fd, in_fd, offset, count);
+	rc = stream_sendfile(c, fd, in_fd, offset, count, pipe);
 
 	errno = saved;
 	return rc;
