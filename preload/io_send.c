@@ -9,6 +9,7 @@
 #include "identity.h"
 #include "io.h"
 #include "process.h"
+#include "raw.h"
 #include "stream.h"
 #include "unwind.h"
 #include "user.h"
@@ -296,6 +297,21 @@ static bool extras_are_bad(const struct msghdr *m)
 	return m->msg_name && !xshim_user_can_read(m->msg_name, m->msg_namelen < most ? m->msg_namelen : most);
 }
 
+/*
+ * Control messages that the kernel refuses, it refuses before anything is sent, and without a byte to send it does no more. It is not asked
+ * on a socket with an error, which it would take.
+ */
+static bool refuses_control(int fd, const struct msghdr *m)
+{
+	struct msghdr ask = { .msg_control = m->msg_control, .msg_controllen = m->msg_controllen };
+	int saved = errno;
+	bool yes;
+
+	yes = !(xshim_ask_poll(fd, 0) & (POLLERR | POLLHUP)) && raw_sendmsg(fd, &ask, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == EINVAL;
+	errno = saved;
+	return yes;
+}
+
 XSHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 {
 	XSHIM_DEFERRED(was);
@@ -310,6 +326,10 @@ XSHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 	if (flags & MSG_OOB)	/* as in SEND */
 		xshim_conn_never(c, XSHIM_R_OOB);
 	if (xshim_conn_on_ring(c, fd) && !(flags & ~HEADER_FLAGS) && !xshim_io_plain_message(m) && !extras_are_bad(m)) {
+		if (m->msg_controllen && refuses_control(fd, m)) {
+			xshim_hold_end(&h);
+			return xshim_ret(-EINVAL);
+		}
 		/* control messages (timestamps, zero-copy) have a meaning only for the kernel */
 		if (m->msg_controllen)
 			xshim_exclude_conn(c, fd, XSHIM_R_OOB);

@@ -268,10 +268,22 @@ check:
 	payload_free(&c.p);
 }
 
+/* One byte, with a control message that has a descriptor in it. type -1: one that is shorter than its own head. */
+static ssize_t send_with(int fd, struct iovec *v, int level, int type)
+{
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} u = { .head = { .cmsg_len = type < 0 ? 3 : CMSG_LEN(sizeof(int)), .cmsg_level = level, .cmsg_type = type } };
+	struct msghdr m = { .msg_iov = v, .msg_iovlen = 1, .msg_control = &u, .msg_controllen = sizeof(u) };
+
+	return sendmsg(fd, &m, MSG_DONTWAIT);
+}
+
 /* "a send 1 to bad": calls with a bad header or address */
 static void op_bad(int argc, char **argv)
 {
-	char byte[16] = { 0 };
+	char byte[16] = { 0 }, room[200] = { 0 };
 	struct iovec v = { byte, 1 };
 	void *volatile hidden = (void *)64;	/* the compiler knows what cannot be read */
 	void *nowhere = hidden;
@@ -330,6 +342,21 @@ static void op_bad(int argc, char **argv)
 		rc = recvfrom(fd, byte, 1, MSG_DONTWAIT, (struct sockaddr *)byte, nowhere);
 	else if (!strcmp(what, "sendto-address"))
 		rc = sendto(fd, byte, 0, MSG_DONTWAIT, nowhere, sizeof(struct sockaddr_in));
+	else if (!strcmp(what, "sendto-long-address"))
+		rc = sendto(fd, byte, 1, MSG_DONTWAIT, (struct sockaddr *)room, sizeof(room));
+	else if (!strcmp(what, "recvfrom-negative-length"))
+		rc = recvfrom(fd, byte, 1, MSG_DONTWAIT, (struct sockaddr *)room, &(socklen_t){ (socklen_t)negative });
+	else if (!strcmp(what, "recvmsg-negative-name"))
+		rc = recvmsg(fd, &(struct msghdr){ .msg_iov = &v, .msg_iovlen = 1, .msg_name = room,
+						   .msg_namelen = (socklen_t)negative }, MSG_DONTWAIT);
+	else if (!strcmp(what, "sendmsg-control"))	/* nothing that a socket knows */
+		rc = send_with(fd, &v, SOL_SOCKET, 0x1234);
+	else if (!strcmp(what, "sendmsg-control-length"))
+		rc = send_with(fd, &v, SOL_SOCKET, -1);
+	else if (!strcmp(what, "sendmsg-rights"))	/* over TCP nobody gets them */
+		rc = send_with(fd, &v, SOL_SOCKET, SCM_RIGHTS);
+	else if (!strcmp(what, "sendmsg-control-of-others"))
+		rc = send_with(fd, &v, IPPROTO_IP, 0x1234);
 	else
 		die("bad %s: unknown", what);
 	put_result(rc);
