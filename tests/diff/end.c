@@ -239,7 +239,7 @@ static const struct op own_ops[] = {
 
 static void run(char *line)
 {
-	static const struct op *const tables[] = { own_ops, data_ops, queue_ops, sock_ops, fd_ops, ready_ops, process_ops };
+	static const struct op *const tables[] = { own_ops, data_ops, queue_ops, sock_ops, fd_ops, ready_ops, process_ops, odd_ops };
 	char *words[WORDS];
 	int n = split(line, words, WORDS);
 

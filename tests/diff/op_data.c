@@ -5,8 +5,10 @@
  *   send|write|sendto|writev|sendmsg|pwritev2|sendmmsg LENGTHS [FLAGS] [on NAME]
  *   recv|read|recvfrom|readv|recvmsg|preadv2|recvmmsg LENGTHS [FLAGS] [on NAME]
  *   recvmmsg LENGTHS for MS                     another time limit than 1 s
+ *   sendto LENGTHS [FLAGS] to  to the listener's address
  *   each with `limit MS`                        a time limit of the socket: says so if it ran out too soon or too late
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -28,6 +30,7 @@ struct call {
 	struct payload p;
 	int fd, conn, flags;
 	long ms, limit;
+	bool addressed;
 };
 
 static void call_read(struct call *c, int argc, char **argv)
@@ -40,6 +43,7 @@ static void call_read(struct call *c, int argc, char **argv)
 	c->on = "s";
 	c->ms = 1000;
 	c->limit = 0;
+	c->addressed = false;
 	for (int i = 2; i < argc; i++) {
 		if (!strcmp(argv[i], "on") && i + 1 < argc)
 			c->on = argv[++i];
@@ -47,6 +51,8 @@ static void call_read(struct call *c, int argc, char **argv)
 			c->ms = atol(argv[++i]);
 		else if (!strcmp(argv[i], "limit") && i + 1 < argc)
 			c->limit = atol(argv[++i]);
+		else if (!strcmp(argv[i], "to"))
+			c->addressed = true;
 		else
 			flags = argv[i];
 	}
@@ -108,6 +114,7 @@ static ssize_t send_messages(struct call *c)
 
 static void op_send(int argc, char **argv)
 {
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((uint16_t)me.port) };
 	bool nonblock, large;
 	int64_t since = now_ms();
 	struct call c;
@@ -120,6 +127,7 @@ static void op_send(int argc, char **argv)
 		goto out;
 	}
 	large = c.p.total > LARGE;
+	inet_pton(AF_INET, me.address[1], &to.sin_addr);
 	nonblock = (c.flags & MSG_DONTWAIT) || (large && (fcntl(c.fd, F_GETFL) & O_NONBLOCK));
 	before_call();
 	if (is(&c, "send"))
@@ -127,7 +135,8 @@ static void op_send(int argc, char **argv)
 	else if (is(&c, "write"))
 		rc = write(c.fd, one(&c).iov_base, one(&c).iov_len);
 	else if (is(&c, "sendto"))
-		rc = sendto(c.fd, one(&c).iov_base, one(&c).iov_len, c.flags, NULL, 0);
+		rc = sendto(c.fd, one(&c).iov_base, one(&c).iov_len, c.flags, c.addressed ? (struct sockaddr *)&to : NULL,
+			    c.addressed ? sizeof(to) : 0);
 	else if (is(&c, "writev"))
 		rc = writev(c.fd, c.p.v, c.p.n);
 	else if (is(&c, "pwritev2"))

@@ -2,7 +2,7 @@
 /*
  * op_sock.c - the life of sockets, and their options.
  *
- *   socket NAME [NONBLOCK,CLOEXEC]; socket6 NAME; connect NAME [refused|unspec|short|null|v6|mapped]; accept NAME [FLAGS] [with 4]
+ *   socket NAME [NONBLOCK,CLOEXEC]; socket6 NAME; connect NAME [refused|unspec|short|null|v6|mapped]; accept NAME [FLAGS] [from NAME]
  *   shutdown RD|WR|RDWR|NUMBER [on NAME]; linger ON SECONDS [on NAME]; timeout receive|send MS [on NAME]
  *   get OPTION [on NAME]; set OPTION VALUE [on NAME]; set OPTION VALUE length N
  *   names [on NAME]; state [on NAME]; blocking on|off [ioctl] [on NAME]; flags [on NAME]
@@ -79,14 +79,15 @@ static void op_connect(int argc, char **argv)
 
 static void op_accept(int argc, char **argv)
 {
-	bool four = argc > 2;
+	const char *from = after(argc, argv, "from");
+	bool four = argc > 2 && strcmp(argv[2], "from");
 	int flags = four ? (int)bits_from(OPEN_FLAGS, argv[2]) : 0, fd, err;
 	struct sockaddr_in sin = { 0 };
 	socklen_t len = sizeof(sin);
 
 	before_call();
-	fd = four ? accept4(fd_of("l"), (struct sockaddr *)&sin, &len, flags) :
-		    accept(fd_of("l"), (struct sockaddr *)&sin, &len);
+	fd = four ? accept4(fd_of(from ? from : "l"), (struct sockaddr *)&sin, &len, flags) :
+		    accept(fd_of(from ? from : "l"), (struct sockaddr *)&sin, &len);
 	err = errno;
 	if (fd >= 0) {
 		name_set(argv[1], fd, argv[1][0] - 'a');
@@ -209,7 +210,7 @@ static void op_state(int argc, char **argv)
 
 static void op_blocking(int argc, char **argv)
 {
-	int fd = target(argc, argv), off = strcmp(argv[1], "on") != 0, rc;
+	int fd = target(argc - 1, argv + 1), off = strcmp(argv[1], "on") != 0, rc;	/* "blocking on on u" */
 
 	before_call();
 	if (argc > 2 && !strcmp(argv[2], "ioctl"))
