@@ -1,13 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# haproxy, preloaded as well, in front of nginx: in TCP mode (where it splices) and in HTTP mode, with two threads, and told
-# to reload by its master while wrk is at work. The client is in one namespace, proxy and nginx are in the other.
+# haproxy, preloaded as well, in front of nginx: in TCP mode (where it splices) and in HTTP mode, with two threads, told
+# to reload by its master while wrk is at work, and with clients that stop reading what they have asked for, which must hold up
+# nobody else. The client is in one namespace, proxy and nginx are in the other.
 . "${srcdir:-$(dirname "$0")/../..}/tests/lib/app.sh"
 . "$TESTS_DIR/lib/nginx.sh"
 need haproxy nginx wrk curl
 
-APP_CASES="http tcp file reload"
+APP_CASES="http tcp file reload stuck"
 APP_MODES="both nodaemon oneend killed"
 
 app_prepare() {
@@ -33,7 +34,8 @@ app_server() {
 			timeout connect 10s
 			timeout client 60s
 			timeout server 60s
-			option splice-auto
+			option splice-request
+			option splice-response
 			http-reuse always
 		frontend http
 			bind $IP_B:$PORT
@@ -82,7 +84,7 @@ replaced() {
 }
 
 app_client() {
-	local i old url seconds=1 times=1
+	local i fd old url seconds=1 times=1 pids=()
 	[ "$MODE" = killed ] && seconds=3 times=6
 	full && seconds=4
 	case $2 in
@@ -94,8 +96,28 @@ app_client() {
 				ns_run a "$1" curl -sS "$url" | sha256sum || return
 			done
 		done ;;
+	stuck)
+		rm -f "$WORK"/stuck*
+		for i in 1 2 3 4; do
+			mkfifo "$WORK/stuck$i"
+			# for both ends, so that nobody waits to open it; what is read brings the connection to the ring
+			exec {fd}<>"$WORK/stuck$i"
+			ns_start curl$i a "$1" curl -sS -o "$WORK/stuck$i" "http://$IP_B:$((PORT + 2000))/64MB"
+			head -c 16M <&$fd >/dev/null
+		done
+		ns_run a "$1" curl -sS "http://$IP_B:$((PORT + 2000))/64MB" | sha256sum || return
+		for ((i = 0; i < 20; i++)); do
+			ns_run a "$1" curl -sS "http://$IP_B:$((PORT + 2000))/4K" | sha256sum || return
+		done
+		for i in 1 2 3 4; do
+			kill "${JOB_PID[curl$i]}"
+			job_wait curl$i 10
+		done ;;
 	reload)
-		ns_run a "$1" wrk -t 2 -c 10 -d $((seconds + 1))s "http://$IP_B:$PORT/4K" &
+		for url in "http://$IP_B:$PORT/4K" "http://$IP_B:$((PORT + 2000))/4K"; do
+			ns_run a "$1" wrk -t 1 -c 6 -d $((seconds + 1))s "$url" &
+			pids+=($!)
+		done
 		for i in 1 2; do
 			old=$(workers)
 			kill -USR2 "${JOB_PID[server]}"
@@ -103,13 +125,18 @@ app_client() {
 			wait_for 20 "haproxy to listen again" is_listening b $PORT
 			echo "reloaded $i"
 		done
-		wait $! ;;
+		wait "${pids[0]}" && wait "${pids[1]}" ;;
 	esac
 }
 
 app_check() {
 	if [ "$1" = file ]; then
 		check_eq "$RUN: sums" "$(cut -d' ' -f1 "$WORK/client.out" | sort -u)" "$(cat "$WORK/www/64MB.sha256")"
+		return
+	fi
+	if [ "$1" = stuck ]; then
+		check_eq "$RUN: sums" "$(cut -d' ' -f1 "$WORK/client.out" | uniq -c | xargs)" \
+			"1 $(cat "$WORK/www/64MB.sha256") 20 $(sha256sum <"$WORK/www/4K" | cut -d' ' -f1)"
 		return
 	fi
 	grep -q 'Non-2xx' "$WORK/client.out" && { cat "$WORK/client.out" >&2; fail "$RUN: wrk saw errors"; }
@@ -119,7 +146,8 @@ app_check() {
 	else
 		grep -q 'Socket errors' "$WORK/client.out" && { cat "$WORK/client.out" >&2; fail "$RUN: wrk saw errors"; }
 	fi
-	APP_VALUE=$(awk '/Requests\/sec/ { print int($2) }' "$WORK/client.out")
+	APP_VALUE=$(awk '/Requests\/sec/ { n += $2 } END { print int(n) }' "$WORK/client.out")
+	check_eq "$RUN: loads" "$(grep -c '^Requests/sec' "$WORK/client.out")" "$([ "$1" = reload ] && echo 2 || echo 1)"
 	APP_UNIT=req/s
 	check_gt "$RUN: requests per second" "$APP_VALUE" 100
 	nginx_check_log
@@ -129,7 +157,7 @@ app_label() {
 	case $1 in
 	http) echo "HTTP mode, 4K answers" ;;
 	tcp) echo "TCP mode, 4K answers" ;;
-	reload) echo "HTTP mode, reloads" ;;
+	reload) echo "both modes, reloads" ;;
 	esac
 }
 app_half() { echo 3000000; }
@@ -137,12 +165,13 @@ app_share() {
 	case $1 in
 	# a connection each: megabytes pass before a busy machine has introduced the ends
 	file) echo 50 ;;
+	stuck) echo 0 ;;
 	*) echo 95 ;;
 	esac
 }
 app_plays() {
 	case $1,$2 in
-	killed,file | killed,tcp) return 1 ;;
+	killed,file | killed,stuck) return 1 ;;
 	esac
 }
 
