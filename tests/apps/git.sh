@@ -5,7 +5,7 @@
 need git
 
 APP_CASES="daemon"
-APP_MODES="both nodaemon oneend"
+APP_MODES="both nodaemon oneend killed"
 export HOME=/nonexistent GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=t GIT_AUTHOR_EMAIL=t@t GIT_COMMITTER_NAME=t GIT_COMMITTER_EMAIL=t@t
 export GIT_CONFIG_COUNT=2 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
 export GIT_CONFIG_KEY_1=core.compression GIT_CONFIG_VALUE_1=0
@@ -49,5 +49,6 @@ app_check() {
 app_label() { :; }
 # the connection is the standard input and output of the program that git daemon starts
 app_share() { echo none; }
+app_half() { echo 1000000; }
 
 app_main "$@"

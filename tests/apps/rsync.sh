@@ -7,7 +7,7 @@
 need rsync sshd ssh ssh-keygen
 
 APP_CASES="ssh daemon"
-APP_MODES="both nodaemon oneend"
+APP_MODES="both nodaemon oneend killed"
 
 app_prepare() {
 	local i
@@ -65,5 +65,6 @@ app_check() {
 app_label() { [ "$1" = ssh ] && echo "over ssh"; }
 # three connections, of which the second carries little
 app_share() { echo 90; }
+app_half() { echo 20000000; }
 
 app_main "$@"

@@ -7,7 +7,7 @@
 need socat
 
 APP_CASES="relay take exec"
-APP_MODES="both nodaemon oneend"
+APP_MODES="both nodaemon oneend killed"
 MEGABYTES=60
 CLIENTS=3
 
@@ -68,5 +68,7 @@ app_check() {
 app_label() { [ "$1" = relay ] && echo "relay, 60 MB, 3 clients"; }
 # The program that is started holds the connection until its exec closes it, which nobody is told: TCP, as long as it runs.
 app_share() { [ "$1" = exec ] && echo none || echo 90; }
+
+app_half() { echo 20000000; }
 
 app_main "$@"

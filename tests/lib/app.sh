@@ -20,7 +20,7 @@
 #   app_check CASE          are the results in $WORK/client.out right?
 #   app_share CASE          least ring share in per cent in mode `both`; 0: any bytes at all; none: not even that, but both
 #                           paths together have some
-#   app_half CASE           bytes by ring after which `killed` and `restarted` kill
+#   app_half CASE           bytes by ring after which `killed` and `restarted` kill; where the share is none, by both paths and at both ends
 #   app_normalise           a filter that makes what may differ on stderr equal (default: none)
 #   app_server_end          default: SIGTERM
 #
@@ -152,9 +152,10 @@ mode_oneend() {
 }
 
 half_done() {
-	local n
+	local n paths=(.bytes.ring_tx)
 	job_alive client || return 0
-	n=$(since "$WORK/before.json" .bytes.ring_tx)
+	[ "$(app_share "$CASE")" != none ] || paths=(.bytes.ring_tx .bytes.ring_rx .bytes.tcp_tx .bytes.tcp_rx)
+	n=$(since "$WORK/before.json" "${paths[@]}")
 	[ "$n" -ge "$(app_half "$CASE")" ]
 }
 
@@ -163,7 +164,7 @@ kill_half_way() {
 	snapshot "$WORK/before.json"
 	app_server shim "$CASE"
 	client_begin shim
-	wait_for 100 "$(app_half "$CASE") bytes to go by ring" half_done
+	wait_for 100 "$(app_half "$CASE") bytes to go" half_done
 	job_alive client || fail "$RUN: the client had ended before the daemon could be killed; make it longer"
 	daemon_kill
 }
