@@ -112,8 +112,8 @@ app_share() {
 }
 app_plays() {
 	case $1,$2 in
-	killed,kept) return 0 ;;
-	killed,*) return 1 ;;
+	# no half of it goes by ring
+	killed,single) return 1 ;;
 	esac
 }
 

@@ -95,7 +95,6 @@ app_check() {
 }
 
 app_label() { [ "$1" = large ] && echo "messages of 2 MB" || echo "small messages, 2 subscribers"; }
-app_plays() { [ "$1" != killed ] || [ "$2" = small ]; }
 # a connection for each large message that is published
 app_share() { [ "$1" = large ] && echo 40 || echo 90; }
 app_half() { echo 1000000; }

@@ -118,6 +118,5 @@ app_label() {
 # 64 MB a connection, or what passes between two reloads
 app_share() { [ "$1" = reload ] && echo 97 || echo 90; }
 app_half() { [ "$1" = reload ] && echo 3000000 || echo 40000000; }
-app_plays() { [ "$1" != killed ] || [ "$2" != put ]; }
 
 app_main "$@"

@@ -34,7 +34,6 @@ app_check() {
 }
 
 app_label() { [ "$1" = manager ] || echo "$1, 4 connections"; }
-app_plays() { [ "$1" != killed ] || [ "$2" = forking ]; }
 app_half() { echo 3000000; }
 # the manager opens a connection for each proxy, some of which say two words
 app_share() { echo 98; }

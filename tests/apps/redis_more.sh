@@ -12,10 +12,11 @@ VALUES=10000		# of 1000 bytes; the first copy may go by TCP and is a small part 
 
 # Where the ring's share counts the connections live long: what they send before the move is a small part then.
 requests() {
-	case $MODE in
-	both) if full; then echo 600000; else echo 200000; fi ;;
-	killed) echo 1500000 ;;
-	oneend | nodaemon) echo 20000 ;;
+	case $MODE,$CASE in
+	both,*) if full; then echo 600000; else echo 200000; fi ;;
+	killed,save) echo 500000 ;;
+	killed,*) echo 1500000 ;;
+	oneend,* | nodaemon,*) echo 20000 ;;
 	*) if full; then echo 600000; else echo 60000; fi ;;
 	esac
 }
@@ -147,7 +148,6 @@ app_share() {
 	*) echo 99 ;;
 	esac
 }
-app_plays() { [ "$1" != killed ] || [ "$2" = replica ]; }
 app_half() { [ "$1" = pubsub ] && echo 200000 || echo 3000000; }
 
 app_main "$@"
