@@ -3,7 +3,8 @@
 #
 # What a return to TCP takes. Two ends send small pieces to and fro, and leave the ring again and again: no return waits for the
 # kernel's delayed acknowledgement, which comes after 40 ms, though TCP_NODELAY is not set. And a program executes another one, with
-# the preload and without, while the other end of its connection is busy elsewhere: the connection goes on. And urgent data is sent while
+# the preload and without, while the other end of its connection is busy elsewhere: the connection goes on, and by ring again where
+# the new program is preloaded, too. And urgent data is sent while
 # the other end's LEAVE is late: it goes when that has come.
 
 . "${srcdir:-$(dirname "$0")/..}/tests/lib/dialogue.sh"
@@ -98,6 +99,57 @@ for fd in 0 7; do
 		note "ok exec as $fd, $how"
 	done
 done
+
+# ---- exec, and the ring again ----
+
+# server ADDRESS PORT FILE [NUMBER]: NUMBER, the connection as it has been left by itself; says so in FILE
+SELF='
+import os, socket, sys
+if len(sys.argv) > 4:
+    c = socket.socket(fileno=int(sys.argv[4]))
+    open(sys.argv[3], "w").close()
+else:
+    s = socket.create_server((sys.argv[1], int(sys.argv[2])))
+    c, _ = s.accept()
+while (data := c.recv(1000)):
+    c.sendall(data)
+    if data == b"exec":
+        c.set_inheritable(True)
+        os.execv(sys.executable, [sys.executable, "-c", os.environ["SELF"], *sys.argv[1:4], str(c.fileno())])
+'
+# client ADDRESS PORT FILE: round trips until its input ends; one of them is "exec", once FILE is there
+CLIENT=$ROUND_TRIP'
+import os, socket, sys
+s = socket.socket()
+s.connect((sys.argv[1], int(sys.argv[2])))
+told = False
+while not is_over():
+    round_trip(s)
+    if not told and os.path.exists(sys.argv[3]):
+        told = True
+        s.sendall(b"exec")
+        print(s.recv(4, socket.MSG_WAITALL))
+'
+again() {
+	PORT=$((PORT + 1))
+	rm -f "$WORK/executed"
+	snapshot "$WORK/before.json"
+	SELF=$SELF ns_start server b shim "$PYTHON" -c "$SELF" "$IP_B" $PORT "$WORK/executed"
+	wait_listen b $PORT
+	held_start client a shim "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$WORK/now"
+	wait_ring 5000
+	: >"$WORK/now"
+	wait_for 20 "the server to have executed itself" [ -e "$WORK/executed" ]
+	snapshot "$WORK/before.json"
+	wait_ring 5000
+	held_end
+	job_ok client 20 "exec, and the ring again"
+	job_wait server 20
+	check_eq "exec, and the ring again: what came back" "$(<"$WORK/client.out")" "b'exec'"
+	check_empty "exec, and the ring again: the server's stderr" "$WORK/server.err"
+	note "ok exec, and the ring again"
+}
+again
 
 # ---- urgent data while the other end's LEAVE is late ----
 
