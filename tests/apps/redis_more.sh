@@ -84,6 +84,7 @@ app_client() {
 		server replica a "$IP_A" "$1" --replicaof "$IP_B $PORT"
 		# the master forks for the first copy, and what a fork has doubled stays on TCP while the child lives
 		wait_for 60 "the replica to have the first copy" copied
+		wait_for 60 "the child that wrote it to end" saved
 		ns_run a "$1" redis-benchmark -h "$IP_B" -p $PORT -t set,incr,lpush -r 2000 -d 400 -c 10 -P 4 -n "$(requests)" --csv || return
 		wait_for 60 "the replica to have what its master has" followed
 		redis_says "$IP_A" connected_slaves master_link_status
