@@ -13,7 +13,7 @@ app_prepare() {
 	local i
 	sshd_configure
 	mkdir -p "$WORK/tree/sub"
-	random_file tree/large 80
+	random_file tree/zlarge 80	# behind the small ones: both ends may be at the ring by then
 	for ((i = 0; i < 300; i++)); do
 		head -c $((i * 61)) /dev/urandom >"$WORK/tree/sub/$i"
 	done
@@ -50,7 +50,7 @@ app_client() {
 	ns_run a "$1" rsync -a "${how[@]}" "$WORK/tree/" "$there/" || return
 	echo more >"$WORK/tree/more"
 	# the sums of all files travel, and of the large one some blocks
-	dd if=/dev/zero of="$WORK/there/large" bs=1000 seek=3000 count=1 conv=notrunc 2>/dev/null || return
+	dd if=/dev/zero of="$WORK/there/zlarge" bs=1000 seek=3000 count=1 conv=notrunc 2>/dev/null || return
 	ns_run a "$1" rsync -a --no-whole-file --checksum "${how[@]}" "$WORK/tree/" "$there/" || return
 	ns_run a "$1" rsync -a "${how[@]}" "$there/" "$WORK/back/"
 }
