@@ -17,6 +17,11 @@ app_prepare() {
 	for ((i = 1; i <= 3; i++)); do
 		ln "$WORK/file" "$WORK/file$i"
 	done
+	# before the large ones: both ends are at the ring by then, also where the daemon must wait for a processor
+	mkdir "$WORK/small"
+	for ((i = 1; i <= 200; i++)); do
+		echo "$i" >"$WORK/small/s$i"
+	done
 	sshd_configure
 }
 
@@ -34,9 +39,10 @@ app_client() {
 	rm -rf "$WORK/copies"
 	mkdir "$WORK/copies"
 	for ((i = 0; i < $([ "$MODE" = killed ] && echo 3 || echo 1); i++)); do
-		ns_run a "$1" scp -q "${SSH_OPTIONS[@]}" -i "$WORK/key" -P $PORT "${files[@]}" "root@$IP_B:$WORK/copies" || return
+		ns_run a "$1" scp -q "${SSH_OPTIONS[@]}" -i "$WORK/key" -P $PORT "$WORK"/small/* "${files[@]}" "root@$IP_B:$WORK/copies" || return
 	done
-	cat "$WORK"/copies/* | sha256sum
+	cmp <(cat "$WORK"/small/*) <(cat "$WORK"/copies/s*) || return
+	cat "$WORK"/copies/file* | sha256sum
 }
 
 app_check() {
