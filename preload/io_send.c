@@ -421,7 +421,10 @@ XSHIM_EXPORT ssize_t sendfile64(int out, int in, off64_t *offset, size_t n)
 
 	if (!xshim_hold_begin(&h, c, was))
 		return libc.sendfile64(out, in, offset, n);
-	rc = sendfile_pieces(c, out, in, offset, n);
+	if (n > SSIZE_MAX)	/* refused, but not in pieces */
+		rc = libc.sendfile64(out, in, offset, n);
+	else
+		rc = sendfile_pieces(c, out, in, offset, n);
 	xshim_hold_end(&h);
 	return rc;
 }

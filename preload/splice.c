@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -138,7 +139,7 @@ XSHIM_EXPORT ssize_t splice(int in, off64_t *in_off, int out, off64_t *out_off, 
 	(void)xshim_hold_begin(&in_hold, from, was);
 	(void)xshim_hold_begin(&out_hold, to, was);
 	/* Of what is wrong the kernel knows, and it has moved nothing then. */
-	if (!in_off && !out_off && n && !(flags & ~(unsigned int)KNOWN_FLAGS)) {
+	if (!in_off && !out_off && n && n <= SSIZE_MAX && !(flags & ~(unsigned int)KNOWN_FLAGS)) {
 		if (from && xshim_conn_on_ring(from, in) && is_pipe(out))
 			rc = to_pipe(from, in, out, n, flags);
 		else if (to && xshim_conn_on_ring(to, out) && is_pipe(in))
