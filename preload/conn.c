@@ -18,6 +18,7 @@
 #include "raw.h"
 #include "ready.h"
 #include "stream.h"
+#include "urgent.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -255,7 +256,8 @@ void xshim_conn_end(struct xshim_conn *c, int fd)
 	c->lent = false;
 	(void)libc.getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &len);
 	(void)libc.ioctl(fd, FIONREAD, &unread);
-	if (unread > 0 || (linger.l_onoff && !linger.l_linger))
+	/* an urgent octet is none of those that FIONREAD counts, and to the kernel unread until a receive has gone beyond it */
+	if (unread > 0 || xshim_urgent_is_next(fd) || (linger.l_onoff && !linger.l_linger))
 		(void)libc.connect(fd, &none, sizeof(none));	/* RST */
 	else
 		(void)libc.shutdown(fd, SHUT_RDWR);
