@@ -7,7 +7,6 @@
  * was readable would not be.
  */
 #include "conn.h"
-#include "poll.h"
 #include "rxopts.h"
 #include "stream.h"
 #include "unwind.h"
