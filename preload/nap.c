@@ -124,9 +124,11 @@ ssize_t xshim_nap(struct xshim_conn *c, int fd, void *buf, size_t n, bool *slept
 	} else {
 		rc = sleep_quietly(c, ch, fd, slept);
 	}
+	if (rc == -EINTR && xshim_restarts(UINT64_MAX))
+		rc = -EAGAIN;
 	errno = saved;
 	if (rc == -EINTR)
-		return xshim_restarts(UINT64_MAX) ? -EAGAIN : rc;
+		return rc;
 	if (rc < 0 || xshim_stream_still_there(c) != ch)
 		return -EAGAIN;
 	rc = xshim_fast_take(c, ch, buf, n);
