@@ -15,6 +15,7 @@ _Atomic(xshim_fdtab_entry *) xshim_fdtab[XSHIM_FDTAB_CHUNKS] = { xshim_fdtab_fir
 
 #define POOL_CHUNK 256
 #define POOL_CHUNKS 256
+#define TRIES 100		/* one that keeps calls out does it for some instructions */
 
 struct pool {
 	size_t size;				/* of an object */
@@ -165,6 +166,25 @@ struct xshim_obj *xshim_fd_get_slow(int fd, xshim_fdtab_entry *e)
 		xshim_obj_put(o);
 		sched_yield();
 	}
+}
+
+struct xshim_obj *xshim_fd_try(int fd)
+{
+	xshim_fdtab_entry *e = xshim_fd_place(fd);
+	struct xshim_obj *o;
+	uint32_t refs;
+
+	for (int i = 0; i < TRIES; i++) {
+		o = e ? atomic_load_explicit(e, memory_order_acquire) : NULL;
+		if (!o)
+			return NULL;
+		refs = atomic_fetch_add_explicit(&o->refs, 1, memory_order_acquire);
+		if (atomic_load_explicit(e, memory_order_acquire) == o && !(refs & XSHIM_REF_EXCL))
+			return o;
+		xshim_obj_put(o);
+		sched_yield();
+	}
+	return NULL;
 }
 
 static xshim_fdtab_entry *entry(int fd, bool make)

@@ -80,6 +80,12 @@ static inline struct xshim_obj *xshim_fd_get(int fd)
 	return xshim_fd_get_slow(fd, e);
 }
 
+/*
+ * The same for who must not wait for a thread that keeps calls out (XSHIM_REF_EXCL): it may be this one, below a signal handler, or one that
+ * a forked child does not have. NULL also if that does not end soon.
+ */
+struct xshim_obj *xshim_fd_try(int fd);
+
 static inline void xshim_obj_put(struct xshim_obj *o)
 {
 	if (atomic_fetch_sub_explicit(&o->refs, 1, memory_order_acq_rel) == 1)

@@ -51,12 +51,13 @@ static void for_each(void (*what)(struct xshim_conn *c, int fd))
 			continue;
 		for (int i = 0; i < XSHIM_FDTAB_CHUNK; i++) {
 			int fd = chunk * XSHIM_FDTAB_CHUNK + i;
-			struct xshim_conn *c = xshim_fd_peek(fd) ? xshim_conn_get(fd) : NULL;
+			struct xshim_obj *o = xshim_fd_peek(fd) ? xshim_fd_try(fd) : NULL;
 
-			if (!c)
+			if (!o)
 				continue;
-			what(c, fd);
-			xshim_conn_put(c);
+			if (o->kind == XSHIM_OBJ_CONN)
+				what((struct xshim_conn *)o, fd);
+			xshim_obj_put(o);
 		}
 	}
 }

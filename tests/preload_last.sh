@@ -5,6 +5,7 @@
 #
 #   exits     F06 F07: a program ends right behind its last send, by exit and by another thread's exit, with 1 octet to more than a ring:
 #             all that was accepted comes
+#   quits     a program ends by _exit in a handler, wherever the signal has interrupted it: it does end
 #   stopped   F23: xshimd is stopped, with many requests under way; connections are made and used without waiting for it, and when
 #             their program is killed the other end hears of it
 #   allocator F33: the library itself asks the program's allocator for nothing while connections are made and used
@@ -125,6 +126,19 @@ play_exits() {
 	job_stop server
 	PORT=$((PORT + 1))
 	note "ok F06 F07: $n programs that ended behind their last send"
+}
+
+play_quits() {
+	local times=300
+	[ -z "${XSHIM_LONG:-}" ] || times=3000
+	echo_server env "${PRELOADED[@]}" XSHIM_FORCE_LEAVE=1
+	snapshot "$WORK/before.json"
+	ns_start client a env "${PRELOADED[@]}" XSHIM_FORCE_LEAVE=1 "$XSHIM_PROG/quits" "$IP_B" $PORT "$times" $RANDOM
+	job_wait_quiet client 200
+	[ "$STATUS" = 0 ] || fail "quits: $(cat "$WORK/client.out")"
+	check_gt "quits: ends that got a ring" "$(since "$WORK/before.json" .counters.attaches)" 300
+	echo_ends
+	note "ok quits: $(cat "$WORK/client.out")"
 }
 
 # ---- F23 ----
@@ -338,6 +352,6 @@ print(n, int((u.ru_utime + u.ru_stime) * 1e6))" "$IP_B" $PORT
 	note "ok F57: $n round trips among 4 that spin, $used us of work"
 }
 
-for what in ${*:-exits stopped allocator limits places full crowded}; do
+for what in ${*:-exits quits stopped allocator limits places full crowded}; do
 	"play_$what"
 done
