@@ -15,7 +15,6 @@ struct making {
 	bool closed[HOLDERS][2];		/* connection s, t */
 	bool shut[2];				/* in one direction at least */
 	bool urgent[2];				/* urgent data was sent on it */
-	bool filled[2];				/* with as much as there was room for: which byte is next differs */
 	bool piped[2];				/* a, b: has a pipe r, w and another one x, y */
 };
 

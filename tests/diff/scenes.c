@@ -146,8 +146,6 @@ static void urgent(struct making *m, const char *w, const char *p, const char *o
 	static const char *const looks[] = { "atmark", "sockatmark", "recv 3 DONTWAIT", "recv 100 DONTWAIT", "recv 1 OOB", "recv 1 OOB,PEEK",
 					     "recv 100 DONTWAIT,PEEK", "inq", "recvmsg 5,50 DONTWAIT", "recv 1 OOB,DONTWAIT" };
 
-	if (m->filled[conn_by(on)])
-		return;
 	m->urgent[conn_by(on)] = true;
 	if (below(3))
 		add(m, "%s drain on %s", p, on);
@@ -206,23 +204,6 @@ static void need_pipes(struct making *m, int side)
 	add(m, "%s pipe x y", side ? "b" : "a");
 }
 
-/* w's pipe into a connection that takes no more, until p has read. */
-static void pipe_overflow(struct making *m, const char *w, const char *p)
-{
-	m->filled[0] = true;
-	add(m, "%s drain on s", p);
-	add(m, "+ %s set SO_SNDBUF " SMALL " on s", w);
-	add(m, "+ %s set SO_RCVBUF " SMALL " on s", p);
-	add(m, "+ %s fill on s", w);
-	add(m, "+ %s feed w 50", w);
-	add(m, "+ %s& splice r s 50 0", w);
-	add(m, "+ %s drain on s", p);
-	add(m, "+ %s wait %d", w, WOKEN_MS);
-	add(m, "+ %s drain on s", p);
-	add(m, "+ %s set SO_SNDBUF " USUAL " on s", w);
-	add(m, "+ %s set SO_RCVBUF " USUAL " on s", p);
-}
-
 /* Pipes are between an end and s. */
 static void pipes(struct making *m, int side)
 {
@@ -231,10 +212,6 @@ static void pipes(struct making *m, int side)
 	if (m->closed[side][0] || !p)
 		return;
 	need_pipes(m, side);
-	if (!m->urgent[0] && below(12) == 0) {
-		pipe_overflow(m, w, p);
-		return;
-	}
 	switch (below(4)) {
 	case 0:		/* out of the connection: what is there, or what comes */
 		if (below(2))
