@@ -253,7 +253,6 @@ void xshim_conn_end(struct xshim_conn *c, int fd)
 	    (atomic_load_explicit(&c->obj.refs, memory_order_acquire) & ~XSHIM_REF_EXCL) >
 		    atomic_load_explicit(&c->obj.fds, memory_order_relaxed) + 1)
 		return;
-	c->lent = false;
 	(void)libc.getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &len);
 	(void)libc.ioctl(fd, FIONREAD, &unread);
 	/* an urgent octet is none of those that FIONREAD counts, and to the kernel unread until a receive has gone beyond it */
