@@ -88,14 +88,19 @@ cat >"$work/totals.json" <<'J'
 "role":"guest","xen":{"domid":3,"guests":2,"peers":1,"channels":4,"channels_total":7}}
 J
 
+# of the protocol with clients, as this tree has it
+FAKE_VERSION=$(sed -n 's/^#define XSHIM_PROTO_VERSION \([0-9]*\)$/\1/p' "$src/include/xshim/proto.h")
+[ -n "$FAKE_VERSION" ] || { echo "FAIL: no version in proto.h"; exit 99; }
+export FAKE_VERSION
 cat >"$work/fake.py" <<'P'
 # fake.py SOCKET MODE [REPORT]: a daemon for one trial; its socket appears when it listens.
 import fcntl, os, signal, socket, struct, sys
 
 MAGIC, WELCOME, REFUSED, REPORT = 0x58534843, 2, 3, 15
 ALL = 1 | 2 | 4 | 8         # F_SEAL_SEAL, SHRINK, GROW, WRITE
+OURS = int(os.environ["FAKE_VERSION"])
 
-def header(kind, length, version=6):
+def header(kind, length, version=OURS):
     return struct.pack("=IHHII", MAGIC, version, kind, length, 0)
 
 def memory(data, seals=ALL, size=None):
@@ -136,9 +141,9 @@ def serve(conn):
     if len(hello) != 72 or hello[:16] != header(1, 72) or struct.unpack("=I", hello[20:24])[0] != 2:
         return
     if mode == "refused":
-        conn.send(header(REFUSED, 24) + struct.pack("=IHH", 3, 7, 8))
+        conn.send(header(REFUSED, 24) + struct.pack("=IHH", 3, OURS + 1, OURS + 2))
     elif mode == "newer":
-        conn.send(header(WELCOME, 96, 9) + bytes(80))
+        conn.send(header(WELCOME, 96, OURS + 3) + bytes(80))
     elif mode == "garbage":
         conn.send(b"x" * 100)
     elif mode == "long":
@@ -155,7 +160,7 @@ def serve(conn):
 
 def answer(conn):
     ask = conn.recv(256)
-    if mode.startswith("drain") and len(ask) == 24 and ask[:16] == struct.pack("=IHHII", MAGIC, 6, 19, 24, 1):
+    if mode.startswith("drain") and len(ask) == 24 and ask[:16] == struct.pack("=IHHII", MAGIC, OURS, 19, 24, 1):
         domid, end = struct.unpack("=II", ask[16:24])
         if mode == "drainno":
             conn.send(header(11, 24) + struct.pack("=IHH", 7, 2, 2))
@@ -388,9 +393,9 @@ while IFS='|' read -r mode command text; do
 	err_is_one_line
 	err_has "^xshim: $sock: $text.*; ."
 	end_server
-done <<'T'
-refused|ss|xshimd speaks protocol 7 to 8, this command version 6
-newer|ss|xshimd speaks protocol 9 to 9
+done <<T
+refused|ss|xshimd speaks protocol $((FAKE_VERSION + 1)) to $((FAKE_VERSION + 2)), this command version $FAKE_VERSION
+newer|ss|xshimd speaks protocol $((FAKE_VERSION + 3)) to $((FAKE_VERSION + 3))
 quota|stat|xshimd refused us: quota \(
 garbage|ss|bad message while WELCOME is due: magic
 long|ss|cannot read WELCOME
@@ -415,7 +420,7 @@ try 0 "$tool" stat --socket="$sock"
 end_server
 serve newer
 try 1 "$tool" doctor --socket="$sock"
-out_has '^fail: .*speaks protocol 9'
+out_has "^fail: .*speaks protocol $((FAKE_VERSION + 3))"
 end_server
 serve othermap
 try 1 "$tool" doctor --socket="$sock"
