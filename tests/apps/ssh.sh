@@ -19,7 +19,7 @@ app_prepare() {
 	done
 	# before the large ones: both ends are at the ring by then, also where the daemon must wait for a processor
 	mkdir "$WORK/small"
-	for ((i = 1; i <= 200; i++)); do
+	for ((i = 1; i <= 600; i++)); do
 		echo "$i" >"$WORK/small/s$i"
 	done
 	sshd_configure
