@@ -78,6 +78,7 @@ struct xshim_chan {
 	_Atomic uint32_t spin_good;	/* 0..8: how well spinning paid lately */
 	_Atomic uint32_t spin_skip;
 	_Atomic uint32_t spin_missed;	/* tries in a row that found nothing */
+	_Atomic uint64_t nap_sent;	/* nap.c: bytes sent by ring when a busy wait last paid */
 	/* doze.h */
 	_Atomic uint32_t dozer;		/* 1: somebody sleeps by it, or is about to */
 	uint32_t doze_after;		/* sleeps before it is made, or XSHIM_DOZE_NEVER; who has dozer, as the rest */
