@@ -444,7 +444,7 @@ XSHIM_FAST bool xshim_fast_there(struct xshim_link *l, const struct xshim_chan *
 	uint64_t there = l->rx.head - l->rx.pos;
 
 	if (there < *n) {
-		if (!XSHIM_LIKELY(xshim_rx_look_some(l, ch->remote.region, ch->rx_mask, &there)))
+		if (!XSHIM_LIKELY(xshim_rx_look(l, ch->remote.region, ch->rx_mask + 1, &there)))
 			return false;
 		if (there < *n)
 			*n = (size_t)there;

@@ -232,7 +232,7 @@ static int boundary(struct xshim_link *l, const struct xshim_region_hdr *peer, u
 
 static int ring_limit(struct xshim_link *l, const struct xshim_region_hdr *peer, uint64_t *limit)
 {
-	return xshim_rx_take_head(l, peer, limit) ? 0 : broken(l);
+	return xshim_rx_take_head(l, peer, 1ull << l->order_peer, limit) ? 0 : broken(l);
 }
 
 static void cross(struct xshim_link *l, struct xshim_region_hdr *own)

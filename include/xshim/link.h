@@ -206,39 +206,25 @@ enum xshim_rx_step {
  */
 int xshim_rx_next(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer,
 		  enum xshim_rx_step *step, uint64_t *limit, bool *crossed);
-/* RING: the peer's head as it is now, and how many bytes lie below it. False: it cannot be true. */
-static inline bool xshim_rx_take_head(struct xshim_link *l, const struct xshim_region_hdr *peer, uint64_t *there)
+/* RING: the peer's head as it is now, and how many bytes lie below it. size: of the peer's ring. False: it cannot be true. */
+static inline bool xshim_rx_take_head(struct xshim_link *l, const struct xshim_region_hdr *peer, uint64_t size, uint64_t *there)
 {
 	uint64_t head = atomic_load_explicit(&peer->head, memory_order_seq_cst);
 
-	if (head < l->rx.head || head - l->rx.pos > 1ull << l->order_peer)
+	if (head < l->rx.head || head - l->rx.pos > size)
 		return false;
 	l->rx.head = head;
 	*there = head - l->rx.pos;
 	return true;
 }
 /*
- * RING: bytes that lie in the ring. False: a boundary is ahead, or the peer broke the protocol; xshim_rx_next() knows. What lies
+ * RING: how many bytes lie in the ring. False: none, or a boundary is ahead, or the peer broke the protocol; xshim_rx_next() knows. What lies
  * below rx.head may be taken without a look at the peer's words: no boundary that is not crossed lies before it.
  */
-static inline bool xshim_rx_look(struct xshim_link *l, const struct xshim_region_hdr *peer, uint64_t *there)
+static inline bool xshim_rx_look(struct xshim_link *l, const struct xshim_region_hdr *peer, uint64_t size, uint64_t *there)
 {
 	/* Boundary /then/ head, as in xshim_rx_next(). */
-	return atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) == l->rx.seq && xshim_rx_take_head(l, peer, there);
-}
-/* The same, false also if there are none. mask: the size of the peer's ring less one. */
-static inline bool xshim_rx_look_some(struct xshim_link *l, const struct xshim_region_hdr *peer, uint64_t mask, uint64_t *there)
-{
-	uint64_t head;
-
-	if (atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) != l->rx.seq)
-		return false;
-	head = atomic_load_explicit(&peer->head, memory_order_seq_cst);
-	*there = head - l->rx.pos;
-	if (head < l->rx.head || *there - 1 > mask)
-		return false;
-	l->rx.head = head;
-	return true;
+	return atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) == l->rx.seq && xshim_rx_take_head(l, peer, size, there) && *there;
 }
 /*
  * After init, before the peer may switch: the kernel's count of octets consumed from the socket so far, plus base.
