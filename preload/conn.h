@@ -84,6 +84,7 @@ struct xshim_chan {
 	uint32_t doze_after;		/* sleeps before it is made, or XSHIM_DOZE_NEVER; who has dozer, as the rest */
 	int doze_ep, doze_fd;		/* -1: none; the number that the socket has in it */
 	bool doze_stale;		/* it has told of the socket, and would not again */
+	bool dozing;			/* somebody is in that sleep; still so when it is over: it was left without what it told */
 	/* the peer's head and our tail when nothing could be done on the ring; XSHIM_WANT_NOTHING: the direction is on TCP */
 	_Atomic uint64_t rx_empty_at, tx_full_at;
 	uint64_t tx_mask, rx_mask;	/* the size of our ring and of the peer's, less one, const while attached */

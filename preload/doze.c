@@ -27,6 +27,7 @@ void xshim_doze_close(struct xshim_chan *ch)
 {
 	xshim_privfd_close(ch->doze_ep);
 	ch->doze_ep = -1;
+	ch->dozing = false;		/* in a forked child it is no thread of ours */
 	ch->doze_after = XSHIM_DOZE_NEVER;
 }
 
@@ -98,9 +99,13 @@ bool xshim_doze_begin(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsig
 int xshim_doze(struct xshim_chan *ch, struct pollfd p[3])
 {
 	struct epoll_event ev[3];
-	int n = libc.epoll_wait(ch->doze_ep, ev, 3, -1);
-	bool ours = n >= 0 || errno == EINTR;
+	bool ours;
+	int n;
 
+	ch->dozing = true;
+	n = libc.epoll_wait(ch->doze_ep, ev, 3, -1);
+	ch->dozing = false;
+	ours = n >= 0 || errno == EINTR;
 	for (int i = 0; i < 3; i++)
 		p[i].revents = 0;
 	for (int i = 0; i < n && ours; i++) {
@@ -120,15 +125,13 @@ int xshim_doze(struct xshim_chan *ch, struct pollfd p[3])
 	return n;
 }
 
-void xshim_doze_lost(struct xshim_chan *ch)
-{
-	/* An edge is told once. A new descriptor begins with what is so. */
-	xshim_privfd_close(ch->doze_ep);
-	ch->doze_ep = -1;
-	xshim_doze_end(ch);
-}
-
 void xshim_doze_end(struct xshim_chan *ch)
 {
+	if (ch->dozing) {
+		/* An edge is told once. A new descriptor begins with what is so. */
+		xshim_privfd_close(ch->doze_ep);
+		ch->doze_ep = -1;
+		ch->dozing = false;
+	}
 	atomic_store_explicit(&ch->dozer, 0, memory_order_release);
 }

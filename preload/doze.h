@@ -41,9 +41,8 @@ static inline bool xshim_doze_take(struct xshim_chan *ch)
 }
 /* As poll(p, 3, -1) of socket, bell and the peer's bell. */
 int xshim_doze(struct xshim_chan *ch, struct pollfd p[3]);
+/* Also by who never comes back from the sleep (unwind.h): what it may have been told is told anew then, to the next one. */
 void xshim_doze_end(struct xshim_chan *ch);
-/* Instead of that, by who never comes back from the sleep (unwind.h): what it may have been told is told anew, to the next one. */
-void xshim_doze_lost(struct xshim_chan *ch);
 /* The channel is freed, or this is a forked child. */
 void xshim_doze_close(struct xshim_chan *ch);
 

@@ -47,7 +47,6 @@ static bool is_empty(const struct xshim_link *l, const struct xshim_chan *ch)
 
 struct napper {
 	struct xshim_chan *ch;
-	bool asleep;
 	struct _pthread_cleanup_buffer list;
 };
 
@@ -56,10 +55,7 @@ static void wake_up(void *arg)
 {
 	struct napper *me = arg;
 
-	if (me->asleep)
-		xshim_doze_lost(me->ch);
-	else
-		xshim_doze_end(me->ch);
+	xshim_doze_end(me->ch);
 	xshim_wait_leave(me->ch, POLLIN);
 }
 
@@ -93,9 +89,7 @@ static int sleep_quietly(struct xshim_conn *c, struct xshim_chan *ch, int fd, bo
 	rc = -EINTR;
 	if (!xshim_sigact_sleep_again())
 		goto out;
-	me.asleep = true;
 	rc = xshim_doze(ch, p) < 0 ? -errno : 0;
-	me.asleep = false;
 	if (!rc)
 		xshim_wait_woken(c, ch, xshim_conn_fd(c, fd), p, false);
 out:

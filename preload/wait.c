@@ -106,7 +106,7 @@ bool xshim_restarts(uint64_t deadline_ns)
 struct sleeper {
 	struct xshim_chan *ch;
 	unsigned int what;
-	bool doze, asleep;
+	bool doze;
 };
 
 /* Also of a sleep that never ends (unwind.h). */
@@ -114,9 +114,7 @@ static void wake_up(void *arg)
 {
 	struct sleeper *s = arg;
 
-	if (s->doze && s->asleep)
-		xshim_doze_lost(s->ch);
-	else if (s->doze)
+	if (s->doze)
 		xshim_doze_end(s->ch);
 	xshim_wait_leave(s->ch, s->what);
 }
@@ -182,9 +180,7 @@ static int sleep_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsig
 		goto out;
 	}
 	if (me.doze) {
-		me.asleep = true;
 		rc = xshim_doze(ch, p);
-		me.asleep = false;
 	} else if (deadline_ns == UINT64_MAX) {
 		rc = libc.poll(p, 3, stall);
 	} else {
