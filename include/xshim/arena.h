@@ -140,7 +140,12 @@ struct xshim_slot {
 #define XSHIM_SLOT_INQ		(1u << 9)	/* TCP_INQ is set */
 #define XSHIM_SLOT_FORCED	(1u << 10)	/* an option for tests counts what is sent by ring */
 #define XSHIM_SLOT_LEAVE	(1u << 11)	/* a return to TCP could not be had in time: asked for again now and then */
-#define XSHIM_SLOT_TOLD		(1u << 12)	/* the socket's last error has been told, perhaps by another process: none is owed for the end */
+/*
+ * The error that has ended the socket has been told: none is owed for the end. Set by the holder that was told, of any process, once the kernel
+ * says that the connection is over, and never taken back (a socket that is connected anew has another slot); read under both locks by who
+ * finds the end. One that is killed before it sets it has told its program nothing.
+ */
+#define XSHIM_SLOT_TOLD		(1u << 12)
 
 #define XSHIM_SLOT_BYTES 1024
 _Static_assert(sizeof(struct xshim_slot) <= XSHIM_SLOT_BYTES, "arena ABI");
