@@ -10,19 +10,19 @@
 #include "verify.h"
 #include "xshimd.h"
 
-enum { FD_TCP, FD_REGION, FD_BELL, FD_PROBE };
+enum { FD_TCP, FD_REGION, FD_BELL, FD_LIFE, FD_PROBE };
 
-/* Tell `to` about `from`: its region and bell. */
+/* Tell `to` about `from`: its region, bell and life. */
 static int introduce(struct xshimd_wait *to, const struct xshimd_wait *from)
 {
-	const int fds[] = { from->region, from->bell };
+	const int fds[] = { from->region, from->bell, from->life };
 	union xshim_msg m;
 
 	xshim_msg_init(&m, XSHIM_MSG_MATCHED, to->id);
 	m.matched.order = from->order;
 	m.matched.peer_pid = (uint32_t)from->conn->cred.pid;
 	m.matched.nonce = from->nonce;
-	return xshimd_conn_send(to->conn, &m, fds, 2);
+	return xshimd_conn_send(to->conn, &m, fds, 3);
 }
 
 static void hand_over(struct xshimd *d, struct xshimd_wait *offer, struct xshimd_wait *claim)
@@ -211,7 +211,7 @@ uint64_t xshimd_match_since(const union xshim_msg *m, uint64_t seen_ns)
 	return seen_ns > 1000ull * m->channel.age_us ? seen_ns - 1000ull * m->channel.age_us : 0;
 }
 
-/* A checked OFFER or CLAIM becomes a wait; it takes region, bell and probe. 0 or a reason to decline. */
+/* A checked OFFER or CLAIM becomes a wait; it takes region, bell, life and probe. 0 or a reason to decline. */
 static uint32_t enter(struct xshimd_conn *c, const union xshim_msg *m, int *fds, unsigned int nfds,
 		      const struct xshimd_tcp *tcp, uint64_t seen_ns)
 {
@@ -237,6 +237,7 @@ static uint32_t enter(struct xshimd_conn *c, const union xshim_msg *m, int *fds,
 	w->tcp = *tcp;
 	w->region = fds[FD_REGION];
 	w->bell = fds[FD_BELL];
+	w->life = fds[FD_LIFE];
 	w->probe = nfds > FD_PROBE ? fds[FD_PROBE] : -1;
 	w->order = m->channel.order;
 	w->nonce = m->channel.nonce;
@@ -247,7 +248,7 @@ static uint32_t enter(struct xshimd_conn *c, const union xshim_msg *m, int *fds,
 	rc = xshimd_wait_add(d, w);
 	if (rc < 0)
 		goto free_wait;
-	fds[FD_REGION] = fds[FD_BELL] = -1;
+	fds[FD_REGION] = fds[FD_BELL] = fds[FD_LIFE] = -1;
 	if (nfds > FD_PROBE)
 		fds[FD_PROBE] = -1;
 	if (!w->is_claim)
@@ -282,6 +283,8 @@ void xshimd_match_channel(struct xshimd_conn *c, const union xshim_msg *m, int *
 		a = xshimd_verify_region(fds[FD_REGION], FD_REGION, m->channel.order, d->opt.max_ring_size, &v);
 	if (a == XSHIMD_OK)
 		a = xshimd_verify_bell(fds[FD_BELL], FD_BELL, &v);
+	if (a == XSHIMD_OK)
+		a = xshimd_verify_pair(fds[FD_LIFE], FD_LIFE, "a life", &v);
 	if (a != XSHIMD_OK) {
 		xshimd_conn_verdict(c, m, &v);
 		if (a == XSHIMD_NO) {

@@ -104,7 +104,7 @@ static uint32_t enter_offer(struct xshimd_conn *c, const union xshim_msg *m, con
 	w->conn = c;
 	w->id = m->h.id;
 	w->tcp = *tcp;
-	w->region = w->probe = -1;
+	w->region = w->life = w->probe = -1;
 	w->bell = *bell;
 	*bell = -1;
 	w->order = m->channel.order;
@@ -305,7 +305,7 @@ void xshimd_xen_channel(struct xshimd_conn *c, const union xshim_msg *m, int *fd
 	xshimd_match_withdraw(c, m->h.id);
 	xshimd_channel_left(d, c, m->h.id);
 	if (a == XSHIMD_OK)
-		a = xshimd_verify_bell(fds[FD_BELL], FD_BELL, &v);
+		a = xshimd_verify_pair(fds[FD_BELL], FD_BELL, "a bell", &v);
 	if (a != XSHIMD_OK) {
 		xshimd_conn_verdict(c, m, &v);
 		if (a == XSHIMD_NO)

@@ -88,6 +88,7 @@ void xshimd_wait_free(struct xshimd *d, struct xshimd_wait *w)
 		free(b);
 	}
 	close(w->region);
+	close(w->life);
 of_the_client:
 	DL_DELETE2(w->conn->waits, w, c_prev, c_next);
 	if (w->is_xen)

@@ -32,7 +32,7 @@ struct xshimd_wait {			/* an offer or a claim that waits */
 	bool is_claim;
 	bool probe_asked;		/* PROBE_WANTED is out */
 	struct xshimd_tcp tcp;		/* as its own end sees it */
-	int region, bell, probe;	/* ours; region -1: xen; probe -1: none yet */
+	int region, bell, life, probe;	/* ours; region and life -1: xen; probe -1: none yet */
 	uint32_t order;
 	uint64_t nonce;
 	uint64_t until_ms;

@@ -14,6 +14,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -213,26 +214,34 @@ enum xshimd_answer xshimd_verify_region(int fd, unsigned int n, uint32_t order, 
 	return XSHIMD_OK;
 }
 
-enum xshimd_answer xshimd_verify_bell(int fd, unsigned int n, struct xshimd_verdict *v)
+enum xshimd_answer xshimd_verify_pair(int fd, unsigned int n, const char *what, struct xshimd_verdict *v)
 {
 	struct sockaddr_un self, peer;
 	socklen_t self_len = sizeof(self), peer_len = sizeof(peer);
 	int domain, type, listening;
 
 	if (get_int(fd, SOL_SOCKET, SO_DOMAIN, &domain) < 0)
-		return say(v, XSHIMD_BAD, 0, "bell-kind", "fd %u: %s: a bell must be a unix stream socket", n,
-			   file_kind(fd));
+		return say(v, XSHIMD_BAD, 0, "bell-kind", "fd %u: %s: %s must be a unix stream socket", n, file_kind(fd), what);
 	if (domain != AF_UNIX || get_int(fd, SOL_SOCKET, SO_TYPE, &type) < 0 || type != SOCK_STREAM)
-		return say(v, XSHIMD_BAD, 0, "bell-kind", "fd %u: socket of family %d: a bell must be a unix stream socket",
-			   n, domain);
+		return say(v, XSHIMD_BAD, 0, "bell-kind", "fd %u: socket of family %d: %s must be a unix stream socket", n, domain,
+			   what);
 	if (get_int(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening) < 0 || listening)
-		return say(v, XSHIMD_BAD, 0, "bell-kind", "fd %u: a bell must not be a listening socket", n);
+		return say(v, XSHIMD_BAD, 0, "bell-kind", "fd %u: %s must not be a listening socket", n, what);
 	if (getpeername(fd, (struct sockaddr *)&peer, &peer_len) < 0)
-		return say(v, XSHIMD_BAD, 0, "bell-kind", "fd %u: a bell must be half of a socketpair, not unconnected", n);
+		return say(v, XSHIMD_BAD, 0, "bell-kind", "fd %u: %s must be half of a socketpair, not unconnected", n, what);
 	if (getsockname(fd, (struct sockaddr *)&self, &self_len) < 0 || self_len > sizeof(sa_family_t) ||
 	    peer_len > sizeof(sa_family_t))
-		return say(v, XSHIMD_BAD, 0, "bell-kind", "fd %u: a bell must be half of a socketpair", n);
+		return say(v, XSHIMD_BAD, 0, "bell-kind", "fd %u: %s must be half of a socketpair", n, what);
 	return XSHIMD_OK;
+}
+
+enum xshimd_answer xshimd_verify_bell(int fd, unsigned int n, struct xshimd_verdict *v)
+{
+	struct itimerspec left;
+
+	if (timerfd_gettime(fd, &left) == 0)
+		return XSHIMD_OK;
+	return xshimd_verify_pair(fd, n, "a bell that is no timerfd", v);
 }
 
 enum xshimd_answer xshimd_verify_probe(int fd, uid_t uid, bool listening, uint64_t netns,

@@ -39,7 +39,9 @@ enum xshimd_answer xshimd_verify_tcp(int fd, unsigned int n, uid_t uid, const ui
 /* A memfd with all of a region's seals and exactly its size, all of it allocated. */
 enum xshimd_answer xshimd_verify_region(int fd, unsigned int n, uint32_t order, uint32_t max_bytes,
 					struct xshimd_verdict *v);
-/* One half of a unix stream pair. */
+/* One half of a unix stream pair; what: "a bell", which is what it is to be. */
+enum xshimd_answer xshimd_verify_pair(int fd, unsigned int n, const char *what, struct xshimd_verdict *v);
+/* That, or a timerfd. */
 enum xshimd_answer xshimd_verify_bell(int fd, unsigned int n, struct xshimd_verdict *v);
 /*
  * A probe socket: TCP, of namespace `netns`, bound to local->addr and some port; listening, or neither listening nor

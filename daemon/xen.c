@@ -70,7 +70,7 @@ void xshimd_xen_resume(struct xshimd_conn *c, const union xshim_msg *m, int bell
 		close(bell);
 		return;
 	}
-	if (xshimd_verify_bell(bell, 0, &v) != XSHIMD_OK) {
+	if (xshimd_verify_pair(bell, 0, "a bell", &v) != XSHIMD_OK) {
 		close(bell);
 		xshimd_conn_verdict(c, m, &v);
 		return;

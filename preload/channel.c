@@ -83,7 +83,7 @@ struct xshim_chan *xshim_chan_new(const struct xshim_party *guest, enum xshim_re
 	if (!ch)
 		return NULL;
 	xshim_fault_ready();
-	ch->remote.bell = ch->doze_ep = -1;
+	ch->remote.bell = ch->remote.life = ch->doze_ep = -1;
 	for (int i = 0; i < XSHIM_LOCAL_FDS; i++)
 		ch->local.fds[i] = -1;
 	if (getrandom(&nonce, sizeof(nonce), GRND_NONBLOCK) != sizeof(nonce))
@@ -139,7 +139,8 @@ void xshim_chan_release(struct xshim_obj *o)
 		ch->local.fds[i] = -1;
 	}
 	xshim_privfd_close(ch->remote.bell);
-	ch->remote.bell = -1;
+	xshim_privfd_close(ch->remote.life);
+	ch->remote.bell = ch->remote.life = -1;
 	xshim_doze_close(ch);
 	if (ch->local.region)
 		ch->be->destroy(&ch->local);

@@ -248,9 +248,13 @@ static struct xshim_chan *introduced(struct xshim_conn *c, uint32_t backend)
 /* Both halves are here. */
 static void matched(struct xshim_conn *c, struct xshim_chan *ch)
 {
-	/* shm: the peer has its copy of our region now. xen: the kernel has been told what to do at our end. */
-	xshim_privfd_close(ch->local.fds[XSHIM_LOCAL_MEMORY]);
-	ch->local.fds[XSHIM_LOCAL_MEMORY] = -1;
+	static const enum xshim_local_fd given[] = { XSHIM_LOCAL_MEMORY, XSHIM_LOCAL_LIFE, XSHIM_LOCAL_LIFE_OUT };
+
+	/* shm: the peer has its copies, and of two pairs one is used. xen: the kernel has been told what to do at our end. */
+	for (size_t i = 0; i < sizeof(given) / sizeof(given[0]); i++) {
+		xshim_privfd_close(ch->local.fds[given[i]]);
+		ch->local.fds[given[i]] = -1;
+	}
 	c->intro = XSHIM_INTRO_MATCHED;
 	c->retry_wait_ns = 0;
 	xshim_conn_reason(c, XSHIM_R_SWITCHING);
@@ -263,26 +267,27 @@ static void take_matched(const union xshim_msg *m, int *fds)
 	struct xshim_conn *c = conn_of_id(m->h.id);
 	struct xshim_chan *ch = introduced(c, XSHIM_BACKEND_SHM);
 	struct xshim_ticket ticket;
-	int pair[2], rc;
+	int its[3], rc = 0;
 
 	if (!ch)
 		return;
-	pair[0] = fds[0];
-	pair[1] = xshim_privfd_move(fds[1]);
-	fds[1] = -1;
-	if (pair[1] < 0) {
-		give_up(c, XSHIM_R_FD_LIMIT);
-		return;
+	its[0] = fds[0];
+	for (int i = 1; i < 3; i++) {
+		its[i] = xshim_privfd_move(fds[i]);
+		fds[i] = -1;
+		if (its[i] < 0)
+			rc = -EMFILE;
 	}
 	ticket = (struct xshim_ticket){ .nonce = m->matched.nonce, .order = m->matched.order };
-	rc = ch->be->attach(&ch->remote, &ch->local, &ticket, pair);
-	if (rc < 0) {
-		xshim_privfd_close(pair[1]);
+	if (!rc)
+		rc = ch->be->attach(&ch->remote, &ch->local, &ticket, its);
+	fds[0] = its[0];
+	xshim_privfd_close(its[1]);
+	xshim_privfd_close(its[2]);
+	if (rc < 0)
 		give_up(c, xshim_chan_why(ch, rc));
-		return;
-	}
-	fds[0] = -1;
-	matched(c, ch);
+	else
+		matched(c, ch);
 }
 
 static void take_matched_xen(const union xshim_msg *m)
@@ -386,7 +391,7 @@ static void take(const union xshim_msg *m, int *fds, unsigned int nfds)
 		given_back(m->h.id);
 		if (m->matched.backend == XSHIM_BACKEND_XEN)
 			take_matched_xen(m);
-		else if (nfds == 2)
+		else if (nfds == 3)
 			take_matched(m, fds);
 		break;
 	case XSHIM_MSG_LEAVE:
@@ -535,7 +540,9 @@ int xshim_client_channel(struct xshim_conn *c, int fd)
 {
 	bool offer = c->slot->role == XSHIM_ROLE_CONNECT;
 	struct xshim_chan *ch = c->pending;
-	int fds[3] = { fd, ch->local.fds[XSHIM_LOCAL_MEMORY], ch->local.fds[XSHIM_LOCAL_BELL_OUT] };
+	const int *own = ch->local.fds;
+	int bell = own[own[XSHIM_LOCAL_BELL_OUT] >= 0 ? XSHIM_LOCAL_BELL_OUT : XSHIM_LOCAL_BELL];
+	int fds[4] = { fd, own[XSHIM_LOCAL_MEMORY], bell, own[XSHIM_LOCAL_LIFE_OUT] };
 	bool xen = ch->be->kind == XSHIM_BACKEND_XEN;
 	union xshim_msg m;
 	int rc;
@@ -551,9 +558,9 @@ int xshim_client_channel(struct xshim_conn *c, int fd)
 		m.channel.domid = ch->local.domid;
 		m.channel.gref = ch->local.gref;
 		m.channel.port = ch->local.port;
-		fds[1] = fds[2];
+		fds[1] = bell;
 	}
-	rc = xshim_msg_send(sock, &m, fds, xen ? 2 : 3);
+	rc = xshim_msg_send(sock, &m, fds, xen ? 2 : 4);
 	if (rc == -EPIPE || rc == -ECONNRESET)
 		hang_up(XSHIM_R_DAEMON_LOST);
 	return rc;

@@ -31,7 +31,7 @@ void xshim_doze_close(struct xshim_chan *ch)
 	ch->doze_after = XSHIM_DOZE_NEVER;
 }
 
-/* xen: what BELL has inside, one epoll less in the way; and no bell of the peer's hangs up. */
+/* xen: what BELL has inside, one epoll less in the way; and no life hangs up. */
 static bool watch_bells(struct xshim_chan *ch)
 {
 	const int *own = ch->local.fds;
@@ -40,7 +40,7 @@ static bool watch_bells(struct xshim_chan *ch)
 		return watch(ch, EPOLL_CTL_ADD, own[XSHIM_LOCAL_EVENT], EPOLLIN, BELL) &&
 		       watch(ch, EPOLL_CTL_ADD, own[XSHIM_LOCAL_BELL_IN], EPOLLIN, BELL);
 	return watch(ch, EPOLL_CTL_ADD, own[XSHIM_LOCAL_BELL], EPOLLIN, BELL) &&
-	       watch(ch, EPOLL_CTL_ADD, ch->remote.bell, 0, PEER);	/* POLLHUP only */
+	       watch(ch, EPOLL_CTL_ADD, ch->remote.life, 0, PEER);	/* POLLHUP only */
 }
 
 static bool make(struct xshim_conn *c, struct xshim_chan *ch, int fd)

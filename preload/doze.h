@@ -2,7 +2,7 @@
 /*
  * doze.h - a quicker sleep for who waits for bytes in a blocking call and has slept there often.
  *
- * poll() of socket, bell and the peer's bell takes place in three queues and leaves them again, and the bell has to be emptied
+ * poll() of socket, bell and life takes place in three queues and leaves them again, and the bell has to be emptied
  * after it. An epoll descriptor of the channel's own stays in the queues and hears each ring as an edge: measured with both ends on one
  * processor, 2.4 us for a round trip of bells instead of 3.5. It costs one more private descriptor, so it is made only for a channel
  * on which a call has slept before, and while such descriptors are plenty.
@@ -39,7 +39,7 @@ static inline bool xshim_doze_take(struct xshim_chan *ch)
 	atomic_store_explicit(&ch->dozer, 0, memory_order_release);
 	return false;
 }
-/* As poll(p, 3, -1) of socket, bell and the peer's bell. */
+/* As poll(p, 3, -1) of socket, bell and life. */
 int xshim_doze(struct xshim_chan *ch, struct pollfd p[3]);
 /* Also by who never comes back from the sleep (unwind.h): what it may have been told is told anew then, to the next one. */
 void xshim_doze_end(struct xshim_chan *ch);

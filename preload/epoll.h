@@ -62,7 +62,7 @@ struct xshim_reg {			/* a connection in a set */
 	bool tcp_dirty;			/* ask the kernel about the socket at the next look */
 	bool rx_wait, tx_wait, edge_wait; /* counted in the channel's waiters */
 	uint32_t kmask;			/* lasting bits the kernel gave last: RDHUP HUP ERR PRI */
-	int bell, peer_bell;		/* the numbers that were added */
+	int bell, life;		/* the numbers that were added */
 	struct xshim_reg *hot_next, *hot_prev; /* NULL: neither hot nor resting */
 	bool rests;
 	uint32_t hot_idle;		/* looks at it since it became hot that found nothing */

@@ -252,9 +252,9 @@ void xshim_eset_put_bell_in(struct xshim_reg *r, struct xshim_chan *ch)
 	libc.epoll_ctl(tagged_in(set), EPOLL_CTL_ADD, r->bell, &ev);
 	ev.events = EPOLLET;			/* POLLHUP only */
 	ev.data.u64 = xshim_eset_datum(r, XSHIM_TAG_PEER);
-	r->peer_bell = ch->remote.bell;
-	if (r->peer_bell >= 0)			/* xen: the bell tells that, too */
-		libc.epoll_ctl(tagged_in(set), EPOLL_CTL_ADD, r->peer_bell, &ev);
+	r->life = ch->remote.life;
+	if (r->life >= 0)			/* xen: the bell tells that, too */
+		libc.epoll_ctl(tagged_in(set), EPOLL_CTL_ADD, r->life, &ev);
 	r->attached = true;
 	r->stuck = false;
 	r->tcp_dirty = true;
@@ -269,8 +269,8 @@ static void take_bell_out(struct xshim_reg *r)
 	int in = tagged_in(r->set);
 
 	libc.epoll_ctl(in, EPOLL_CTL_DEL, r->bell, NULL);
-	if (r->peer_bell >= 0)
-		libc.epoll_ctl(in, EPOLL_CTL_DEL, r->peer_bell, NULL);
+	if (r->life >= 0)
+		libc.epoll_ctl(in, EPOLL_CTL_DEL, r->life, NULL);
 }
 
 bool xshim_eset_turn_in(struct xshim_eset *set)

@@ -39,7 +39,7 @@ struct watched {
 
 struct work {
 	struct watched *w;
-	struct pollfd *p;		/* n of the program, then bell and peer's bell of each ring; then room for n more */
+	struct pollfd *p;		/* n of the program, then bell and life of each ring; then room for n more */
 	nfds_t n;			/* of w; 0: it says nothing yet */
 	void *map;			/* the memory of both; NULL: the stack */
 	size_t bytes;

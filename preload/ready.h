@@ -6,7 +6,7 @@
  * and what to ask the kernel about the socket; result() puts both together after the kernel has answered.
  *
  * Sleeping. A sleeper enters (waits->rx or waits->tx + 1), looks with arm, and if nothing is ready polls the socket
- * (r.tcp_events), the bell (POLLIN), and the peer's bell, which hangs up when its process is gone: TCP does not always
+ * (r.tcp_events), the bell (POLLIN), and the life, which hangs up when the peer's process is gone: TCP does not always
  * tell, because the kernel does not know of what lies unread in a ring. Arming empties the bell if it was seen readable. Several calls may wait on one bell,
  * for different things; poll in the kernel drops a wake-up if the bell has been emptied meanwhile. So
  * who empties it stores every wish anew, looks at every condition, and if one holds that somebody
@@ -100,7 +100,7 @@ static inline void xshim_wait_leave(struct xshim_chan *ch, unsigned int what)
 /* The descriptor whose POLLHUP tells that the peer's end of the channel has gone; -1 once that is known. */
 static inline int xshim_ready_peer_fd(const struct xshim_chan *ch)
 {
-	return atomic_load_explicit(&ch->gone, memory_order_relaxed) ? -1 : ch->remote.bell;
+	return atomic_load_explicit(&ch->gone, memory_order_relaxed) ? -1 : ch->remote.life;
 }
 
 static inline int xshim_ready_bell_fd(const struct xshim_chan *ch)

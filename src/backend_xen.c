@@ -264,10 +264,10 @@ static int bind_channel(struct xshim_local *l, const struct xshim_remote *r, uin
 	return 0;
 }
 
-static int xen_attach(struct xshim_remote *r, struct xshim_local *l, const struct xshim_ticket *t, const int *fds)
+static int xen_attach(struct xshim_remote *r, struct xshim_local *l, const struct xshim_ticket *t, int *fds)
 {
 	struct xshim_remote want = {
-		.order = t->order, .nonce = t->nonce, .bell = -1, .domid = t->domid, .gref = t->gref,
+		.order = t->order, .nonce = t->nonce, .bell = -1, .life = -1, .domid = t->domid, .gref = t->gref,
 	};
 	int rc;
 

@@ -18,10 +18,10 @@ static const struct {
 	[XSHIM_MSG_PING] = { "PING", sizeof(struct xshim_msg_plain), 0, 0 },
 	[XSHIM_MSG_PONG] = { "PONG", sizeof(struct xshim_msg_plain), 0, 0 },
 	[XSHIM_MSG_ENDPOINT] = { "ENDPOINT", sizeof(struct xshim_msg_plain), 1, 1 },
-	[XSHIM_MSG_OFFER] = { "OFFER", sizeof(struct xshim_msg_channel), 2, 4 },
-	[XSHIM_MSG_CLAIM] = { "CLAIM", sizeof(struct xshim_msg_channel), 2, 4 },
+	[XSHIM_MSG_OFFER] = { "OFFER", sizeof(struct xshim_msg_channel), 2, 5 },
+	[XSHIM_MSG_CLAIM] = { "CLAIM", sizeof(struct xshim_msg_channel), 2, 5 },
 	[XSHIM_MSG_WITHDRAW] = { "WITHDRAW", sizeof(struct xshim_msg_plain), 0, 0 },
-	[XSHIM_MSG_MATCHED] = { "MATCHED", sizeof(struct xshim_msg_matched), 0, 2 },
+	[XSHIM_MSG_MATCHED] = { "MATCHED", sizeof(struct xshim_msg_matched), 0, 3 },
 	[XSHIM_MSG_DECLINED] = { "DECLINED", sizeof(struct xshim_msg_refused), 0, 0 },
 	[XSHIM_MSG_PROBE_WANTED] = { "PROBE_WANTED", sizeof(struct xshim_msg_plain), 0, 0 },
 	[XSHIM_MSG_PROBE] = { "PROBE", sizeof(struct xshim_msg_plain), 1, 1 },
@@ -102,15 +102,15 @@ static const char *check_body(const union xshim_msg *m, unsigned long long *valu
 	}
 }
 
-/* Memory and bell are descriptors with shm, numbers in the message with xen. */
+/* Memory, bell and life are descriptors with shm, numbers in the message with xen. */
 static bool fds_fit_backend(const union xshim_msg *m, unsigned int nfds)
 {
 	switch (m->h.type) {
 	case XSHIM_MSG_OFFER:
 	case XSHIM_MSG_CLAIM:
-		return m->channel.backend == XSHIM_BACKEND_XEN ? nfds == 2 : nfds >= 3;
+		return m->channel.backend == XSHIM_BACKEND_XEN ? nfds == 2 : nfds >= 4;
 	case XSHIM_MSG_MATCHED:
-		return nfds == (m->matched.backend == XSHIM_BACKEND_XEN ? 0 : 2);
+		return nfds == (m->matched.backend == XSHIM_BACKEND_XEN ? 0 : 3);
 	default:
 		return true;
 	}
@@ -218,7 +218,8 @@ ssize_t xshim_msg_recv(int sock, union xshim_msg *m, int *fds, unsigned int *nfd
 		.msg_iov = &iov,
 		.msg_iovlen = 1,
 		.msg_control = &control,
-		.msg_controllen = sizeof(control),
+		/* the size of the room is rounded up, and one too many would fit and be dropped in silence */
+		.msg_controllen = CMSG_LEN(XSHIM_PROTO_MAX_FDS * sizeof(int)),
 	};
 	ssize_t n;
 

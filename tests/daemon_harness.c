@@ -363,7 +363,7 @@ void client_channel_aged(struct client *c, enum xshim_msg_type type, uint32_t id
 {
 	struct xshim_local l;
 	union xshim_msg m;
-	int fds[4];
+	int fds[5];
 
 	channel_make(&l, 12, nonce);
 	xshim_msg_init(&m, type, id);
@@ -373,9 +373,10 @@ void client_channel_aged(struct client *c, enum xshim_msg_type type, uint32_t id
 	m.channel.age_us = age_us;
 	fds[0] = tcp;
 	fds[1] = l.fds[XSHIM_LOCAL_MEMORY];
-	fds[2] = l.fds[XSHIM_LOCAL_BELL_OUT];
-	fds[3] = extra;
-	ck_assert_int_eq(xshim_msg_send(c->fd, &m, fds, extra >= 0 ? 4 : 3), 0);
+	fds[2] = l.fds[XSHIM_LOCAL_BELL];
+	fds[3] = l.fds[XSHIM_LOCAL_LIFE_OUT];
+	fds[4] = extra;
+	ck_assert_int_eq(xshim_msg_send(c->fd, &m, fds, extra >= 0 ? 5 : 4), 0);
 	channel_free(&l);
 }
 
@@ -391,7 +392,7 @@ void client_expect_matched(struct client *c, uint32_t id, uint64_t nonce)
 	ck_assert_msg(got == XSHIM_MSG_MATCHED, "%s came, MATCHED was due (reason %s)", got ? xshim_msg_name(got) : "the end",
 		      got == XSHIM_MSG_DECLINED ? xshim_reason_name(m.refused.reason) : "none");
 	ck_assert_uint_eq(m.h.id, id);
-	ck_assert_uint_eq(nfds, 2);
+	ck_assert_uint_eq(nfds, 3);
 	ck_assert_uint_eq(m.matched.nonce, nonce);
 	ck_assert_uint_ne(m.matched.peer_pid, 0);
 	/* What came is the other's region, and can be attached. */

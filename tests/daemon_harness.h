@@ -70,7 +70,7 @@ void pair_open(struct pair *p, const char *address);
 void pair_close(struct pair *p);
 uint64_t cookie_of(int fd);
 
-/* A region and a bell by the shm backend; fds[0] memory, fds[1] bell to give away. */
+/* A region, a bell and a life by the shm backend. */
 void channel_make(struct xshim_local *l, unsigned int order, uint64_t nonce);
 void channel_free(struct xshim_local *l);
 /* OFFER or CLAIM of a socket with a fresh channel of order 12 and this nonce; extra: a probe socket or -1. */

@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <xshim/backend.h>
 #include <xshim/ring.h>
@@ -34,11 +42,21 @@ static void teardown(void)
 }
 
 /* The peer's copies of what it is given, as SCM_RIGHTS makes them: the same open files. */
-static void give(int fds[2])
+static void give(int fds[3])
 {
+	int out = local.fds[XSHIM_LOCAL_BELL_OUT];
+
 	fds[0] = dup(local.fds[XSHIM_LOCAL_MEMORY]);
-	fds[1] = dup(local.fds[XSHIM_LOCAL_BELL_OUT]);
-	ck_assert(fds[0] >= 0 && fds[1] >= 0);
+	fds[1] = dup(out >= 0 ? out : local.fds[XSHIM_LOCAL_BELL]);
+	fds[2] = dup(local.fds[XSHIM_LOCAL_LIFE_OUT]);
+	ck_assert(fds[0] >= 0 && fds[1] >= 0 && fds[2] >= 0);
+}
+
+static void close_all(const int fds[3])
+{
+	for (int i = 0; i < 3; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
 }
 
 static bool is_readable(int fd)
@@ -80,11 +98,11 @@ START_TEST(all_pages_are_there_at_once)
 	ck_assert_uint_eq((size_t)st.st_size, xshim_region_bytes(ORDER));
 	ck_assert_uint_ge((size_t)st.st_blocks * 512, xshim_region_bytes(ORDER));
 	ck_assert_int_eq(fcntl(local.fds[XSHIM_LOCAL_MEMORY], F_GET_SEALS) & ALL_SEALS, ALL_SEALS);
-	for (int i = XSHIM_LOCAL_BELL; i <= XSHIM_LOCAL_BELL_OUT; i++)
-		ck_assert_int_eq(fcntl(local.fds[i], F_GETFD), FD_CLOEXEC);
-	ck_assert_int_eq(local.fds[XSHIM_LOCAL_EVENT], -1);
-	ck_assert_int_eq(local.fds[XSHIM_LOCAL_BELL_IN], -1);
-	ck_assert_int_eq(fcntl(local.fds[XSHIM_LOCAL_BELL], F_GETFL) & O_NONBLOCK, O_NONBLOCK);
+	for (int i = 0; i < XSHIM_LOCAL_FDS; i++) {
+		bool none = i == XSHIM_LOCAL_BELL_OUT || i == XSHIM_LOCAL_EVENT || i == XSHIM_LOCAL_BELL_IN;
+
+		ck_assert_msg(none ? local.fds[i] == -1 : fcntl(local.fds[i], F_GETFD) == FD_CLOEXEC, "descriptor %d", i);
+	}
 }
 END_TEST
 
@@ -93,12 +111,14 @@ START_TEST(the_peer_reads_what_the_owner_writes)
 	struct iovec in = { (char[]){ "hello" }, 5 }, out = { (char[8]){ "" }, 5 };
 	struct xshim_remote r;
 	struct xshim_iov it;
-	int fds[2];
+	int fds[3], was[3];
 
 	give(fds);
+	memcpy(was, fds, sizeof(was));
 	ck_assert_int_eq(be->attach(&r, &local, &(struct xshim_ticket){ .order = ORDER, .nonce = NONCE }, fds), 0);
-	ck_assert(r.order == ORDER && r.nonce == NONCE && r.bell == fds[1]);
-	ck_assert_int_lt(fcntl(fds[0], F_GETFD), 0);	/* closed */
+	ck_assert(r.order == ORDER && r.nonce == NONCE && r.bell == was[1] && r.life == was[2]);
+	ck_assert_int_lt(fcntl(was[0], F_GETFD), 0);	/* closed */
+	ck_assert(fds[0] == -1 && fds[1] == -1 && fds[2] == -1);
 	xshim_iov_init(&it, &in, 1);
 	xshim_ring_copy_in(xshim_region_data(local.region), ORDER, 3, &it, 5);
 	atomic_store(&local.region->head, 8);
@@ -108,6 +128,30 @@ START_TEST(the_peer_reads_what_the_owner_writes)
 	ck_assert_str_eq(out.iov_base, "hello");
 	be->detach(&r);
 	be->detach(&r);
+}
+END_TEST
+
+/* Each end has given away half of a pair: they agree on one, and what is not used is the caller's. */
+START_TEST(the_pair_of_the_greater_nonce_is_used)
+{
+	struct xshim_local other;
+	struct xshim_remote r;
+	int fds[3], own = local.fds[XSHIM_LOCAL_LIFE];
+	bool ours_is_greater = _i;
+	uint64_t nonce = ours_is_greater ? NONCE - 1 : NONCE + 1;
+
+	ck_assert_int_eq(be->create(&other, NULL, ORDER, nonce), 0);
+	fds[0] = dup(other.fds[XSHIM_LOCAL_MEMORY]);
+	fds[1] = dup(other.fds[XSHIM_LOCAL_BELL]);
+	fds[2] = dup(other.fds[XSHIM_LOCAL_LIFE_OUT]);
+	ck_assert_int_eq(be->attach(&r, &local, &(struct xshim_ticket){ .order = ORDER, .nonce = nonce }, fds), 0);
+	ck_assert_int_eq(r.life == own, ours_is_greater);
+	ck_assert_int_eq(local.fds[XSHIM_LOCAL_LIFE], ours_is_greater ? -1 : own);
+	ck_assert_int_eq(fds[2] >= 0, ours_is_greater);
+	if (ours_is_greater)
+		close(fds[2]);
+	be->detach(&r);
+	be->destroy(&other);
 }
 END_TEST
 
@@ -179,16 +223,17 @@ static int make_memory(const struct memory *m)
 }
 
 /* Refused: the descriptors still are the caller's, and nothing stays mapped or open. */
-static void expect_refusal(int fds[2], unsigned int order, uint64_t nonce, int rc, const char *what)
+static void expect_refusal(int fds[3], unsigned int order, uint64_t nonce, int rc, const char *what)
 {
-	struct xshim_remote r = { .bell = -1 };
-	int got, before = unit_open_fds();
+	struct xshim_remote r = { .bell = -1, .life = -1 };
+	int got, was[3] = { fds[0], fds[1], fds[2] }, before = unit_open_fds();
 
 	errno = 44;
 	got = be->attach(&r, &local, &(struct xshim_ticket){ .order = order, .nonce = nonce }, fds);
 	ck_assert_msg(got == rc, "%s: %d", what, got);
 	ck_assert_int_eq(errno, 44);
 	ck_assert_int_eq(unit_open_fds(), before);
+	ck_assert_mem_eq(fds, was, sizeof(was));
 	ck_assert_ptr_null(r.region);
 }
 
@@ -196,7 +241,7 @@ START_TEST(memory_is_checked)
 {
 	const struct memory *m = &memories[_i];
 	struct xshim_remote r;
-	int fds[2];
+	int fds[3];
 
 	give(fds);
 	close(fds[0]);
@@ -207,14 +252,13 @@ START_TEST(memory_is_checked)
 		return;
 	}
 	expect_refusal(fds, ORDER, NONCE, m->rc, m->what);
-	close(fds[0]);
-	close(fds[1]);
+	close_all(fds);
 }
 END_TEST
 
 START_TEST(what_was_announced_must_be_there)
 {
-	int fds[2];
+	int fds[3];
 
 	give(fds);
 	expect_refusal(fds, ORDER + 1, NONCE, -EPROTO, "order");
@@ -222,14 +266,13 @@ START_TEST(what_was_announced_must_be_there)
 	expect_refusal(fds, 0, NONCE, -EPROTO, "order 0");
 	expect_refusal(fds, 0xffffffff, NONCE, -EPROTO, "order 2^32-1");
 	expect_refusal(fds, ORDER, NONCE ^ 1, -EPROTO, "nonce");
-	close(fds[0]);
-	close(fds[1]);
+	close_all(fds);
 }
 END_TEST
 
 START_TEST(other_descriptors_are_no_memory)
 {
-	int fds[2], p[2], keep[5], n = 0;
+	int fds[3], p[2], keep[5], n = 0;
 	char path[] = "/tmp/xshim-test-XXXXXX";
 
 	give(fds);
@@ -249,7 +292,7 @@ START_TEST(other_descriptors_are_no_memory)
 	}
 	fds[0] = -1;
 	expect_refusal(fds, ORDER, NONCE, -EPROTO, "no descriptor");
-	close(fds[1]);
+	close_all(fds);
 }
 END_TEST
 
@@ -257,7 +300,7 @@ START_TEST(huge_pages_are_refused)
 {
 	int fd = memfd_create("hostile", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
 	const unsigned int order = 21;
-	int fds[2];
+	int fds[3];
 
 	if (fd < 0)
 		return;		/* no hugetlbfs in this kernel */
@@ -267,8 +310,7 @@ START_TEST(huge_pages_are_refused)
 	/* No size of one fits a region exactly; seals alone must not be enough either. */
 	ck_assert_int_eq(fcntl(fd, F_ADD_SEALS, ALL_SEALS), 0);
 	expect_refusal(fds, order, NONCE, -EPROTO, "hugetlb");
-	close(fds[0]);
-	close(fds[1]);
+	close_all(fds);
 }
 END_TEST
 
@@ -286,28 +328,32 @@ static int connected_to_a_service(int type)
 	return c;
 }
 
+/* 1: in place of the bell, 2: of the life, which must be half of a pair. */
 START_TEST(other_descriptors_are_no_bell)
 {
-	int fds[2], bell[7], spare[4], n = 0;
+	int fds[3], other[9], spare[4], n = 0, which = _i;
 
 	give(fds);
-	close(fds[1]);
+	close(fds[which]);
 	ck_assert_int_eq(pipe2(spare, O_CLOEXEC), 0);
-	bell[n++] = spare[1];
+	other[n++] = spare[1];
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, spare + 2), 0);
-	bell[n++] = spare[2];
-	bell[n++] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);	/* not connected */
-	bell[n++] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	bell[n++] = connected_to_a_service(SOCK_STREAM);
-	bell[n++] = dup(fds[0]);
+	other[n++] = spare[2];
+	other[n++] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);	/* not connected */
+	other[n++] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	other[n++] = connected_to_a_service(SOCK_STREAM);
+	other[n++] = eventfd(0, EFD_CLOEXEC);
+	other[n++] = dup(fds[0]);
+	if (which == 2)
+		other[n++] = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
 	for (int i = 0; i < n; i++) {
-		fds[1] = bell[i];
+		fds[which] = other[i];
 		expect_refusal(fds, ORDER, NONCE, -EPROTO, "not a bell");
-		close(bell[i]);
+		close(other[i]);
 	}
-	fds[1] = -1;
+	fds[which] = -1;
 	expect_refusal(fds, ORDER, NONCE, -EPROTO, "no descriptor");
-	close(fds[0]);
+	close_all(fds);
 	close(spare[0]);
 	close(spare[3]);
 }
@@ -321,7 +367,7 @@ START_TEST(the_peer_cannot_write_the_region)
 	struct xshim_region_hdr before;
 	struct stat st;
 	char path[64];
-	int fds[2];
+	int fds[3], again;
 	void *at;
 
 	memcpy(&before, local.region, sizeof(before));
@@ -344,19 +390,18 @@ START_TEST(the_peer_cannot_write_the_region)
 	ck_assert_int_lt(fcntl(fds[0], F_ADD_SEALS, F_SEAL_WRITE), 0);
 	/* Once more through a fresh open file. */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fds[0]);
-	close(fds[1]);
-	fds[1] = open(path, O_RDWR | O_CLOEXEC);
-	if (fds[1] >= 0) {
-		ck_assert_ptr_eq(mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fds[1], 0), MAP_FAILED);
-		ck_assert_int_lt(pwrite(fds[1], "x", 1, 0), 0);
-		ck_assert_int_lt(ftruncate(fds[1], 0), 0);
-		close(fds[1]);
+	again = open(path, O_RDWR | O_CLOEXEC);
+	if (again >= 0) {
+		ck_assert_ptr_eq(mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, again, 0), MAP_FAILED);
+		ck_assert_int_lt(pwrite(again, "x", 1, 0), 0);
+		ck_assert_int_lt(ftruncate(again, 0), 0);
+		close(again);
 	}
 	ck_assert_int_lt(open(path, O_RDWR | O_TRUNC | O_CLOEXEC), 0);
 	ck_assert_int_eq(fstat(fds[0], &st), 0);
 	ck_assert_uint_eq((size_t)st.st_size, bytes);
 	ck_assert_mem_eq(&before, local.region, sizeof(before));
-	close(fds[0]);
+	close_all(fds);
 	/* The owner still can. */
 	atomic_store(&local.region->head, 1);
 	xshim_region_data(local.region)[(1 << ORDER) - 1] = 1;
@@ -368,7 +413,7 @@ START_TEST(a_private_mapping_changes_nothing)
 {
 	size_t bytes = xshim_region_bytes(ORDER);
 	struct xshim_region_hdr *at;
-	int fds[2];
+	int fds[3];
 
 	give(fds);
 	at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, fds[0], 0);
@@ -377,8 +422,7 @@ START_TEST(a_private_mapping_changes_nothing)
 		ck_assert(atomic_load(&local.region->head) == 0);
 		munmap(at, bytes);
 	}
-	close(fds[0]);
-	close(fds[1]);
+	close_all(fds);
 }
 END_TEST
 
@@ -398,7 +442,7 @@ START_TEST(a_file_size_limit_is_an_error_and_no_signal)
 }
 END_TEST
 
-/* With room for 0, 1 and 2 more descriptors: an error each time, and all of them back. */
+/* With room for 0 to 3 more descriptors: an error each time, and all of them back. */
 START_TEST(a_lack_of_descriptors_is_an_error)
 {
 	struct rlimit lim;
@@ -425,9 +469,36 @@ static struct xshim_remote remote;
 
 static void attach_remote(void)
 {
-	int fds[2];
+	int fds[3];
 
 	setup();
+	ck_assert_int_eq(local.fds[XSHIM_LOCAL_BELL_OUT], -1);
+	give(fds);
+	ck_assert_int_eq(be->attach(&remote, &local, &(struct xshim_ticket){ .order = ORDER, .nonce = NONCE }, fds), 0);
+}
+
+#ifndef TFD_IOC_SET_TICKS
+#define TFD_IOC_SET_TICKS _IOW('T', 0, uint64_t)
+#endif
+
+/* As a kernel without CONFIG_CHECKPOINT_RESTORE: the first of its descriptors has told, and the bell is a socket pair. */
+static void attach_remote_without_ticks(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)TFD_IOC_SET_TICKS, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOTTY),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog filter = { sizeof(code) / sizeof(code[0]), code };
+	int fds[3];
+
+	ck_assert_int_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	ck_assert_int_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
+	setup();
+	ck_assert_int_ge(local.fds[XSHIM_LOCAL_BELL_OUT], 0);
 	give(fds);
 	ck_assert_int_eq(be->attach(&remote, &local, &(struct xshim_ticket){ .order = ORDER, .nonce = NONCE }, fds), 0);
 }
@@ -485,20 +556,30 @@ END_TEST
 START_TEST(each_ring_is_an_edge)
 {
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
-	int ep = epoll_create1(0), rounds = 0, holds = (int)be->holds(&local);
-	uint32_t rung = atomic_load(&remote.region->rung);
-	static const char much[32768];
+	uint32_t holds = be->holds(&local), rung = atomic_load(&remote.region->rung), rings = holds < 4096 ? 2 * holds : 8192;
+	int ep = epoll_create1(0);
 
-	ck_assert_int_ge(holds, 16);
+	ck_assert_uint_ge(holds, 16);
 	ck_assert_int_eq(epoll_ctl(ep, EPOLL_CTL_ADD, local.fds[XSHIM_LOCAL_BELL], &ev), 0);
 	ck_assert_int_eq(epoll_wait(ep, &ev, 1, 0), 0);
-	for (int i = 0; i < 2 * holds; i++) {
+	for (uint32_t i = 0; i < rings; i++) {
 		ck_assert_int_eq(i % 2 ? be->ring(&local, &remote) : be->ring_self(&local), 0);
 		ck_assert_int_eq(epoll_wait(ep, &ev, 1, 0), 1);
 		ck_assert_int_eq(epoll_wait(ep, &ev, 1, 0), 0);
 	}
-	ck_assert_uint_eq(atomic_load(&remote.region->rung) - rung, (uint32_t)holds);
-	/* full, and heard: our own ring is one all the same */
+	ck_assert_uint_eq(atomic_load(&remote.region->rung) - rung, rings / 2);
+	close(ep);
+}
+END_TEST
+
+/* A bell that is a socket and full, and heard: our own ring is an edge all the same. */
+START_TEST(our_own_ring_of_a_full_bell_is_an_edge)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
+	int ep = epoll_create1(0), rounds = 0;
+	static const char much[32768];
+
+	ck_assert_int_eq(epoll_ctl(ep, EPOLL_CTL_ADD, local.fds[XSHIM_LOCAL_BELL], &ev), 0);
 	while (send(remote.bell, "", 1, MSG_DONTWAIT) > 0)
 		ck_assert_int_lt(rounds++, 100000);
 	ck_assert_int_eq(epoll_wait(ep, &ev, 1, 0), 1);
@@ -514,6 +595,81 @@ START_TEST(each_ring_is_an_edge)
 	ck_assert_int_eq(be->ring_self(&local), 0);
 	ck_assert_int_eq(epoll_wait(ep, &ev, 1, 0), 1);
 	close(ep);
+}
+END_TEST
+
+/* The peer has the very same open file, and a word in all that can be done to a timerfd: nobody hangs, and the next ring is heard. */
+START_TEST(a_timer_that_the_peer_plays_with_does_not_block)
+{
+	static const struct itimerspec storm = { { 0, 1 }, { 0, 1 } }, never;
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
+	int ep = epoll_create1(0);
+	uint64_t most = UINT64_MAX;
+
+	ck_assert_int_eq(epoll_ctl(ep, EPOLL_CTL_ADD, local.fds[XSHIM_LOCAL_BELL], &ev), 0);
+	alarm(10);
+	for (int i = 0; i < 100; i++) {
+		ck_assert_int_eq(fcntl(remote.bell, F_SETFL, i % 2 ? O_NONBLOCK : 0), 0);
+		ck_assert_int_eq(timerfd_settime(remote.bell, 0, i % 3 ? &storm : &never, NULL), 0);
+		if (i % 5 == 0)
+			ck_assert_int_eq(ioctl(remote.bell, TFD_IOC_SET_TICKS, &most), 0);
+		ck_assert_int_eq(be->ring(&local, &remote), 0);
+		ck_assert_int_eq(epoll_wait(ep, &ev, 1, 0), 1);
+		ck_assert_int_eq(be->ring_self(&local), 0);
+		ck_assert_int_eq(epoll_wait(ep, &ev, 1, 0), 1);
+		ck_assert_int_eq(be->hush(&local, &remote), 0);
+		ck_assert(!is_readable(local.fds[XSHIM_LOCAL_BELL]));
+	}
+	alarm(0);
+	close(ep);
+}
+END_TEST
+
+/* What a process gives whose kernel, or filter, has no other bell is rung all the same. */
+START_TEST(a_socket_is_a_bell_here_too)
+{
+	struct xshim_remote r;
+	int fds[3], pair[2];
+
+	give(fds);
+	close(fds[1]);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+	fds[1] = pair[1];
+	ck_assert_int_eq(be->attach(&r, &local, &(struct xshim_ticket){ .order = ORDER, .nonce = NONCE }, fds), 0);
+	ck_assert(!is_readable(pair[0]));
+	ck_assert_int_eq(be->ring(&local, &r), 0);
+	ck_assert(is_readable(pair[0]));
+	close(pair[0]);
+	ck_assert_int_eq(be->ring(&local, &r), -EPIPE);
+	be->detach(&r);
+}
+END_TEST
+
+/* And who cannot ring the other kind says so, and does not wait for what he cannot wake. */
+START_TEST(a_timer_that_cannot_be_rung_is_refused)
+{
+	int fds[3];
+
+	give(fds);
+	close(fds[1]);
+	fds[1] = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+	expect_refusal(fds, ORDER, NONCE, -ENOSYS, "a timer");
+	close_all(fds);
+}
+END_TEST
+
+START_TEST(the_life_hangs_up)
+{
+	struct pollfd p = { .fd = remote.life };
+
+	ck_assert_int_eq(poll(&p, 1, 0), 0);
+	close(local.fds[XSHIM_LOCAL_LIFE_OUT]);
+	local.fds[XSHIM_LOCAL_LIFE_OUT] = -1;
+	ck_assert_int_eq(poll(&p, 1, 0), 0);
+	close(local.fds[XSHIM_LOCAL_LIFE]);
+	local.fds[XSHIM_LOCAL_LIFE] = -1;
+	ck_assert_int_eq(poll(&p, 1, 0), 1);
+	ck_assert(p.revents & POLLHUP);
 }
 END_TEST
 
@@ -593,36 +749,47 @@ static Suite *suite(void)
 {
 	Suite *s = suite_create("backend_shm");
 	TCase *tc = tcase_create("create and attach"), *th = tcase_create("hostile peer");
-	TCase *tl = tcase_create("limits"), *tb = tcase_create("doorbell");
+	TCase *tl = tcase_create("limits"), *tb = tcase_create("doorbell"), *tp = tcase_create("doorbell that is a socket");
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, it_is_found_by_name);
 	tcase_add_test(tc, orders_out_of_range_are_refused);
 	tcase_add_test(tc, all_pages_are_there_at_once);
 	tcase_add_test(tc, the_peer_reads_what_the_owner_writes);
+	tcase_add_loop_test(tc, the_pair_of_the_greater_nonce_is_used, 0, 2);
 	suite_add_tcase(s, tc);
 	tcase_add_checked_fixture(th, setup, teardown);
 	tcase_add_loop_test(th, memory_is_checked, 0, (int)(sizeof(memories) / sizeof(memories[0])));
 	tcase_add_test(th, what_was_announced_must_be_there);
 	tcase_add_test(th, other_descriptors_are_no_memory);
 	tcase_add_test(th, huge_pages_are_refused);
-	tcase_add_test(th, other_descriptors_are_no_bell);
+	tcase_add_loop_test(th, other_descriptors_are_no_bell, 1, 3);
 	tcase_add_test(th, the_peer_cannot_write_the_region);
 	tcase_add_test(th, a_private_mapping_changes_nothing);
 	suite_add_tcase(s, th);
 	tcase_add_test(tl, a_file_size_limit_is_an_error_and_no_signal);
-	tcase_add_loop_test(tl, a_lack_of_descriptors_is_an_error, 0, 3);
+	tcase_add_loop_test(tl, a_lack_of_descriptors_is_an_error, 0, 4);
 	suite_add_tcase(s, tl);
 	tcase_add_checked_fixture(tb, attach_remote, detach_remote);
 	tcase_add_test(tb, ringing_makes_it_readable_until_hushed);
-	tcase_add_test(tb, a_full_blocking_bell_does_not_block);
 	tcase_add_test(tb, each_ring_is_an_edge);
-	tcase_add_test(tb, descriptors_sent_to_the_bell_are_dropped);
-	tcase_add_test(tb, the_peer_cannot_eat_what_rings_us);
-	tcase_add_test(tb, a_peer_that_is_gone_is_epipe_and_no_signal);
-	tcase_add_test(tb, nobody_left_to_ring_is_epipe);
-	tcase_add_test(tb, a_half_that_was_shut_down_is_epipe);
+	tcase_add_test(tb, a_timer_that_the_peer_plays_with_does_not_block);
+	tcase_add_test(tb, a_socket_is_a_bell_here_too);
+	tcase_add_test(tb, the_life_hangs_up);
 	suite_add_tcase(s, tb);
+	tcase_add_checked_fixture(tp, attach_remote_without_ticks, detach_remote);
+	tcase_add_test(tp, ringing_makes_it_readable_until_hushed);
+	tcase_add_test(tp, each_ring_is_an_edge);
+	tcase_add_test(tp, our_own_ring_of_a_full_bell_is_an_edge);
+	tcase_add_test(tp, a_full_blocking_bell_does_not_block);
+	tcase_add_test(tp, a_timer_that_cannot_be_rung_is_refused);
+	tcase_add_test(tp, descriptors_sent_to_the_bell_are_dropped);
+	tcase_add_test(tp, the_peer_cannot_eat_what_rings_us);
+	tcase_add_test(tp, a_peer_that_is_gone_is_epipe_and_no_signal);
+	tcase_add_test(tp, nobody_left_to_ring_is_epipe);
+	tcase_add_test(tp, a_half_that_was_shut_down_is_epipe);
+	tcase_add_test(tp, the_life_hangs_up);
+	suite_add_tcase(s, tp);
 	return s;
 }
 

@@ -141,7 +141,7 @@ START_TEST(withdrawn_offer_is_gone)
 	pair_open(&p, NULL);
 	client_channel(&a, XSHIM_MSG_OFFER, 9, p.connector, 1, -1);
 	client_ping(&a);
-	ck_assert_int_eq(daemon_fds(&d), before + 2);
+	ck_assert_int_eq(daemon_fds(&d), before + 3);
 	ck_assert(xshim_map_has_offer(a.map, print_of(&p)));
 	client_send(&a, XSHIM_MSG_WITHDRAW, 8, NULL, 0);
 	client_ping(&a);
@@ -169,7 +169,7 @@ START_TEST(second_offer_of_one_id_replaces_the_first)
 	for (uint64_t nonce = 1; nonce <= 3; nonce++)
 		client_channel(&a, XSHIM_MSG_OFFER, 9, p.connector, nonce, -1);
 	client_ping(&a);
-	ck_assert_int_eq(daemon_fds(&d), before + 2);
+	ck_assert_int_eq(daemon_fds(&d), before + 3);
 	client_channel(&b, XSHIM_MSG_CLAIM, 1, p.accepted, 50, -1);
 	client_expect_matched(&b, 1, 3);
 	client_expect_matched(&a, 9, 50);
@@ -295,7 +295,7 @@ START_TEST(quotas_bound_offers_and_rings)
 	struct xshim_local l;
 	struct daemon d;
 	union xshim_msg m;
-	int fds[3];
+	int fds[4];
 
 	daemon_start(&d, "max_offers = 2\nmax_ring_size = 4096\n");
 	client_open(&a, &d, NULL, 0);
@@ -323,8 +323,9 @@ START_TEST(quotas_bound_offers_and_rings)
 	m.channel.nonce = 5;
 	fds[0] = p[3].connector;
 	fds[1] = l.fds[XSHIM_LOCAL_MEMORY];
-	fds[2] = l.fds[XSHIM_LOCAL_BELL_OUT];
-	client_raw(b.fd, &m, sizeof(m.channel), fds, 3);
+	fds[2] = l.fds[XSHIM_LOCAL_BELL];
+	fds[3] = l.fds[XSHIM_LOCAL_LIFE_OUT];
+	client_raw(b.fd, &m, sizeof(m.channel), fds, 4);
 	client_expect_declined(&b, 5, XSHIM_R_QUOTA);
 	channel_free(&l);
 	daemon_stop_for_two(&d, &a, &b);

@@ -92,7 +92,8 @@ static bool half(struct client *c, enum xshim_msg_type type, int tcp, uint64_t n
 	m.channel.cookie = cookie_of(tcp);
 	m.channel.order = 12;
 	m.channel.nonce = nonce;
-	said = tell(c, &m, (int[]){ tcp, l.fds[XSHIM_LOCAL_MEMORY], l.fds[XSHIM_LOCAL_BELL_OUT] }, 3);
+	said = tell(c, &m, (int[]){ tcp, l.fds[XSHIM_LOCAL_MEMORY], l.fds[XSHIM_LOCAL_BELL],
+				   l.fds[XSHIM_LOCAL_LIFE_OUT] }, 4);
 	channel_free(&l);
 	/* what was declined is declined; the answer to PING says that it has been dealt with */
 	return said && tell_plain(c, XSHIM_MSG_PING, 2, NULL, 0) && hear(c, XSHIM_MSG_PONG);

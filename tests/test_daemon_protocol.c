@@ -7,9 +7,11 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 
 #include "daemon_harness.h"
 
@@ -132,7 +134,7 @@ struct parts {			/* a good OFFER, of which each case spoils one part */
 	struct pair pair;
 	struct xshim_local l;
 	union xshim_msg m;
-	int fds[4];
+	int fds[5];
 	unsigned int nfds;
 };
 
@@ -146,8 +148,9 @@ static void parts_make(struct parts *p)
 	p->m.channel.nonce = 99;
 	p->fds[0] = p->pair.connector;
 	p->fds[1] = p->l.fds[XSHIM_LOCAL_MEMORY];
-	p->fds[2] = p->l.fds[XSHIM_LOCAL_BELL_OUT];
-	p->nfds = 3;
+	p->fds[2] = p->l.fds[XSHIM_LOCAL_BELL];
+	p->fds[3] = p->l.fds[XSHIM_LOCAL_LIFE_OUT];
+	p->nfds = 4;
 }
 
 static void parts_send(struct parts *p, struct client *c)
@@ -350,20 +353,26 @@ static void act_order_25(struct client *c, const struct daemon *d) { (void)d; wi
 static void act_order_13(struct client *c, const struct daemon *d) { (void)d; with_region(c, -1, 13); }
 static void act_zero(struct client *c, const struct daemon *d) { (void)d; with_region(c, open("/dev/zero", O_RDWR), 12); }
 
-static void with_bell(struct client *c, int fd)
+static void with_other(struct client *c, unsigned int which, int fd)
 {
 	struct parts p;
 
 	parts_make(&p);
-	p.fds[2] = fd;
+	p.fds[which] = fd;
 	parts_send(&p, c);
 	close(fd);
 }
+
+static void with_bell(struct client *c, int fd) { with_other(c, 2, fd); }
+static void with_life(struct client *c, int fd) { with_other(c, 3, fd); }
 
 static void act_bell_file(struct client *c, const struct daemon *d) { with_bell(c, open(d->log, O_RDONLY)); }
 static void act_bell_tcp(struct client *c, const struct daemon *d) { (void)d; with_bell(c, socket(AF_INET, SOCK_STREAM, 0)); }
 static void act_bell_alone(struct client *c, const struct daemon *d) { (void)d; with_bell(c, socket(AF_UNIX, SOCK_STREAM, 0)); }
 static void act_bell_named(struct client *c, const struct daemon *d) { with_bell(c, client_socket(d)); }
+static void act_bell_eventfd(struct client *c, const struct daemon *d) { (void)d; with_bell(c, eventfd(0, 0)); }
+static void act_life_timerfd(struct client *c, const struct daemon *d) { (void)d; with_life(c, timerfd_create(CLOCK_MONOTONIC, 0)); }
+static void act_life_alone(struct client *c, const struct daemon *d) { (void)d; with_life(c, socket(AF_UNIX, SOCK_STREAM, 0)); }
 
 static void act_endpoint_pipe(struct client *c, const struct daemon *d)
 {
@@ -386,7 +395,7 @@ static const struct bad bads[] = {
 	{ "magic", act_magic, DROPPED, 0, "magic=0x12345678", false },
 	{ "length field", act_length, DROPPED, 0, "length=2147483648", false },
 	{ "type", act_type, DROPPED, 0, "type=999: unknown", false },
-	{ "older version", act_older, REFUSED, XSHIM_R_VERSION, "protocol 0, this xshimd speaks 7", false },
+	{ "older version", act_older, REFUSED, XSHIM_R_VERSION, "protocol 0, this xshimd speaks 8", false },
 	{ "state", act_wrong_state, DROPPED, 0, "type=PONG: unexpected in state greeted", false },
 	{ "second HELLO", act_hello_twice, DROPPED, 0, "type=HELLO: unexpected in state greeted", false },
 	{ "unterminated name", act_unterminated, DROPPED, 0, "comm is not terminated", false },
@@ -395,7 +404,7 @@ static const struct bad bads[] = {
 	{ "no descriptors", act_no_fds, DROPPED, 0, "OFFER: descriptors=0", false },
 	{ "two descriptors", act_two_fds, DROPPED, 0, "OFFER: descriptors=2", false },
 	{ "PING with one", act_ping_fd, DROPPED, 0, "PING: descriptors=1", false },
-	{ "253 descriptors", act_253_fds, DROPPED, 0, "4 descriptors", false },
+	{ "253 descriptors", act_253_fds, DROPPED, 0, "5 descriptors", false },
 	{ "pipe", act_pipe, DROPPED, 0, "fd 0: a pipe: not a TCP socket", false },
 	{ "file", act_file, DROPPED, 0, "fd 0: a file: not a TCP socket", false },
 	{ "directory", act_directory, DROPPED, 0, "fd 0: a directory: not a TCP socket", false },
@@ -418,10 +427,13 @@ static const struct bad bads[] = {
 	{ "order 25", act_order_25, DROPPED, 0, "order=25: from 12 to 24", false },
 	{ "another order", act_order_13, DROPPED, 0, "order 13 needs 12288", false },
 	{ "/dev/zero", act_zero, DROPPED, 0, "a device: ring memory must be a memfd", false },
-	{ "bell file", act_bell_file, DROPPED, 0, "a file: a bell must be", false },
-	{ "bell TCP", act_bell_tcp, DROPPED, 0, "a bell must be a unix stream socket", false },
+	{ "bell file", act_bell_file, DROPPED, 0, "fd 2: a file: a bell that is no timerfd must be", false },
+	{ "bell TCP", act_bell_tcp, DROPPED, 0, "socket of family 2: a bell that is no timerfd must be a unix stream socket", false },
 	{ "bell unconnected", act_bell_alone, DROPPED, 0, "half of a socketpair", false },
-	{ "bell SEQPACKET", act_bell_named, DROPPED, 0, "a bell must be a unix stream socket", false },
+	{ "bell SEQPACKET", act_bell_named, DROPPED, 0, "a bell that is no timerfd must be a unix stream socket", false },
+	{ "bell eventfd", act_bell_eventfd, DROPPED, 0, "a bell that is no timerfd must be a unix stream socket", false },
+	{ "life timerfd", act_life_timerfd, DROPPED, 0, "fd 3: an anonymous inode: a life must be a unix stream socket", false },
+	{ "life unconnected", act_life_alone, DROPPED, 0, "a life must be half of a socketpair", false },
 	{ "endpoint", act_endpoint_pipe, DROPPED, 0, "ENDPOINT: fd 0: a pipe", false },
 };
 
@@ -486,7 +498,7 @@ START_TEST(hello_of_another_version_is_answered)
 	before = daemon_fds(&d);
 	fd = client_socket(&d);
 	xshim_msg_init(&m, XSHIM_MSG_HELLO, 0);
-	m.h.version = 8;
+	m.h.version = XSHIM_PROTO_VERSION + 1;
 	m.h.length = 100;	/* a later HELLO may be longer */
 	client_raw(fd, &m, 100, NULL, 0);
 	ck_assert_uint_eq(client_recv(fd, &m, fds, &nfds), XSHIM_MSG_REFUSED);
@@ -494,7 +506,7 @@ START_TEST(hello_of_another_version_is_answered)
 	ck_assert_uint_eq(m.refused.version_min, XSHIM_PROTO_VERSION);
 	ck_assert_uint_eq(client_recv(fd, &m, fds, &nfds), 0);
 	close(fd);
-	ck_assert_int_eq(daemon_log_count(&d, "protocol 8, this xshimd speaks 7"), 1);
+	ck_assert_int_eq(daemon_log_count(&d, "protocol 9, this xshimd speaks 8"), 1);
 	unit_wait_for(daemon_fds(&d) == before);
 	daemon_stop(&d, SIGTERM);
 }

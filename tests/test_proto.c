@@ -43,10 +43,10 @@ static const struct {
 	{ XSHIM_MSG_PING, "PING", 16, 0, 0 },
 	{ XSHIM_MSG_PONG, "PONG", 16, 0, 0 },
 	{ XSHIM_MSG_ENDPOINT, "ENDPOINT", 16, 1, 1 },
-	{ XSHIM_MSG_OFFER, "OFFER", 56, 3, 4 },
-	{ XSHIM_MSG_CLAIM, "CLAIM", 56, 3, 4 },
+	{ XSHIM_MSG_OFFER, "OFFER", 56, 4, 5 },
+	{ XSHIM_MSG_CLAIM, "CLAIM", 56, 4, 5 },
 	{ XSHIM_MSG_WITHDRAW, "WITHDRAW", 16, 0, 0 },
-	{ XSHIM_MSG_MATCHED, "MATCHED", 48, 2, 2 },
+	{ XSHIM_MSG_MATCHED, "MATCHED", 48, 3, 3 },
 	{ XSHIM_MSG_DECLINED, "DECLINED", 24, 0, 0 },
 	{ XSHIM_MSG_PROBE_WANTED, "PROBE_WANTED", 16, 0, 0 },
 	{ XSHIM_MSG_PROBE, "PROBE", 16, 1, 1 },
@@ -138,16 +138,16 @@ START_TEST(the_backend_decides_what_comes_along)
 	for (size_t i = 0; i < 2; i++) {
 		size_t len = xshim_msg_init(&m, asks[i], 1);
 
-		ck_assert_int_eq(check(&m, len, 2), -EPROTO);
-		ck_assert_int_eq(check(&m, len, 3), 0);
+		ck_assert_int_eq(check(&m, len, 3), -EPROTO);
+		ck_assert_int_eq(check(&m, len, 4), 0);
 		m.channel.backend = XSHIM_BACKEND_XEN;
 		ck_assert_int_eq(check(&m, len, 2), 0);
-		ck_assert_int_eq(check(&m, len, 3), -EPROTO);
+		ck_assert_int_eq(check(&m, len, 4), -EPROTO);
 		m.channel.backend = 2;
-		ck_assert_int_eq(check(&m, len, 3), -EPROTO);
+		ck_assert_int_eq(check(&m, len, 4), -EPROTO);
 	}
 	ck_assert_int_eq(check(&m, xshim_msg_init(&m, XSHIM_MSG_MATCHED, 1), 0), -EPROTO);
-	ck_assert_int_eq(check(&m, m.h.length, 2), 0);
+	ck_assert_int_eq(check(&m, m.h.length, 3), 0);
 	m.matched.backend = XSHIM_BACKEND_XEN;
 	ck_assert_int_eq(check(&m, m.h.length, 0), 0);
 	ck_assert_int_eq(check(&m, m.h.length, 2), -EPROTO);
@@ -198,10 +198,10 @@ START_TEST(reserved_fields_must_be_zero)
 	ck_assert_int_eq(check(&m, len, 1), -EPROTO);
 	len = xshim_msg_init(&m, XSHIM_MSG_OFFER, 0);
 	m.channel.age_us = 0x80000000;
-	ck_assert_int_eq(check(&m, len, 3), -EPROTO);
+	ck_assert_int_eq(check(&m, len, 4), -EPROTO);
 	len = xshim_msg_init(&m, XSHIM_MSG_CLAIM, 0);
 	m.channel.age_us = 1;
-	ck_assert_int_eq(check(&m, len, 3), 0);
+	ck_assert_int_eq(check(&m, len, 4), 0);
 	len = xshim_msg_init(&m, XSHIM_MSG_REPORT_ASK, 0);
 	m.report_ask.reserved = 1;
 	ck_assert_int_eq(check(&m, len, 0), -EPROTO);
@@ -328,14 +328,15 @@ static const struct {
 	int fds;
 	ssize_t rc;
 } cut[] = {
-	{ XSHIM_PROTO_MAX, 4, XSHIM_PROTO_MAX },	/* the most there may be */
+	{ XSHIM_PROTO_MAX, XSHIM_PROTO_MAX_FDS, XSHIM_PROTO_MAX },	/* the most there may be */
 	{ XSHIM_PROTO_MAX + 1, 0, -EMSGSIZE },
-	{ XSHIM_PROTO_MAX + 1, 4, -EMSGSIZE },
+	{ XSHIM_PROTO_MAX + 1, XSHIM_PROTO_MAX_FDS, -EMSGSIZE },
 	{ 4000, 2, -EMSGSIZE },
-	{ 16, 5, -EMSGSIZE },
+	{ 16, XSHIM_PROTO_MAX_FDS + 1, -EMSGSIZE },	/* there is room for it, as it is rounded up */
+	{ 16, XSHIM_PROTO_MAX_FDS + 2, -EMSGSIZE },
 	{ 16, 16, -EMSGSIZE },
 	{ 0, 2, 0 },					/* an empty packet counts as the end */
-	{ 0, 5, -EMSGSIZE },
+	{ 0, XSHIM_PROTO_MAX_FDS + 1, -EMSGSIZE },
 	{ 1, 1, 1 },
 };
 
@@ -344,7 +345,7 @@ START_TEST(what_does_not_fit_is_refused_and_leaks_nothing)
 	static const char big[4000];
 	union xshim_msg m;
 	unsigned int n = 99;
-	int fd[4], before = unit_open_fds();
+	int fd[XSHIM_PROTO_MAX_FDS], before = unit_open_fds();
 
 	send_raw(big, cut[_i].len, cut[_i].fds);
 	ck_assert_int_eq(xshim_msg_recv(sock[1], &m, fd, &n), cut[_i].rc);
@@ -361,7 +362,7 @@ END_TEST
 
 START_TEST(other_control_data_is_passed_over)
 {
-	int on = 1, fd[4];
+	int on = 1, fd[XSHIM_PROTO_MAX_FDS];
 	union xshim_msg m;
 	unsigned int n;
 
@@ -370,7 +371,7 @@ START_TEST(other_control_data_is_passed_over)
 	send_raw("0123456789abcdef", 16, 0);
 	ck_assert_int_eq(xshim_msg_recv(sock[1], &m, fd, &n), 16);
 	ck_assert_uint_eq(n, 0);
-	send_raw("0123456789abcdef", 16, 4);
+	send_raw("0123456789abcdef", 16, XSHIM_PROTO_MAX_FDS);
 	ck_assert_int_eq(xshim_msg_recv(sock[1], &m, fd, &n), -EMSGSIZE);
 	ck_assert_uint_eq(n, 0);
 }
@@ -378,11 +379,11 @@ END_TEST
 
 START_TEST(too_many_descriptors_are_not_sent)
 {
-	int fd[5] = { 0, 0, 0, 0, 0 };
+	int fd[XSHIM_PROTO_MAX_FDS + 1] = { 0 };
 	union xshim_msg m;
 
 	xshim_msg_init(&m, XSHIM_MSG_HELLO, 0);
-	ck_assert_int_eq(xshim_msg_send(sock[0], &m, fd, 5), -EINVAL);
+	ck_assert_int_eq(xshim_msg_send(sock[0], &m, fd, XSHIM_PROTO_MAX_FDS + 1), -EINVAL);
 	m.h.length = XSHIM_PROTO_MAX + 1;
 	ck_assert_int_eq(xshim_msg_send(sock[0], &m, fd, 0), -EINVAL);
 }

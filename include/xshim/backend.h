@@ -5,11 +5,11 @@
  * A backend makes its own region, attaches the peer's read-only, and rings. Everything above (ring,
  * link, readiness) is the same for all.
  *
- *   shm   two processes on one kernel: a sealed memfd and a unix socket pair; both are handed over as descriptors.
+ *   shm   two processes on one kernel: a sealed memfd, a bell and half a socket pair; they are handed over as descriptors.
  *   xen   two guests on one Xen host: granted pages and an event channel; a ticket's numbers are handed over.
  *
  * Descriptors that a backend makes are ordinary low numbers; the caller moves them where it wants them
- * (xshim_local.fds, xshim_remote.bell are updated in place) and owns them from then on.
+ * (xshim_local.fds, xshim_remote's are updated in place) and owns them from then on.
  *
  * Threads: create, attach and destroy by one at a time per object; ring, hush by any.
  * Fork: descriptors are the child's too, and so are mappings, but for what forked() makes again. Signals: ring and
@@ -28,11 +28,13 @@ enum xshim_backend_kind {	/* as in messages; never used again for something else
 };
 
 enum xshim_local_fd {
-	XSHIM_LOCAL_BELL = 0,	/* pollable; readable when the peer has rung (or is gone) */
+	XSHIM_LOCAL_BELL = 0,	/* pollable; readable when the peer has rung, or we have. shm: given to the peer if there is no BELL_OUT */
 	XSHIM_LOCAL_MEMORY,	/* shm: memfd, given to the peer, -1 once given. xen: gntalloc, -1 once attached */
-	XSHIM_LOCAL_BELL_OUT,	/* rings our own bell. shm: given to the peer. xen: given to xshimd */
+	XSHIM_LOCAL_BELL_OUT,	/* rings our own bell. shm: given to the peer; -1: BELL does, too. xen: given to xshimd */
 	XSHIM_LOCAL_EVENT,	/* xen: the event channel; else -1 */
 	XSHIM_LOCAL_BELL_IN,	/* xen: the other half of BELL_OUT, inside BELL with EVENT; else -1 */
+	XSHIM_LOCAL_LIFE,	/* shm: half of a pair, until attached (xshim_remote.life); else -1 */
+	XSHIM_LOCAL_LIFE_OUT,	/* shm: the other half, given to the peer, -1 once given; else -1 */
 	XSHIM_LOCAL_FDS
 };
 
@@ -55,6 +57,7 @@ struct xshim_local {			/* our half of a channel */
 	unsigned int order;
 	uint64_t nonce;
 	int fds[XSHIM_LOCAL_FDS];
+	bool ticks;			/* shm: what kind of bell it is (backend_shm.c) */
 	uint32_t domid, gref, port;	/* xen: the peer's domain; our first page; our event channel, 0: none yet */
 	uint32_t ports, more_ports[XSHIM_REGION_PORTS - 1]; /* xen: how many there are with it; the others */
 	_Atomic bool shared;		/* set by the caller: another process has the half, too, and may be killed while it hushes */
@@ -64,7 +67,9 @@ struct xshim_remote {			/* the peer's half */
 	const struct xshim_region_hdr *region; /* read-only mapping */
 	unsigned int order;
 	uint64_t nonce;
-	int bell;			/* shm: what we ring, hangs up when the peer is gone. xen: -1 */
+	int bell;			/* shm: what we ring. xen: -1 */
+	int life;			/* shm: hangs up when the peer is gone. xen: -1 */
+	bool ticks;			/* shm: what kind of bell it is */
 	uint32_t domid, gref;		/* xen */
 };
 
@@ -80,14 +85,14 @@ struct xshim_backend {
 	/* Before the descriptors are closed: unmap our region, and ring for it. NULL: that they are closed tells the peer. */
 	void (*bye)(struct xshim_local *l);
 	/*
-	 * Map what the peer gave; shm: fds[0] memory, fds[1] bell; xen: fds NULL. Checks kind, seals, size, header
-	 * and that order and nonce are the ones announced. On success the memory fd has been closed and the bell is in r;
-	 * on failure both are the caller's still. -EPROTO: it is not what a peer may give. -EPIPE: what the ticket names is not there,
+	 * Map what the peer gave; shm: fds[0] memory, fds[1] bell, fds[2] half a pair; xen: fds NULL. Checks kind, seals, size, header
+	 * and that order and nonce are the ones announced. On success the memory fd has been closed and what r has taken
+	 * is -1 in fds; the rest, on failure all, is the caller's still. -EPROTO: it is not what a peer may give. -EPIPE: what the ticket names is not there,
 	 * or not any more (xen: a peer that goes takes its grants back).
 	 */
-	int (*attach)(struct xshim_remote *r, struct xshim_local *l, const struct xshim_ticket *t, const int *fds);
+	int (*attach)(struct xshim_remote *r, struct xshim_local *l, const struct xshim_ticket *t, int *fds);
 	void (*detach)(struct xshim_remote *r);
-	/* Ring the peer. 0 (also when it has been rung already), -EPIPE when the peer's half is gone. */
+	/* Ring the peer. 0 (also when it has been rung already); -EPIPE: its half is gone, where ringing tells (not of a bell that ticks). */
 	int (*ring)(const struct xshim_local *l, const struct xshim_remote *r);
 	/* Empty our own doorbell, a bounded amount. 0, or -EPIPE when nobody can ring it any more. */
 	int (*hush)(const struct xshim_local *l, const struct xshim_remote *r);

@@ -23,10 +23,10 @@
  *                                                            a TCP fd in flight to a stopped D keeps the connection open
  * PONG       D
  * ENDPOINT   C     greeted   an accepted TCP socket          none
- * OFFER      C     greeted   tcp, region, bell [, probe]     MATCHED, DECLINED or PROBE_WANTED, at any later time
- * CLAIM      C     greeted   tcp, region, bell [, probe]     MATCHED, DECLINED or PROBE_WANTED
+ * OFFER      C     greeted   tcp, region, bell, life [, probe]  MATCHED, DECLINED or PROBE_WANTED, at any later time
+ * CLAIM      C     greeted   tcp, region, bell, life [, probe]  MATCHED, DECLINED or PROBE_WANTED
  * WITHDRAW   C     greeted                                   none; a MATCHED may be under way
- * MATCHED    D               the peer's region, the peer's bell
+ * MATCHED    D               the peer's region, bell, life
  * DECLINED   D
  * PROBE_WANTED D                                             PROBE
  * PROBE      C     greeted   a TCP socket, see below         none
@@ -55,8 +55,8 @@
  * OFFER is sent by the end that connected, CLAIM by the one that accepted when it finds the connection's
  * fingerprint in the map's offers. D takes addresses, cookies and the netns from the TCP descriptor and
  * closes it at once; `cookie` in the body must be that socket's. The region must be a memfd
- * with seals SHRINK|GROW|FUTURE_WRITE|SEAL of exactly xshim_region_bytes(order). The bell must be one half of a
- * unix SOCK_STREAM pair. D passes region and bell on to the matched end and keeps nothing.
+ * with seals SHRINK|GROW|FUTURE_WRITE|SEAL of exactly xshim_region_bytes(order). The bell must be a timerfd or one half of a
+ * unix SOCK_STREAM pair, life such a half (backend_shm.c). D passes the three on to the matched end and keeps nothing.
  *
  * So a copy of the socket is under way for a moment, and keeps the connection open if C ends then (the kernel drops the last of ours, FIN or
  * RST wait for D). C makes them go itself where it ends a connection, or the process, by a call. Without a copy D would have no proof that C
@@ -90,9 +90,9 @@
 #include <xshim/reason.h>
 
 #define XSHIM_PROTO_MAGIC 0x58534843u	/* "XSHC" */
-#define XSHIM_PROTO_VERSION 7
+#define XSHIM_PROTO_VERSION 8
 #define XSHIM_PROTO_MAX 128		/* no message is longer */
-#define XSHIM_PROTO_MAX_FDS 4
+#define XSHIM_PROTO_MAX_FDS 5
 #define XSHIM_DEFAULT_SOCKET "/run/xshim/xshimd.sock"
 
 enum xshim_msg_type {

@@ -3,7 +3,7 @@
  * bell_edge.pml - a doorbell that is heard by edges and not emptied each time (region.h, rung; preload/ready.c).
  *
  * The bell holds CAP tokens. One that finds it full is lost; every other is an edge to who waits for edges, also if there are tokens
- * in it already. A poller sees tokens and no edges. What wakes a waiter for edges is looked at again when he runs: if the bell has
+ * in it already; one that ticks (src/backend_shm.c) is never full. A poller sees tokens and no edges. What wakes a waiter for edges is looked at again when he runs: if the bell has
  * been emptied meanwhile, he sleeps on.
  *
  *   peer:   count the ring /then/ put the token
