@@ -98,14 +98,18 @@ begin() {
 # ---- namespaces ----
 
 ns_up() {
-	local x=$(($$ % 250 + 1)) ns
+	local x=$(($$ % 250 + 1)) ns n=
 	need_root
 	[ -n "$WORK" ] || begin
 	IP_A=10.77.$x.1 IP_B=10.77.$x.2 IP6_A=fd77::1 IP6_B=fd77::2
-	ip netns add "xshim-$$-a" || skip "network namespaces cannot be made here"
-	NS_A=xshim-$$-a
-	ip netns add "xshim-$$-b" || fail "ip netns add"
-	NS_B=xshim-$$-b
+	# a run that was killed may have left some, and its number may come again
+	while [ -e "/run/netns/xshim-$$-a$n" ] || [ -e "/run/netns/xshim-$$-b$n" ]; do
+		n=$((n + 1))
+	done
+	ip netns add "xshim-$$-a$n" || skip "network namespaces cannot be made here"
+	NS_A=xshim-$$-a$n
+	ip netns add "xshim-$$-b$n" || fail "ip netns add"
+	NS_B=xshim-$$-b$n
 	ip link add v0 netns "$NS_A" type veth peer name v0 netns "$NS_B" || fail "ip link add type veth"
 	ip -n "$NS_A" addr add "$IP_A/24" dev v0 && ip -n "$NS_A" addr add "$IP6_A/64" dev v0 nodad &&
 	ip -n "$NS_B" addr add "$IP_B/24" dev v0 && ip -n "$NS_B" addr add "$IP6_B/64" dev v0 nodad ||
