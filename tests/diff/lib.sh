@@ -6,7 +6,7 @@
 DIFF_DIR=${srcdir:-$(dirname "$0")/../..}/tests/diff
 . "$DIFF_DIR/../lib/netns.sh"
 PLAYER=$XSHIM_BUILD/tests/diff/player
-JOBS=${XSHIM_DIFF_JOBS:-3}
+JOBS=${XSHIM_DIFF_JOBS:-6}	# most of their time they wait
 
 diff_begin() {
 	[ -x "$PLAYER" ] || skip "$PLAYER is not built"

@@ -33,14 +33,10 @@ for tool in spin "${cc%% *}"; do
 done
 
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/xshim-models.XXXXXX") || exit 1
-trap 'rm -rf "$tmp"' EXIT
+pids=
+# shellcheck disable=SC2086 # a word for each
+trap '[ -z "$pids" ] || kill $pids 2>/dev/null; wait; rm -rf "$tmp"' EXIT
 trap 'exit 1' HUP INT TERM
-mkdir "$tmp/work" && cd "$tmp/work" || exit 1
-
-failures=0
-states_total=0
-mutants=0
-caught=0
 
 # search MODEL OPTIMISE FLAGS...: sets errors, states, why; errors is empty if the search came to no end.
 search()
@@ -78,43 +74,57 @@ list()		# list KEYWORD MODEL: the lines of the model's head that begin with it
 	sed -n "s/^ \* $1//p" "$here/$2.pml"
 }
 
-printf '%-58s %12s %7s  %s\n' 'model and flags' 'states' 'errors' 'verdict'
+# worker N: every search of the list whose number is N, modulo $workers. A line of each into $tmp/done.N: states, run or mutant, ok or FAIL.
+worker()
+{
+	mkdir "$tmp/work.$1" && cd "$tmp/work.$1" || exit 1
+	awk -v n="$1" -v of="$workers" 'NR % of == n' "$tmp/list" >"$tmp/list.$1"
+	while IFS=: read -r kind m opt flags; do
+		# shellcheck disable=SC2086 # flags are words
+		search "$m" "$opt" $flags </dev/null
+		result=ok verdict=ok
+		if [ "$kind" = run ]; then
+			[ "$errors" = 0 ] || { result=FAIL verdict="FAIL: ${why:-no result}"; }
+		elif [ -n "$errors" ] && [ "$errors" != 0 ]; then
+			verdict="caught: $why"
+		else
+			result=FAIL verdict="FAIL: not caught${why:+, $why}"
+		fi
+		printf '%-58s %12s %7s  %s\n' "$m $flags" "${states:-?}" "${errors:-?}" "$verdict"
+		echo "${states:-0} $kind $result" >>"$tmp/done.$1"
+	done <"$tmp/list.$1"
+}
+
 for m in $models; do
 	{
 		list 'RUN:' "$m"
 		[ $long = yes ] && list 'LONG:' "$m"
-	} >"$tmp/runs"
-	while read -r flags; do
-		# shellcheck disable=SC2086 # flags are words
-		search "$m" -O2 $flags </dev/null
-		verdict=ok
-		if [ "$errors" != 0 ]; then
-			verdict="FAIL: ${why:-no result}"
-			failures=$((failures + 1))
-		fi
-		states_total=$(awk -v a="$states_total" -v b="${states:-0}" 'BEGIN { printf "%.0f", a + b }')
-		printf '%-58s %12s %7s  %s\n' "$m $flags" "${states:-?}" "${errors:-?}" "$verdict"
-	done <"$tmp/runs"
-	rm -f "$tmp/runs"
-done
-for m in $models; do
-	list 'MUTANT' "$m" >"$tmp/runs"
-	while IFS=: read -r flags names; do
+	} | while read -r flags; do
+		echo "run:$m:-O2:$flags"
+	done
+	list 'MUTANT' "$m" | while IFS=: read -r flags names; do
 		for name in $names; do
-			# shellcheck disable=SC2086
-			search "$m" -O0 $flags "-D$name" </dev/null
-			mutants=$((mutants + 1))
-			if [ -n "$errors" ] && [ "$errors" != 0 ]; then
-				verdict="caught: $why"
-				caught=$((caught + 1))
-			else
-				verdict="FAIL: not caught${why:+, $why}"
-				failures=$((failures + 1))
-			fi
-			printf '%-58s %12s %7s  %s\n' "$m$flags -D$name" "${states:-?}" "${errors:-?}" "$verdict"
+			echo "mutant:$m:-O0:${flags:+${flags# } }-D$name"
 		done
-	done <"$tmp/runs"
-	rm -f "$tmp/runs"
+	done
+done >"$tmp/list"
+
+workers=$(nproc)
+printf '%-58s %12s %7s  %s\n' 'model and flags' 'states' 'errors' 'verdict'
+n=0
+while [ $n -lt "$workers" ]; do
+	worker $n &
+	pids="$pids $!"
+	n=$((n + 1))
 done
-echo "models: $states_total states without an error, $caught of $mutants mutants caught, $failures failures"
-[ $failures -eq 0 ]
+wait
+pids=
+cat "$tmp"/done.* 2>/dev/null | awk -v all="$(wc -l <"$tmp/list")" '
+	$2 == "run" && $3 == "ok" { states += $1 }
+	$2 == "mutant" { mutants++; caught += $3 == "ok" }
+	$3 != "ok" { failures++ }
+	END {
+		printf "models: %.0f states without an error, %d of %d mutants caught, %d failures\n", states, caught, mutants, failures
+		if (NR != all) print "models: " all - NR " of " all " searches have not ended"
+		exit failures || NR != all
+	}'
