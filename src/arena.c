@@ -165,7 +165,10 @@ void xshim_slot_publish(struct xshim_slot *s)
 
 static void add_total(_Atomic uint64_t *total, const _Atomic uint64_t *n)
 {
-	atomic_fetch_add_explicit(total, atomic_load_explicit(n, memory_order_relaxed), memory_order_relaxed);
+	uint64_t more = atomic_load_explicit(n, memory_order_relaxed);
+
+	if (more)	/* most are 0 where a connection was short, and each addition is a locked one */
+		atomic_fetch_add_explicit(total, more, memory_order_relaxed);
 }
 
 static void add_totals(struct xshim_arena_hdr *hdr, const struct xshim_slot *s)
