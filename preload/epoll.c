@@ -388,7 +388,7 @@ static int do_wait(enum call call, int epfd, struct epoll_event *events, int max
 		xshim_obj_put(o);
 		o = NULL;
 	}
-	if (!o || max <= 0 || max > INT_MAX / (int)sizeof(*events) || !events ||
+	if (!o || max <= 0 || max > INT_MAX / (int)sizeof(*events) || !events || xshim_user_is_no_mask(mask) ||
 	    xshim_user_is_outside(events, (size_t)max * sizeof(*events))) {
 		n = kernel_wait(call, epfd, events, max, timeout_ns, mask);
 		n = n < 0 ? -errno : n;

@@ -128,9 +128,24 @@ static int poll_behind(struct pollfd *p, nfds_t n, nfds_t total, const struct ti
 	return rc;
 }
 
+#define LONGEST 1000000000	/* seconds: nobody sees its end, and that can still be reckoned with in ns */
+
 static uint64_t ns_of(const struct timespec *ts)
 {
-	return (uint64_t)ts->tv_sec * 1000000000ull + (uint64_t)ts->tv_nsec;
+	return (uint64_t)(ts->tv_sec < LONGEST ? ts->tv_sec : LONGEST) * 1000000000ull + (uint64_t)ts->tv_nsec;
+}
+
+struct timespec xshim_unslept(const struct timespec *whole, uint64_t began)
+{
+	uint64_t spent = xshim_clock_ns() - began;
+	struct timespec left = { .tv_sec = whole->tv_sec - (time_t)(spent / 1000000000),
+				 .tv_nsec = whole->tv_nsec - (long)(spent % 1000000000) };
+
+	if (left.tv_nsec < 0) {
+		left.tv_nsec += 1000000000;
+		left.tv_sec--;
+	}
+	return left.tv_sec < 0 ? (struct timespec){ 0 } : left;
 }
 
 /*
@@ -481,12 +496,17 @@ static bool plain_only(uintptr_t fds, nfds_t n)
 	return n > INT_MAX / 2 / sizeof(struct pollfd) || !xshim_user_can_read_at(fds, n * sizeof(struct pollfd));
 }
 
+bool xshim_poll_is_ours(uintptr_t fds, nfds_t n)
+{
+	return !plain_only(fds, n) && has_ours(fds, n);
+}
+
 XSHIM_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
 	struct timespec ts = { .tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000l };
 	int saved;
 
-	if (plain_only((uintptr_t)fds, n) || !has_ours((uintptr_t)fds, n))
+	if (!xshim_poll_is_ours((uintptr_t)fds, n))
 		return libc.poll(fds, n, timeout);
 	saved = errno;
 	return (int)xshim_ret_kept(poll_ours(fds, n, timeout < 0 ? NULL : &ts, NULL), saved);
@@ -498,9 +518,7 @@ XSHIM_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *time
 {
 	int saved;
 
-	if (plain_only((uintptr_t)fds, n) || !has_ours((uintptr_t)fds, n) ||
-	    (timeout && (timeout->tv_sec < 0 || timeout->tv_sec > 1000000000 || timeout->tv_nsec < 0 ||
-			 timeout->tv_nsec > 999999999)))
+	if (!xshim_poll_is_ours((uintptr_t)fds, n) || (timeout && !xshim_is_time(timeout)) || xshim_user_is_no_mask(mask))
 		return libc.ppoll(fds, n, timeout, mask);
 	saved = errno;
 	return (int)xshim_ret_kept(poll_ours(fds, n, timeout, mask), saved);

@@ -12,6 +12,7 @@
 #include "user.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/single_threaded.h>
@@ -84,8 +85,7 @@ static bool store(fd_set *set, int nfds, const struct pollfd *p, nfds_t n, short
 		for (; i < n && p[i].fd < end; i++)
 			if (has((const fd_set *)(const void *)word, p[i].fd - first))
 				put((fd_set *)(void *)word, p[i].fd - first, p[i].revents & bits);
-		if ((!xshim_fault_is_caught() && !xshim_user_can_overwrite((char *)set + done, part)) ||
-		    xshim_user_put((char *)set + done, word, part) < 0)
+		if (xshim_user_store((char *)set + done, word, part) < 0)
 			return false;
 	}
 	return true;
@@ -159,9 +159,7 @@ XSHIM_EXPORT int pselect(int nfds, fd_set *r, fd_set *w, fd_set *e, const struct
 {
 	int saved;
 
-	if (plain_only(nfds, r, w, e) ||
-	    (timeout && (timeout->tv_sec < 0 || timeout->tv_sec > 1000000000 || timeout->tv_nsec < 0 ||
-			 timeout->tv_nsec > 999999999)))
+	if (plain_only(nfds, r, w, e) || (timeout && !xshim_is_time(timeout)) || xshim_user_is_no_mask(mask))
 		return libc.pselect(nfds, r, w, e, timeout, mask);
 	saved = errno;
 	return (int)xshim_ret_kept(select_by_poll(nfds, r, w, e, timeout, mask), saved);
@@ -170,25 +168,23 @@ XSHIM_EXPORT int pselect(int nfds, fd_set *r, fd_set *w, fd_set *e, const struct
 XSHIM_EXPORT int select(int nfds, fd_set *r, fd_set *w, fd_set *e, struct timeval *timeout)
 {
 	struct timespec ts = { 0 };
-	uint64_t start, spent, whole;
+	uint64_t start;
 	int rc, saved;
 
-	if (plain_only(nfds, r, w, e) ||
-	    (timeout && (timeout->tv_sec < 0 || timeout->tv_sec > 1000000000 || timeout->tv_usec < 0)))
+	if (plain_only(nfds, r, w, e) || (timeout && (timeout->tv_sec < 0 || timeout->tv_usec < 0)))
 		return libc.select(nfds, r, w, e, timeout);
 	saved = errno;
 	if (!timeout)
 		return (int)xshim_ret_kept(select_by_poll(nfds, r, w, e, NULL, NULL), saved);
-	ts.tv_sec = timeout->tv_sec + timeout->tv_usec / 1000000;
+	if (__builtin_add_overflow(timeout->tv_sec, timeout->tv_usec / 1000000, &ts.tv_sec))
+		ts.tv_sec = LONG_MAX;
 	ts.tv_nsec = timeout->tv_usec % 1000000 * 1000;
 	start = xshim_clock_ns();
 	rc = select_by_poll(nfds, r, w, e, &ts, NULL);
 	/* Linux writes back what was not slept */
-	spent = xshim_clock_ns() - start;
-	whole = (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
-	whole = whole > spent ? whole - spent : 0;
-	timeout->tv_sec = (time_t)(whole / 1000000000);
-	timeout->tv_usec = (suseconds_t)(whole % 1000000000 / 1000);
+	ts = xshim_unslept(&ts, start);
+	timeout->tv_sec = ts.tv_sec;
+	timeout->tv_usec = ts.tv_nsec / 1000;
 	return (int)xshim_ret_kept(rc, saved);
 }
 XSHIM_ALIAS(int, __select, select, (int, fd_set *, fd_set *, fd_set *, struct timeval *))

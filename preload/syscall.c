@@ -12,6 +12,7 @@
 #include "process.h"
 #include "ready.h"
 #include "sigact.h"
+#include "user.h"
 
 #include <limits.h>
 #include <linux/sched.h>
@@ -26,7 +27,6 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-#define KERNEL_MASK 8	/* bytes: 64 signals */
 #define PASS LONG_MIN	/* no result of any call: make the kernel's */
 
 static bool is_conn(long fd)
@@ -131,58 +131,82 @@ static long on_table(long nr, const long *a)
 /* False: the kernel is to say what is wrong with it. */
 static bool mask_from(sigset_t *set, long mask, long size)
 {
-	if (mask && size != KERNEL_MASK)
+	if (mask && (size != (long)XSHIM_KERNEL_MASK || !xshim_user_can_read(ptr(mask), XSHIM_KERNEL_MASK)))
 		return false;
 	sigemptyset(set);
 	if (mask)
-		memcpy(set, ptr(mask), KERNEL_MASK);
+		memcpy(set, ptr(mask), XSHIM_KERNEL_MASK);
 	return true;
 }
 
-static void write_back(struct timespec *ts, uint64_t began)
+/* Likewise. */
+static bool time_from(struct timespec *ts, long time)
 {
-	uint64_t whole = (uint64_t)ts->tv_sec * 1000000000ull + (uint64_t)ts->tv_nsec;
-	uint64_t spent = xshim_clock_ns() - began;
+	if (time && !xshim_user_can_read(ptr(time), sizeof(*ts)))
+		return false;
+	if (time)
+		memcpy(ts, ptr(time), sizeof(*ts));
+	return !time || xshim_is_time(ts);
+}
 
-	whole = whole > spent ? whole - spent : 0;
-	ts->tv_sec = (time_t)(whole / 1000000000);
-	ts->tv_nsec = (long)(whole % 1000000000);
+/* Where that cannot be stored, the kernel does without. */
+static void write_back(long time, const struct timespec *ts, uint64_t began)
+{
+	struct timespec left;
+
+	if (!time)
+		return;
+	left = xshim_unslept(ts, began);
+	(void)xshim_user_store(ptr(time), &left, sizeof(left));
 }
 
 static long timed_poll(const long *a)
 {
-	struct timespec *ts = ptr(a[2]);
 	uint64_t began = xshim_clock_ns();
-	const struct pollfd *p = ptr(a[0]);
-	bool ours = false;
+	nfds_t n = (unsigned int)a[1];
+	struct timespec ts;
 	sigset_t set;
 	long rc;
 
-	for (long i = 0; p && i < a[1] && !ours; i++)
-		ours = xshim_fd_peek(p[i].fd) != NULL;
-	if (!ours || !mask_from(&set, a[3], a[4]))
+	if (!xshim_poll_is_ours((uintptr_t)a[0], n) || !time_from(&ts, a[2]) || !mask_from(&set, a[3], a[4]))
 		return PASS;
-	rc = ppoll(ptr(a[0]), (nfds_t)a[1], ts, a[3] ? &set : NULL);
-	if (ts)
-		write_back(ts, began);
+	rc = ppoll(ptr(a[0]), n, a[2] ? &ts : NULL, a[3] ? &set : NULL);
+	write_back(a[2], &ts, began);
 	return rc;
 }
 
 static long timed_select(const long *a)
 {
-	struct timespec *ts = ptr(a[4]);
 	uint64_t began = xshim_clock_ns();
 	const long *packed = ptr(a[5]);		/* { mask, size } */
+	struct timespec ts;
 	sigset_t set;
 	long rc;
 
-	if (packed && !mask_from(&set, packed[0], packed[1]))
+	if (!time_from(&ts, a[4]) || (packed && (!xshim_user_can_read(packed, 2 * sizeof(long)) ||
+						 !mask_from(&set, packed[0], packed[1]))))
 		return PASS;
-	rc = pselect((int)a[0], ptr(a[1]), ptr(a[2]), ptr(a[3]), ts, packed && packed[0] ? &set : NULL);
-	if (ts)
-		write_back(ts, began);
+	rc = pselect((int)a[0], ptr(a[1]), ptr(a[2]), ptr(a[3]), a[4] ? &ts : NULL, packed && packed[0] ? &set : NULL);
+	write_back(a[4], &ts, began);
 	return rc;
 }
+
+#ifdef SYS_select
+static long old_select(const long *a)
+{
+	struct timeval *time = ptr(a[4]), tv;
+	long rc;
+
+	if (time && !xshim_user_can_read(time, sizeof(tv)))
+		return PASS;
+	if (time)
+		tv = *time;
+	rc = select((int)a[0], ptr(a[1]), ptr(a[2]), ptr(a[3]), time ? &tv : NULL);
+	if (time)
+		(void)xshim_user_store(time, &tv, sizeof(tv));
+	return rc;
+}
+#endif
 
 static long on_ready(long nr, const long *a)
 {
@@ -197,7 +221,7 @@ static long on_ready(long nr, const long *a)
 		return timed_poll(a);
 #ifdef SYS_select
 	case SYS_select:
-		return select((int)a[0], ptr(a[1]), ptr(a[2]), ptr(a[3]), ptr(a[4]));
+		return old_select(a);
 #endif
 	case SYS_pselect6:
 		return timed_select(a);
@@ -214,11 +238,11 @@ static long on_ready(long nr, const long *a)
 		return epoll_wait((int)a[0], ptr(a[1]), (int)a[2], (int)a[3]);
 #endif
 	case SYS_epoll_pwait:
-		if (!mask_from(&set, a[4], a[5]))
+		if (!xshim_fd_peek((int)a[0]) || !mask_from(&set, a[4], a[5]))
 			return PASS;
 		return epoll_pwait((int)a[0], ptr(a[1]), (int)a[2], (int)a[3], a[4] ? &set : NULL);
 	case SYS_epoll_pwait2:
-		if (!mask_from(&set, a[4], a[5]))
+		if (!xshim_fd_peek((int)a[0]) || !mask_from(&set, a[4], a[5]))
 			return PASS;
 		return epoll_pwait2((int)a[0], ptr(a[1]), (int)a[2], ptr(a[3]), a[4] ? &set : NULL);
 	default:
@@ -293,7 +317,7 @@ static long on_process(long nr, const long *a)
 	case SYS_exit_group:
 		_exit((int)a[0]);
 	case SYS_rt_sigaction:
-		return xshim_sigact_is_known((int)a[0]) && a[3] == KERNEL_MASK ?
+		return xshim_sigact_is_known((int)a[0]) && a[3] == (long)XSHIM_KERNEL_MASK ?
 			       xshim_sigact_raw((int)a[0], ptr(a[1]), ptr(a[2])) :
 			       PASS;
 	case SYS_prctl:

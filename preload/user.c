@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* user.c - what a call's arguments point to (user.h). */
 #include "user.h"
-#include "fault.h"
 #include "libc.h"
 #include "process.h"
 
@@ -29,9 +28,6 @@ bool xshim_user_is_far(uintptr_t at, size_t n)
 	return far;
 }
 
-/* The size of the kernel's set of signals, which it asks for. */
-#define SET ((size_t)8)
-
 /*
  * While faults are not caught the kernel tells: it fetches a set of signals before it sees that nothing it knows is to be done with it.
  * Every program makes this call, so no filter minds it.
@@ -42,7 +38,7 @@ static bool kernel_reads(uintptr_t at, uintptr_t end)
 	bool good = at >= PAGE;
 
 	for (; good && at < end && xshim_active; at = (at | (PAGE - 1)) + 1)
-		good = libc.syscall(SYS_rt_sigprocmask, -1, at & ~(SET - 1), NULL, SET) == 0 || errno != EFAULT;
+		good = libc.syscall(SYS_rt_sigprocmask, -1, at & ~(XSHIM_KERNEL_MASK - 1), NULL, XSHIM_KERNEL_MASK) == 0 || errno != EFAULT;
 	errno = saved;
 	return good;
 }
@@ -54,10 +50,17 @@ bool xshim_user_can_overwrite(void *p, size_t n)
 	bool good = at >= PAGE;
 
 	/* it stores the present set */
-	for (; good && at + SET <= end && xshim_active; at = (at | (PAGE - 1)) + 1)
-		good = libc.syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, at, SET) == 0;
+	for (; good && at + XSHIM_KERNEL_MASK <= end && xshim_active; at = (at | (PAGE - 1)) + 1)
+		good = libc.syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, at, XSHIM_KERNEL_MASK) == 0;
 	errno = saved;
 	return good;
+}
+
+int xshim_user_store(void *to, const void *from, size_t n)
+{
+	if (!xshim_fault_is_caught() && !xshim_user_can_overwrite(to, n))
+		return -EFAULT;
+	return xshim_user_put(to, from, n);
 }
 
 bool xshim_user_can_read_at(uintptr_t at, size_t n)

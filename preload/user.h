@@ -9,6 +9,8 @@
  */
 #ifndef XSHIM_USER_H
 #define XSHIM_USER_H
+#include "fault.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -52,6 +54,14 @@ static inline bool xshim_user_can_read(const void *p, size_t n)
 	return xshim_user_is_on_stack(p, n) || xshim_user_can_read_at((uintptr_t)p, n);
 }
 
+#define XSHIM_KERNEL_MASK ((size_t)8)	/* bytes of a set of signals: 64 of them */
+
+/* A set of signals that the kernel refuses. Before the first ring it sees each itself. */
+static inline bool xshim_user_is_no_mask(const void *mask)
+{
+	return mask && xshim_fault_is_caught() && !xshim_user_can_read(mask, XSHIM_KERNEL_MASK);
+}
+
 /* The first byte of it can be written, and is as it was; faults are caught already. */
 bool xshim_user_can_write(void *p);
 /* All of it can be written, words of a set of descriptors; faults are not caught yet. What was there is lost. */
@@ -67,5 +77,8 @@ static inline int xshim_user_put(void *to, const void *from, size_t n)
 {
 	return xshim_ucopy(to, from, n);
 }
+
+/* The same of whole words, also while faults are not caught. */
+int xshim_user_store(void *to, const void *from, size_t n);
 
 #endif

@@ -23,7 +23,7 @@ wild() {
 
 case ${1:-} in
 wild) wild ;;
-bad_places) behave_main wild ;;
+bad_places | endless_times) behave_main wild "$1" ;;
 ?*) behave_main fault "$@" ;;
 *)
 	wild

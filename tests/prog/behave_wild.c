@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -16,6 +17,8 @@
 #include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -97,6 +100,122 @@ static void set_of(int fd, uint32_t events)
 	close(set);
 }
 
+/* Masks that are none, or of another size: asked before anything else, whatever is ready. */
+static void masks(int fd, bool ready)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct timespec soon = { .tv_nsec = 20000000 };
+	struct epoll_event ev = { .events = EPOLLIN };
+	int set = epoll_create1(0);
+	sigset_t good;
+	fd_set s;
+
+	say(ready ? "masks, something is ready" : "masks, nothing is ready");
+	sigemptyset(&good);
+	if (epoll_ctl(set, EPOLL_CTL_ADD, fd, &ev) < 0)
+		die("epoll_ctl");
+	for (int i = 0; i < BAD; i++) {
+		sigset_t *bad = bad_address(i);
+		uintptr_t pair[2] = { (uintptr_t)bad, 8 };
+
+		FD_ZERO(&s);
+		FD_SET(fd, &s);
+		say("mask %d", i);
+		told("ppoll", ppoll(&p, 1, &soon, bad));
+		told("pselect", pselect(fd + 1, &s, NULL, NULL, &soon, bad));
+		told("epoll_pwait", epoll_pwait(set, &ev, 1, 20, bad));
+		told("epoll_pwait of none", epoll_pwait(set, &ev, 0, 20, bad));
+		told("epoll_pwait2", epoll_pwait2(set, &ev, 1, &soon, bad));
+		told("ppoll by number", syscall(SYS_ppoll, &p, 1, &soon, bad, 8));
+		told("pselect6 by number", syscall(SYS_pselect6, fd + 1, &s, NULL, NULL, &soon, pair));
+		told("pselect6 by number, bad pair", syscall(SYS_pselect6, fd + 1, &s, NULL, NULL, &soon, bad));
+		told("epoll_pwait by number", syscall(SYS_epoll_pwait, set, &ev, 1, 20, bad, 8));
+		told("epoll_pwait2 by number", syscall(SYS_epoll_pwait2, set, &ev, 1, &soon, bad, 8));
+	}
+	for (size_t size = 0; size <= 16; size += 4) {
+		uintptr_t pair[2] = { (uintptr_t)&good, size };
+
+		FD_ZERO(&s);
+		FD_SET(fd, &s);
+		say("size %zu", size);
+		told("ppoll", syscall(SYS_ppoll, &p, 1, &soon, &good, size));
+		told("pselect6", syscall(SYS_pselect6, fd + 1, &s, NULL, NULL, &soon, pair));
+		told("epoll_pwait", syscall(SYS_epoll_pwait, set, &ev, 1, 20, &good, size));
+		told("epoll_pwait2", syscall(SYS_epoll_pwait2, set, &ev, 1, &soon, &good, size));
+	}
+	close(set);
+}
+
+/* Times that are none, or not the program's, or cannot be written back. */
+static void times(int fd, bool ready)
+{
+	static const struct timespec all[] = { { 0, 1000000000 }, { 0, -1 }, { -1, 0 }, { -1, 5 }, { 0, 0 },
+					       { (time_t)1 << 40, 0 }, { (time_t)((~0ull) >> 1), 999999999 } };
+	struct timespec *frozen = (struct timespec *)(void *)fixed;
+	struct timeval *frozen_tv = (struct timeval *)(void *)(fixed + 64);
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct epoll_event ev = { .events = EPOLLIN };
+	struct mmsghdr m = { .msg_hdr = { 0 } };
+	int set = epoll_create1(0);
+	struct timespec t;
+	struct timeval tv;
+	fd_set s;
+
+	say(ready ? "times, something is ready" : "times, nothing is ready");
+	if (epoll_ctl(set, EPOLL_CTL_ADD, fd, &ev) < 0)
+		die("epoll_ctl");
+	FD_ZERO(&s);
+	/* of the last two nobody sees the end */
+	for (size_t i = 0; i < (ready ? 7 : 5); i++) {
+		say("time %zu", i);
+		FD_SET(fd, &s);
+		t = all[i];
+		told("ppoll", ppoll(&p, 1, &t, NULL));
+		told("epoll_pwait2", epoll_pwait2(set, &ev, 1, &t, NULL));
+		told("recvmmsg", recvmmsg(fd, &m, 1, MSG_DONTWAIT | MSG_PEEK, &t));
+		t = all[i];
+		told("ppoll by number", syscall(SYS_ppoll, &p, 1, &t, NULL, 8));
+		say("left %d", t.tv_sec > 1000000);
+		told("pselect", pselect(fd + 1, &s, NULL, NULL, &t, NULL));
+		FD_SET(fd, &s);
+		t = all[i];
+		told("pselect6 by number", syscall(SYS_pselect6, fd + 1, &s, NULL, NULL, &t, NULL));
+		say("left %d", t.tv_sec > 1000000);
+		FD_SET(fd, &s);
+		tv = (struct timeval){ .tv_sec = all[i].tv_sec, .tv_usec = all[i].tv_nsec < 0 ? -1 : all[i].tv_nsec % 1000000 };
+		told("select", select(fd + 1, &s, NULL, NULL, &tv));
+		say("left %d", tv.tv_sec > 1000000);
+	}
+	for (int i = 0; i < BAD; i++) {
+		void *bad = bad_address(i);
+
+		say("no time %d", i);
+		FD_SET(fd, &s);
+		told("ppoll", syscall(SYS_ppoll, &p, 1, bad, NULL, 8));
+		told("ppoll array", syscall(SYS_ppoll, bad, 2, NULL, NULL, 8));
+		told("pselect6", syscall(SYS_pselect6, fd + 1, &s, NULL, NULL, bad, NULL));
+#ifdef SYS_select
+		told("select", syscall(SYS_select, fd + 1, &s, NULL, NULL, bad));
+#endif
+		told("epoll_pwait2", epoll_pwait2(set, &ev, 1, bad, NULL));
+		told("recvmmsg", recvmmsg(fd, &m, 1, MSG_DONTWAIT | MSG_PEEK, bad));
+	}
+	*frozen = (struct timespec){ .tv_nsec = 20000000 };
+	*frozen_tv = (struct timeval){ .tv_usec = 20000 };
+	freeze(true);
+	FD_SET(fd, &s);
+	told("fixed: ppoll", syscall(SYS_ppoll, &p, 1, frozen, NULL, 8));
+	told("fixed: pselect6", syscall(SYS_pselect6, fd + 1, &s, NULL, NULL, frozen, NULL));
+#ifdef SYS_select
+	FD_SET(fd, &s);
+	told("fixed: select", syscall(SYS_select, fd + 1, &s, NULL, NULL, frozen_tv));
+#endif
+	told("fixed: epoll_pwait2", epoll_pwait2(set, &ev, 1, frozen, NULL));
+	told("fixed: recvmmsg", recvmmsg(fd, &m, 1, MSG_DONTWAIT | MSG_PEEK, frozen));
+	freeze(false);
+	close(set);
+}
+
 static void calls(int fd)
 {
 	int file = memfd_create("file", 0);
@@ -160,14 +279,19 @@ static void bad_places(struct scene *s)
 	ssize_t n;
 
 	make_memory();
-	if (!s->is_server)
+	if (!s->is_server) {
 		fixed_arrays(s->fd, false);
+		masks(s->fd, false);
+		times(s->fd, false);
+	}
 	barrier(s);
 	if (s->is_server)
 		send_exactly(s->fd, 50);
 	barrier(s);
 	if (!s->is_server) {
 		fixed_arrays(s->fd, true);
+		masks(s->fd, true);
+		times(s->fd, true);
 		set_of(s->fd, EPOLLIN);
 		set_of(s->fd, EPOLLIN | EPOLLONESHOT);
 		calls(s->fd);
@@ -179,6 +303,44 @@ static void bad_places(struct scene *s)
 			sum += (size_t)n;
 		say("%zu bytes have come", sum);
 	}
+	barrier(s);
+}
+
+/* Sleeps of more years than one can live to see: what comes ends them. */
+static void endless_times(struct scene *s)
+{
+	struct pollfd p = { .fd = s->fd, .events = POLLIN };
+	struct epoll_event ev = { .events = EPOLLIN };
+	int set = epoll_create1(0);
+
+	if (epoll_ctl(set, EPOLL_CTL_ADD, s->fd, &ev) < 0)
+		die("epoll_ctl");
+	for (int i = 0; i < 12; i++) {
+		time_t sec = i < 6 ? (time_t)2000000000 : (time_t)((~0ull) >> 1);
+		struct timespec t = { .tv_sec = sec, .tv_nsec = 999999999 };
+		struct timeval tv = { .tv_sec = sec, .tv_usec = 999999 };
+		fd_set in;
+
+		if (s->is_server) {
+			(void)other_sleeps(s);
+			send_exactly(s->fd, 1);
+		} else {
+			FD_ZERO(&in);
+			FD_SET(s->fd, &in);
+			about_to_sleep(s);
+			switch (i % 6) {
+			case 0: told("ppoll", ppoll(&p, 1, &t, NULL)); break;
+			case 1: told("pselect", pselect(s->fd + 1, &in, NULL, NULL, &t, NULL)); break;
+			case 2: told("select", select(s->fd + 1, &in, NULL, NULL, &tv)); break;
+			case 3: told("epoll_pwait2", epoll_pwait2(set, &ev, 1, &t, NULL)); break;
+			case 4: told("ppoll by number", syscall(SYS_ppoll, &p, 1, &t, NULL, 8)); break;
+			default: told("pselect6 by number", syscall(SYS_pselect6, s->fd + 1, &in, NULL, NULL, &t, NULL));
+			}
+			say("much is left: %d", t.tv_sec > 1900000000 && tv.tv_sec > 1900000000);
+			recv_exactly(s->fd, 1);
+		}
+	}
+	close(set);
 	barrier(s);
 }
 
@@ -208,9 +370,13 @@ static void all_without_ring(void)
 			die("connect");
 		other = accept(l, NULL, NULL);
 		fixed_arrays(fd, false);
+		masks(fd, false);
+		times(fd, false);
 		if (send(other, "12345", 5, 0) != 5)
 			die("send");
 		fixed_arrays(fd, true);
+		masks(fd, true);
+		times(fd, true);
 		set_of(fd, EPOLLIN);
 		set_of(fd, EPOLLIN | EPOLLONESHOT);
 		calls(fd);
@@ -253,5 +419,6 @@ int behave_wild_threads(void)
 
 const struct scene_case scenes_wild[] = {
 	{ "bad_places", bad_places },
+	{ "endless_times", endless_times },
 	{ NULL, NULL },
 };
