@@ -10,6 +10,7 @@
 #define XSHIM_STREAM_H
 #include "channel.h"
 
+#include <errno.h>
 #include <sys/uio.h>
 #include <xshim/ring.h>
 
@@ -48,6 +49,14 @@ void xshim_stream_closing(struct xshim_conn *c, int fd);
  */
 #define XSHIM_NEXT ((ssize_t)-4098)
 ssize_t xshim_stream_keep(struct xshim_conn *c, struct xshim_chan *ch, ssize_t rc);
+/*
+ * The program's answer: what a handler cannot do because of the call below it, which has the lock, would block for ever. It is told to try
+ * again later.
+ */
+static inline ssize_t xshim_stream_told(ssize_t rc)
+{
+	return rc == -EDEADLK ? -EAGAIN : rc;
+}
 /* SO_RCVTIMEO or SO_SNDTIMEO as a deadline; asked for only when we are about to sleep, and if any was ever set. */
 uint64_t xshim_stream_deadline(const struct xshim_conn *c, int fd, int option);
 /*

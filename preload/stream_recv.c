@@ -207,7 +207,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 
 	*more = *fault = false;
 	if (xshim_lock_take(&s->rx_lock, xshim_tid()) < 0)
-		return -EAGAIN;
+		return -EDEADLK;	/* a handler on top of a call that has it, and goes on only after us */
 	xshim_chan_rx_mend(c, ch, fd);
 	if (__builtin_expect(l->rx.state == XSHIM_RX_GIVEN, 0))
 		xshim_chan_ungive(c, ch, fd);
@@ -548,7 +548,7 @@ ssize_t xshim_stream_recv(struct xshim_conn *c, int fd, const struct iovec *v, s
 		xshim_chan_leave_again(c, fd);
 	rc = recv_called(c, fd, fd, v, n, flags, begun);
 	errno = saved;
-	return rc;
+	return xshim_stream_told(rc);
 }
 
 ssize_t xshim_stream_recv_on(struct xshim_conn *c, int fd, void *buf, size_t n, int flags)
@@ -561,5 +561,5 @@ ssize_t xshim_stream_recv_on(struct xshim_conn *c, int fd, void *buf, size_t n, 
 	(void)xshim_stream_still_there(c);
 	rc = recv_called(c, xshim_conn_fd(c, fd), fd, &v, 1, flags, &begun);
 	errno = saved;
-	return rc;
+	return xshim_stream_told(rc);
 }

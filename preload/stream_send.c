@@ -129,7 +129,8 @@ static ssize_t ring_put(struct xshim_conn *c, struct xshim_chan *ch, struct xshi
 }
 
 /*
- * XSHIM_PLAIN: this direction is on TCP, which urgent data needs; tx_lock is then still held. begun: the call has sent something, so that an
+ * XSHIM_PLAIN: this direction is on TCP, which urgent data needs; tx_lock is then still held. -EDEADLK: this is a handler on top of a call
+ * that has it, and goes on only after us. begun: the call has sent something, so that an
  * error that ends it is the next one's (XSHIM_NEXT).
  */
 static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_iov *it,
@@ -142,7 +143,7 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 	ssize_t n;
 
 	if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)
-		return -EAGAIN;
+		return -EDEADLK;
 	xshim_chan_tx_mend(c, ch, fd);
 	for (;;) {
 		n = -xshim_chan_owed(c, !begun);
@@ -201,7 +202,7 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 		if (urgent)
 			xshim_urgent_down(c, ch);
 		if (xshim_lock_take(&s->tx_lock, xshim_tid()) < 0)
-			return -EAGAIN;
+			return -EDEADLK;
 	}
 refused:
 	/* it is half-closed, and the kernel has not been told yet */
@@ -365,7 +366,7 @@ ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, s
 	rc = stream_send(c, fd, v, n, flags, begun);
 
 	errno = saved;
-	return rc;
+	return xshim_stream_told(rc);
 }
 
 /* Where the direction is on TCP. */
@@ -448,5 +449,5 @@ ssize_t xshim_stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *
 	rc = stream_sendfile(c, fd, in_fd, offset, count, pipe);
 
 	errno = saved;
-	return rc;
+	return xshim_stream_told(rc);
 }
