@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -150,19 +151,30 @@ void xshim_chan_release(struct xshim_obj *o)
 		xshim_client_left(ch->id, atomic_exchange_explicit(&ch->session, 0, memory_order_relaxed));
 }
 
-/* Nobody inside but `own` calls of ours, and nobody may enter until enter_again(). */
-static bool keep_out(struct xshim_conn *c, uint32_t own)
+/*
+ * Nobody inside but `own` calls of ours, and nobody may enter until enter_again(). Who would is waiting, so no handler runs on top of
+ * this thread until then: a call that it made on the connection would never end.
+ */
+static bool keep_out(struct xshim_conn *c, uint32_t own, sigset_t *was)
 {
 	uint32_t fds = atomic_load_explicit(&c->obj.fds, memory_order_relaxed), alone = fds + own;
+	sigset_t all;
 
-	return fds &&
-	       atomic_compare_exchange_strong_explicit(&c->obj.refs, &alone, alone | XSHIM_REF_EXCL,
-						       memory_order_acquire, memory_order_relaxed);
+	if (!fds || atomic_load_explicit(&c->obj.refs, memory_order_relaxed) != alone)
+		return false;
+	sigfillset(&all);
+	(void)sigprocmask(SIG_BLOCK, &all, was);	/* of this thread */
+	if (atomic_compare_exchange_strong_explicit(&c->obj.refs, &alone, alone | XSHIM_REF_EXCL, memory_order_acquire,
+						    memory_order_relaxed))
+		return true;
+	(void)sigprocmask(SIG_SETMASK, was, NULL);
+	return false;
 }
 
-static void enter_again(struct xshim_conn *c)
+static void enter_again(struct xshim_conn *c, const sigset_t *was)
 {
 	atomic_fetch_and_explicit(&c->obj.refs, ~XSHIM_REF_EXCL, memory_order_release);
+	(void)sigprocmask(SIG_SETMASK, was, NULL);
 }
 
 static void free_dead(struct xshim_conn *c)
@@ -179,10 +191,12 @@ static void free_dead(struct xshim_conn *c)
 
 void xshim_chan_reap(struct xshim_conn *c, uint32_t own)
 {
-	if (!xshim_active || !atomic_load_explicit(&c->dead, memory_order_relaxed) || !keep_out(c, own))
+	sigset_t was;
+
+	if (!xshim_active || !atomic_load_explicit(&c->dead, memory_order_relaxed) || !keep_out(c, own, &was))
 		return;
 	free_dead(c);
-	enter_again(c);
+	enter_again(c, &was);
 }
 
 /*
@@ -212,9 +226,10 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 	struct xshim_slot *s = c->slot;
 	struct xshim_chan *ch;
 	uint64_t pos = 0;
+	sigset_t was;
 	int rc;
 
-	if (!keep_out(c, own)) {
+	if (!keep_out(c, own, &was)) {
 		xshim_conn_reason(c, XSHIM_R_BUSY);
 		atomic_store_explicit(&c->kickable, 1, memory_order_relaxed);
 		return xshim_conn_chan(c) != NULL;
@@ -265,7 +280,7 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 	xlog(DEBUG, "connection %u: channel attached after %llu bytes by TCP", c->id,
 	     (unsigned long long)c->bytes);
 out:
-	enter_again(c);
+	enter_again(c, &was);
 	return xshim_conn_chan(c) != NULL;
 }
 

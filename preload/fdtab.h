@@ -7,7 +7,7 @@
  * check afterwards that the number still names the object.
  *
  * refs: one per descriptor, plus one per call under way; XSHIM_REF_EXCL forbids new calls to enter for a
- * moment (channel.c: a ring is attached only while nobody is inside). Who brings refs to 0 recycles.
+ * moment (channel.c: a ring is attached only while nobody is inside), and who would waits: so who has set it has all signals blocked. Who brings refs to 0 recycles.
  *
  * Threads: any, lock-free. Fork: private to each process; the child's copy counts calls of threads that it does
  * not have, xshim_fdtab_fork_child() corrects that. Signals: get and put are safe.
@@ -81,8 +81,8 @@ static inline struct xshim_obj *xshim_fd_get(int fd)
 }
 
 /*
- * The same for who must not wait for a thread that keeps calls out (XSHIM_REF_EXCL): it may be this one, below a signal handler, or one that
- * a forked child does not have. NULL also if that does not end soon.
+ * The same for who must not wait for a thread that keeps calls out (XSHIM_REF_EXCL): it may be this one, below the handler of a fault, or
+ * one that a forked child does not have. NULL also if that does not end soon.
  */
 struct xshim_obj *xshim_fd_try(int fd);
 

@@ -5,7 +5,7 @@
 #
 #   exits     F06 F07: a program ends right behind its last send, by exit and by another thread's exit, with 1 octet to more than a ring:
 #             all that was accepted comes
-#   quits     a program ends by _exit in a handler, wherever the signal has interrupted it: it does end
+#   quits     a program ends by _exit in a handler, wherever the signal has interrupted it, maybe after a last send: it does end
 #   stopped   F23: xshimd is stopped, with many requests under way; connections are made and used without waiting for it, and when
 #             their program is killed the other end hears of it
 #   allocator F33: the library itself asks the program's allocator for nothing while connections are made and used
@@ -129,8 +129,8 @@ play_exits() {
 }
 
 play_quits() {
-	local times=300
-	[ -z "${XSHIM_LONG:-}" ] || times=3000
+	local times=600
+	[ -z "${XSHIM_LONG:-}" ] || times=6000
 	echo_server env "${PRELOADED[@]}" XSHIM_FORCE_LEAVE=1
 	snapshot "$WORK/before.json"
 	ns_start client a env "${PRELOADED[@]}" XSHIM_FORCE_LEAVE=1 "$XSHIM_PROG/quits" "$IP_B" $PORT "$times" $RANDOM

@@ -4,8 +4,9 @@
  *
  *   quits ADDRESS PORT TIMES SEED
  *
- * Connects to who sends back what comes, TIMES times, each in a process of its own, which makes round trips until its alarm. Prints how
- * many have ended; one that has not after ten seconds is killed, and the status is 1.
+ * Connects to who sends back what comes, TIMES times, each in a process of its own, which makes round trips until its alarm. In each
+ * second one the handler sends on the connection before. Prints how many have ended; one that has not after ten seconds is killed, and
+ * the status is 1.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -22,13 +23,17 @@
 #define LIMIT_MS 10000
 #define LONGEST_US 30000
 
+static int last_words_to = -1;
+
 static void quit(int sig)
 {
 	(void)sig;
+	if (last_words_to >= 0)
+		(void)!write(last_words_to, "last", 4);
 	_exit(STATUS);
 }
 
-static void talk(const struct sockaddr_in *to, long us)
+static void talk(const struct sockaddr_in *to, long us, int speaks)
 {
 	struct itimerval at = { .it_value.tv_usec = us };
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -36,6 +41,8 @@ static void talk(const struct sockaddr_in *to, long us)
 
 	if (fd < 0 || connect(fd, (const struct sockaddr *)to, sizeof(*to)) < 0)
 		_exit(2);
+	if (speaks)
+		last_words_to = fd;
 	signal(SIGALRM, quit);
 	setitimer(ITIMER_REAL, &at, NULL);
 	while (send(fd, &byte, 1, 0) == 1 && recv(fd, &byte, 1, 0) == 1)
@@ -60,7 +67,7 @@ int main(int argc, char **argv)
 		int status, waited = 0;
 
 		if (!pid)
-			talk(&to, us);
+			talk(&to, us, i % 2);
 		while (!waitpid(pid, &status, WNOHANG) && waited < LIMIT_MS) {
 			poll(NULL, 0, 1);
 			waited++;
