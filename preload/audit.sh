@@ -38,7 +38,7 @@ $1 == "X" { exported[$2] = 1; next }
 /^D [a-z-]*: / {
 	verdict = $2; sub(/:$/, "", verdict)
 	if (verdict == "made-for") made = $3
-	else if (verdict !~ /^(taken|pass|none|version)$/) bad("no verdict is called " verdict)
+	else if (verdict !~ /^(taken|other|pass|none|version)$/) bad("no verdict is called " verdict)
 	next
 }
 /^D \t/ {
@@ -71,10 +71,12 @@ END {
 		else differs(n " is exported by the C library and has no verdict")
 	}
 	for (i = 1; i <= k; i++) if (!used[i]) differs("the pattern " globs[i] " fits nothing")
-	for (n in said) if (n !~ /[*[]/ && !(n in libc)) differs(n " (" said[n] ") is not a function of the C library")
+	for (n in said) if (said[n] == "other" && (n in libc)) bad(n " (other) is a function of the C library")
+	for (n in said) if (n !~ /[*[]/ && said[n] != "other" && !(n in libc)) differs(n " (" said[n] ") is not a function of the C library")
 	if (has_lib != "") {
-		for (n in said) if (said[n] == "taken" && !(n in exported)) bad(n " is said to be taken over, and the shim does not export it")
-		for (n in exported) if (!(n in said) || said[n] != "taken") bad(n " is exported by the shim and not said to be taken over")
+		for (n in said) if (said[n] ~ /^(taken|other)$/ && !(n in exported))
+			bad(n " is said to be taken over, and the shim does not export it")
+		for (n in exported) if (!(n in said) || said[n] !~ /^(taken|other)$/) bad(n " is exported by the shim and not said to be taken over")
 	}
 	printf "%d functions of C library %s: %d taken over, %d passed through, %d not about descriptors\n", total, release,
 		count["taken"], count["pass"], count["none"]

@@ -136,9 +136,9 @@ static struct xshim_conn *new_conn(int fd)
 
 void xshim_conn_track(int fd, enum xshim_role role, int proto, uint32_t flags, const struct sockaddr *peer, socklen_t len)
 {
+	uint32_t tcp_only = atomic_load_explicit(&xshim_tcp_only, memory_order_relaxed);
 	struct xshim_conn *c = new_conn(fd);
 	struct xshim_slot *s;
-	uint32_t tcp_only;
 
 	if (!c)
 		return;
@@ -151,7 +151,8 @@ void xshim_conn_track(int fd, enum xshim_role role, int proto, uint32_t flags, c
 			if (xshim_opt.force_leave | xshim_opt.force_spill)
 				flags |= XSHIM_SLOT_FORCED;
 			atomic_store_explicit(&s->flags, flags, memory_order_relaxed);
-			atomic_store_explicit(&s->reason, XSHIM_R_NEW, memory_order_relaxed);
+			/* what keeps all on TCP may keep its calls from us, too */
+			atomic_store_explicit(&s->reason, tcp_only ? tcp_only : XSHIM_R_NEW, memory_order_relaxed);
 			xshim_slot_sharer_add(s, xshim_pid());
 			c->arena = xshim_own_arena;
 			c->slot = s;
@@ -165,7 +166,6 @@ void xshim_conn_track(int fd, enum xshim_role role, int proto, uint32_t flags, c
 		}
 	}
 	/* where nothing is to be introduced xshimd still shows why; but a filter may forbid to speak to it */
-	tcp_only = atomic_load_explicit(&xshim_tcp_only, memory_order_relaxed);
 	if (c->slot && tcp_only != XSHIM_R_SECCOMP && xshim_client_try()) {
 		xshim_client_service();
 		if (!tcp_only && xshim_client_is_greeted() && role == XSHIM_ROLE_CONNECT && c->hash &&

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# A connection that is kept from the ring by what its process does says why: io_uring made by number, asynchronous input and
+# A connection that is kept from the ring by what its process does says why: io_uring made by number or by liburing, asynchronous input and
 # output, a stream, signal-driven input and output, a seccomp filter, kernel TLS, a descriptor that is passed on, Multipath TCP. Without that the same connection goes by ring. One that is to
 # return to TCP while the other end is busy elsewhere does so when both come together again. And a number that was a TCP listener's when
 # a stretch of numbers was closed is none any more: what is accepted by it later is no connection to show.
@@ -27,6 +27,12 @@ if what == "io-uring":
     number = libc.syscall(425, 4, ctypes.create_string_buffer(120))
     if number < 0 and ctypes.get_errno() not in (1, 38):
         sys.exit("io_uring_setup: errno %d" % ctypes.get_errno())
+if what in ("liburing", "liburing-local"):
+    ctypes.CDLL("liburing.so.2", mode=ctypes.RTLD_LOCAL if what == "liburing-local" else ctypes.RTLD_GLOBAL)
+    # as a part of the program would find it
+    rc = ctypes.CDLL(None).io_uring_queue_init(4, ctypes.create_string_buffer(1024), 0)
+    if rc not in (0, -1):
+        sys.exit("io_uring_queue_init: %d" % rc)
 if what == "stdio":
     libc.fdopen.restype = ctypes.c_void_p
     if not libc.fdopen(early.fileno(), b"r+"):
@@ -68,10 +74,10 @@ ns_up
 daemon_start
 PORT=7800
 
-# shown REASON: the client's connection has it
+# shown REASON [WHO [HOW-MANY]]: the client's connection has it
 shown() {
-	"$XSHIM_TOOL" ss --json --pid="${JOB_PID[client]}" |
-		jq -e --arg r "$1" '[.connections[] | select(.reason == $r)] | length == 1' >/dev/null
+	"$XSHIM_TOOL" ss --json --pid="${JOB_PID[${2:-client}]}" |
+		jq -e --arg r "$1" --argjson n "${3:-1}" '[.connections[] | select(.reason == $r)] | length == $n' >/dev/null
 }
 
 # both_ends WHAT: begin
@@ -91,16 +97,85 @@ ends_finish() {
 }
 
 export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1
-for what in ring io-uring stdio sigio aio seccomp ulp fd-passed mptcp; do
+for what in ring io-uring liburing liburing-local stdio sigio aio seccomp ulp fd-passed mptcp; do
+	why=$what
+	case $what in
+	liburing*)
+		why=io-uring
+		"$PYTHON" -c 'import ctypes; ctypes.CDLL("liburing.so.2")' 2>/dev/null ||
+			{ note "$what: no liburing.so.2 (package liburing-dev)"; continue; }
+		;;
+	esac
 	[ $what != mptcp ] || "$PYTHON" -c 'import socket; socket.socket(proto=262)' 2>/dev/null ||
 		{ note "mptcp: not with this kernel"; continue; }
 	both_ends $what
-	wait_for 20 "the connection to show reason $what" shown $what
+	wait_for 20 "the connection to show reason $why" shown $why
 	wait_for 20 "more bytes" eval '[ "$(since "$WORK/before.json" .bytes.tcp_tx .bytes.ring_tx)" -gt 5000 ]'
 	[ $what = ring ] || check_eq "$what: bytes by ring" "$(since "$WORK/before.json" .bytes.ring_tx)" 0
-	shown $what || fail "the reason is not $what any more"
+	shown $why || fail "the reason is not $why any more"
 	ends_finish $what
 done
+
+# An echo server on liburing, whose first connection was on a ring before (tests/load/uring_echo.c).
+TALKS='
+import os, socket, sys, time
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+while not os.path.exists(sys.argv[3]):
+    data, got = os.urandom(1000), b""
+    s.sendall(data)
+    while len(got) < 1000:
+        more = s.recv(1000)
+        if not more:
+            sys.exit("the server has closed")
+        got += more
+    if got != data:
+        sys.exit("what came back is not what was sent")
+    time.sleep(0.001)
+'
+talker() {	# NAME
+	ns_start "$1" a shim "$PYTHON" -c "$TALKS" "$IP_B" $PORT "$WORK/enough"
+}
+# more BYTES, from now on: none of them by ring
+more_by_tcp() {
+	snapshot "$WORK/before.json"
+	wait_for 20 "bytes by TCP" eval '[ "$(since "$WORK/before.json" .bytes.tcp_tx)" -gt 20000 ]'
+	check_eq "liburing: bytes by ring" "$(since "$WORK/before.json" .bytes.ring_tx)" 0
+}
+uring_server() {
+	local cc who
+	cc=$(command -v cc || command -v gcc) || { note "liburing, a server: no compiler"; return; }
+	"$cc" -O2 -D_GNU_SOURCE -o "$WORK/uring_echo" "${srcdir:-$(dirname "$0")/..}/tests/load/uring_echo.c" -luring 2>"$WORK/cc.err" ||
+		{ note "liburing, a server: cannot be built, no package liburing-dev: $(head -n 1 "$WORK/cc.err")"; return; }
+	"$PYTHON" -c 'import ctypes, sys
+sys.exit(ctypes.CDLL(None).syscall(425, 4, ctypes.create_string_buffer(120)) < 0)' ||
+		{ note "liburing, a server: no io_uring to be had here"; return; }
+	rm -f "$WORK/now" "$WORK/enough"
+	ns_start server b shim "$WORK/uring_echo" "$IP_B" $PORT "$WORK/now"
+	wait_listen b $PORT
+	snapshot "$WORK/before.json"
+	talker first
+	wait_for 20 "the first to be on the ring" shown ring first
+	wait_ring 5000
+	: >"$WORK/now"
+	wait_for 20 "the first to show reason io-uring" shown io-uring server
+	wait_for 20 "the first to return to TCP" eval '[ "$("$XSHIM_TOOL" stat --json | jq .connections.on_ring)" = 0 ]'
+	more_by_tcp
+	talker second
+	wait_for 20 "the second to show reason io-uring" shown io-uring server 2
+	more_by_tcp
+	# the kernel accepts it: there is nothing to show here, and no harm
+	talker third
+	wait_for 20 "the third" eval '[ "$("$XSHIM_TOOL" ss --json --pid="${JOB_PID[third]}" | jq ".connections | length")" = 1 ]'
+	more_by_tcp
+	: >"$WORK/enough"
+	for who in first second third server; do
+		job_ok $who 20 "liburing, the $who"
+	done
+	rm -f "$WORK/now"
+	note "ok liburing, a server"
+	PORT=$((PORT + 1))
+}
+uring_server
 
 both_ends busy
 wait_for 20 "the connection to be on the ring" shown ring

@@ -139,7 +139,7 @@ static void check_elf(struct xshim_findings *f, const char *path, int fd, const 
 	check_secure(f, path, fd);
 	if (e->needs_liburing)
 		xshim_finding(f, XSHIM_WARN, "io_uring", "choose another event method in its configuration if it has one",
-			      "%s uses liburing: connections served by io_uring stay on TCP", path);
+			      "%s uses liburing: once it has made an io_uring, all its connections stay on TCP", path);
 }
 
 /*
