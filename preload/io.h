@@ -18,5 +18,7 @@ int xshim_io_ask_rwf(int flags, bool writes);
 
 /* sendmsg: a descriptor of a connection that is passed on is shared with somebody we do not know. */
 void xshim_io_passing(const struct msghdr *m);
+/* A send with MSG_FASTOPEN, on what was no connection of ours, has returned rc, which is returned: it may be one now. errno is kept. */
+ssize_t xshim_io_opened(int fd, ssize_t rc, const struct msghdr *m);
 
 #endif

@@ -196,6 +196,8 @@ XSHIM_EXPORT int sendmmsg(int fd, struct mmsghdr *v, unsigned int n, int flags)
 		for (int i = 0; !first && i < sent; i++)
 			if (v[i].msg_hdr.msg_controllen)
 				xshim_io_passing(&v[i].msg_hdr);
+		if ((flags & MSG_FASTOPEN) && sent)
+			(void)xshim_io_opened(fd, sent > 0 ? (ssize_t)v[0].msg_len : sent, &v[0].msg_hdr);
 		return sent;
 	}
 	c = xshim_conn_get(fd);

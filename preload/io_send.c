@@ -232,6 +232,28 @@ XSHIM_EXPORT ssize_t send(int fd, const void *buf, size_t n, int flags)
 }
 XSHIM_ALIAS(ssize_t, __send, send, (int, const void *, size_t, int))
 
+/* It was no connection of ours, and the kernel connects it with what it is given: TCP Fast Open. */
+static ssize_t opened(int fd, ssize_t rc, const struct sockaddr *to, socklen_t len)
+{
+	struct xshim_conn *c;
+
+	xshim_sock_connected(fd, rc, to, len);
+	c = rc > 0 ? xshim_conn_get(fd) : NULL;
+	if (c) {
+		xshim_conn_plain_tx(c, rc);
+		xshim_conn_put(c);
+	}
+	return rc;
+}
+
+ssize_t xshim_io_opened(int fd, ssize_t rc, const struct msghdr *m)
+{
+	/* only where the kernel has looked at the header */
+	if (rc >= 0 || errno == EINPROGRESS || errno == EINTR)
+		return opened(fd, rc, m->msg_name, m->msg_namelen);
+	return rc;
+}
+
 XSHIM_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const struct sockaddr *to,
 			    socklen_t len)
 {
@@ -240,6 +262,8 @@ XSHIM_EXPORT ssize_t sendto(int fd, const void *buf, size_t n, int flags, const 
 	if (!to)
 		return send(fd, buf, n, flags);
 	xshim_cancel_point();
+	if ((flags & MSG_FASTOPEN) && !xshim_fd_peek(fd))
+		return opened(fd, libc.sendto(fd, buf, n, flags, to, len), to, len);
 	SEND(fd, &v, 1, flags, len > sizeof(struct sockaddr_storage) || !xshim_user_can_read(to, len),
 	     libc.sendto(fd, buf, n, flags, to, len));
 }
@@ -285,7 +309,7 @@ static ssize_t send_elsewhere(int fd, const struct msghdr *m, int flags)
 	rc = libc.sendmsg(fd, m, flags);
 	if (!first && rc >= 0 && m->msg_controllen)
 		xshim_io_passing(m);
-	return rc;
+	return flags & MSG_FASTOPEN ? xshim_io_opened(fd, rc, m) : rc;
 }
 
 static bool extras_are_bad(const struct msghdr *m)

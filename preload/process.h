@@ -38,5 +38,7 @@ struct xshim_conn *xshim_sock_forget(int fd);
 void xshim_sock_forgotten(struct xshim_conn *c);
 /* sock.c: fcntl's F_DUPFD and F_DUPFD_CLOEXEC. */
 int xshim_sock_dup(int fd, int cmd, int min);
+/* A call that connects, on what was no connection of ours, has returned rc: from now on it is one if that says so. errno is kept. */
+void xshim_sock_connected(int fd, ssize_t rc, const struct sockaddr *sa, socklen_t len);
 
 #endif

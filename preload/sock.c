@@ -97,6 +97,19 @@ XSHIM_EXPORT int socket(int domain, int type, int protocol)
 	return fd;
 }
 
+void xshim_sock_connected(int fd, ssize_t rc, const struct sockaddr *sa, socklen_t len)
+{
+	int saved = errno;
+
+	/* in this order: the kernel has looked at the address */
+	if (!xshim_active || (rc < 0 && saved != EINPROGRESS && saved != EINTR) || !is_inet(sa, len))
+		return;
+	track(fd, fd, XSHIM_ROLE_CONNECT, rc < 0 && saved == EINPROGRESS ? XSHIM_SLOT_NONBLOCK : 0, sa, len);
+	if (xshim_stdio_has(fd))
+		xshim_exclude_fd(fd, XSHIM_R_STDIO);
+	errno = saved;
+}
+
 XSHIM_EXPORT int connect(int fd, const struct sockaddr *sa, socklen_t len)
 {
 	XSHIM_DEFERRED(was);
@@ -121,14 +134,7 @@ XSHIM_EXPORT int connect(int fd, const struct sockaddr *sa, socklen_t len)
 		return rc;
 	}
 	rc = libc.connect(fd, sa, len);
-	/* in this order: the kernel has looked at the address */
-	if ((rc < 0 && errno != EINPROGRESS && errno != EINTR) || !is_inet(sa, len))
-		return rc;
-	saved = errno;
-	track(fd, fd, XSHIM_ROLE_CONNECT, rc < 0 && saved == EINPROGRESS ? XSHIM_SLOT_NONBLOCK : 0, sa, len);
-	if (xshim_stdio_has(fd))
-		xshim_exclude_fd(fd, XSHIM_R_STDIO);
-	errno = saved;
+	xshim_sock_connected(fd, rc, sa, len);
 	return rc;
 }
 XSHIM_ALIAS(int, __connect, connect, (int, const struct sockaddr *, socklen_t))

@@ -98,6 +98,8 @@ static long on_table(long nr, const long *a)
 		return accept((int)a[0], ptr(a[1]), ptr(a[2]));
 	case SYS_accept4:
 		return accept4((int)a[0], ptr(a[1]), ptr(a[2]), (int)a[3]);
+	case SYS_sendto:	/* it may begin a connection */
+		return a[3] & MSG_FASTOPEN ? sendto((int)a[0], ptr(a[1]), (size_t)a[2], (int)a[3], ptr(a[4]), (socklen_t)a[5]) : PASS;
 	case SYS_sendmsg:	/* it may pass a connection on */
 		return sendmsg((int)a[0], ptr(a[1]), (int)a[2]);
 	case SYS_sendmmsg:

@@ -3,6 +3,7 @@
  * behave_net.c - the network below a connection goes, or somebody with the right to do so ends it. What a ring carries needs no network,
  * but the connection is the kernel's: when that says that it is over, it is, behind what has come before.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "behave.h"
@@ -146,7 +148,90 @@ static void destroyed(struct scene *s)
 	barrier(s);
 }
 
+enum open_by { SENDTO, SENDMSG, SENDMMSG, BY_NUMBER, NONBLOCKING, BY_CONNECT, OPEN_WAYS };
+
+/* A connection that a send has begun, 5 bytes of it with it; NONBLOCKING: perhaps only begun. */
+static int opened(struct scene *s, enum open_by how)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(s->port)) };
+	char buf[5];
+	struct iovec v = { buf, sizeof(buf) };
+	struct mmsghdr m = { .msg_hdr = { .msg_iov = &v, .msg_iovlen = 1, .msg_name = &to, .msg_namelen = sizeof(to) } };
+	struct pollfd p;
+	ssize_t n;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);	/* as it is, while other programs are run */
+
+	for (size_t i = 0; i < sizeof(buf); i++)
+		buf[i] = (char)pattern(i);
+	if (inet_pton(AF_INET, s->address, &to.sin_addr) != 1)
+		die("inet_pton");
+	switch (how) {
+	case SENDTO:
+		n = sendto(fd, buf, sizeof(buf), MSG_FASTOPEN, (struct sockaddr *)&to, sizeof(to));
+		break;
+	case SENDMSG:
+		n = sendmsg(fd, &m.msg_hdr, MSG_FASTOPEN);
+		break;
+	case SENDMMSG:
+		n = sendmmsg(fd, &m, 1, MSG_FASTOPEN) == 1 ? (ssize_t)m.msg_len : -1;
+		break;
+	case BY_NUMBER:
+		n = syscall(SYS_sendto, fd, buf, sizeof(buf), MSG_FASTOPEN, &to, sizeof(to));
+		break;
+	case NONBLOCKING:
+		fcntl(fd, F_SETFL, O_NONBLOCK);
+		n = sendto(fd, buf, sizeof(buf), MSG_FASTOPEN, (struct sockaddr *)&to, sizeof(to));
+		say("at once: %zd %s", n, n < 0 ? errno_name(errno) : "");
+		p = (struct pollfd){ .fd = fd, .events = POLLOUT };
+		if (poll(&p, 1, 10000) != 1)
+			die("poll");
+		if (n < 0)
+			n = send(fd, buf, sizeof(buf), 0);
+		fcntl(fd, F_SETFL, 0);
+		break;
+	default:
+		set(fd, TCP_FASTOPEN_CONNECT, 1);
+		say("connect: %d", connect(fd, (struct sockaddr *)&to, sizeof(to)));
+		n = write(fd, buf, sizeof(buf));
+	}
+	say("way %d: %zd %s", (int)how, n, n < 0 ? errno_name(errno) : "");
+	set(fd, TCP_NODELAY, 1);
+	return fd;
+}
+
+static void open_by_sends(struct scene *s)
+{
+	int fd;
+
+	for (enum open_by how = SENDTO; how < OPEN_WAYS; how++) {
+		fd = s->is_server ? accept4(s->listener, NULL, NULL, SOCK_CLOEXEC) : opened(s, how);
+		if (fd < 0)
+			die("accept");
+		if (s->is_server)
+			recv_exactly(fd, 5);
+		s->connections++;
+		warm_up(s, fd);
+		echo(s, fd, 100000);
+		barrier(s);
+	}
+}
+
+/* A send begins the connection (TCP Fast Open); by a kernel that does not put data into the first segment, and by one that does. */
+static void fast_open(struct scene *s)
+{
+	fcntl(s->fd, F_SETFD, FD_CLOEXEC);
+	say("data with the connection");
+	open_by_sends(s);
+	/* both directions, without a cookie, and for each listener */
+	run("echo 1543 >/proc/sys/net/ipv4/tcp_fastopen");
+	barrier(s);
+	say("data in the first segment");
+	open_by_sends(s);
+	run("echo 1 >/proc/sys/net/ipv4/tcp_fastopen");
+}
+
 const struct scene_case scenes_net[] = {
+	{ "fast_open", fast_open },
 	{ "cut_off_for_a_moment", cut_off_for_a_moment },
 	{ "cut_off_in_recv", cut_off_in_recv },
 	{ "cut_off_in_epoll", cut_off_in_epoll },
