@@ -27,6 +27,7 @@
 #include <unistd.h>
 #include <xshim/arena.h>
 #include <xshim/backend.h>
+#include <xshim/spin.h>
 
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
@@ -75,9 +76,7 @@ struct xshim_chan {
 	_Atomic uint32_t undecided;
 	_Atomic uint32_t tcp_dead;	/* an error of the socket: reset, timed out */
 	_Atomic uint32_t consult_seen;	/* the peer's hint at our last look */
-	_Atomic uint32_t spin_good;	/* 0..8: how well spinning paid lately */
-	_Atomic uint32_t spin_skip;
-	_Atomic uint32_t spin_missed;	/* tries in a row that found nothing */
+	struct xshim_spin spin;
 	_Atomic uint64_t nap_sent;	/* nap.c: bytes sent by ring when a busy wait last paid */
 	/* doze.h */
 	_Atomic uint32_t dozer;		/* 1: somebody sleeps by it, or is about to */

@@ -6,6 +6,7 @@
 #include "fault.h"
 #include "hot.h"
 #include "nest.h"
+#include "options.h"
 #include "process.h"
 #include "raw.h"
 #include "ready.h"
@@ -35,6 +36,7 @@ struct wait {
 	bool inner;			/* the inner set has news */
 	uint32_t nest[HINTS];		/* tags of members that the kernel says are ready */
 	int nests;
+	struct xshim_hot_wait spin;
 };
 
 /* A tagged event. True: *ev is the program's, with what it is to be told. Set lock held. */
@@ -199,6 +201,7 @@ static int wait_in(struct wait *w, int64_t timeout_ns, const sigset_t *mask)
 	struct xshim_answer *to = &w->to;
 	struct xshim_eset *set = to->set;
 	uint64_t deadline = timeout_ns > 0 ? xshim_clock_ns() + (uint64_t)timeout_ns : 0;
+	uint64_t began = 0;
 	int64_t left, sleep_ns;
 	bool capped;
 	int k;
@@ -219,12 +222,12 @@ static int wait_in(struct wait *w, int64_t timeout_ns, const sigset_t *mask)
 		to->kernel_next = true;
 		if (set->rousing)
 			xshim_hot_rouse(set, ROUSED_NEXT);
-		xshim_hot_to_ready(set, set->hots, to->max, true);
+		xshim_hot_to_ready(set, set->hots, to->max, !w->spin.goes_on);
 		xshim_answer_collect(to, to->max);
 		if (!to->n && timeout_ns) {
-			if (xshim_hot_spin(set, to->max))
+			if (xshim_hot_spin(set, to->max, &w->spin))
 				xshim_answer_collect(to, to->max);
-			if (!to->n)
+			if (!to->n && !w->spin.goes_on)
 				xshim_answer_arm_hot(to, false);
 		}
 		to->kernel_next = false;
@@ -242,23 +245,31 @@ static int wait_in(struct wait *w, int64_t timeout_ns, const sigset_t *mask)
 			atomic_store_explicit(&set->kernel_first, true, memory_order_relaxed);
 			return to->n;
 		}
-		sleep_ns = to->n ? 0 : left;
+		sleep_ns = to->n || w->spin.goes_on ? 0 : left;
 		capped = to->stall_ms >= 0 && (sleep_ns < 0 || sleep_ns > to->stall_ms * 1000000ll);
 		if (capped)
 			sleep_ns = to->stall_ms * 1000000ll;
+		if (sleep_ns && w->spin.how == XSHIM_SPIN_TIME)
+			began = xshim_clock_ns();
 		k = sleep_ns ? kernel_wait(w->call, to->set->epfd, to->events + to->n, to->max - to->n, sleep_ns, mask) :
 			       kernel_ask(w->call, to->set->epfd, to->events + to->n, to->max - to->n, mask);
 		if (k < 0)
 			return to->n ? to->n : -errno;
 		w->slept = sleep_ns != 0;
+		if (began)
+			began = xshim_clock_ns() - began;
 		if (k > 0)
 			take_in(w, k);
+		if (began)
+			xshim_spin_slept(&set->spin, to->n && !to->plain ? began : 0, xshim_opt.spin_us * 1000);
+		began = 0;
 		if (to->n)
 			return to->n;
-		if (k == 0 && !capped)
+		if (k == 0 && !capped && !w->spin.goes_on)
 			return 0;
 		if (left == 0)
 			return 0;
+		xshim_hot_let(set, &w->spin);
 	}
 }
 
@@ -289,6 +300,7 @@ static int wait_tagged(struct xshim_eset *set, enum call call, struct epoll_even
 		}
 	} else {
 		n = wait_in(&w, timeout_ns, mask);
+		xshim_hot_over(set, &w.spin);
 	}
 	if (!good && n > 0) {
 		xshim_eset_lock(&set->lock);

@@ -87,7 +87,7 @@ struct xshim_eset {
 	int hots;
 	struct xshim_reg *resting;	/* a circle, too: the one that rests longest */
 	bool rousing;			/* awake since it slept: what rests is made hot again */
-	uint32_t spin_good, spin_skip, spin_missed; /* as in ready.c */
+	struct xshim_spin spin;
 	uint64_t waits;			/* the set's lock: numbers the waits */
 	_Atomic uint32_t waiting;	/* threads inside epoll_wait */
 	bool shared;			/* a forked process has it, too (or had) */

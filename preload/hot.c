@@ -128,30 +128,50 @@ bool xshim_hot_to_ready(struct xshim_eset *set, int looks, int max, bool age)
 	return found;
 }
 
-bool xshim_hot_spin(struct xshim_eset *set, int max)
+static bool spin_until(struct xshim_eset *set, int max, uint64_t end, uint64_t *now)
 {
-	uint64_t end;
-
-	if (!set->hots || !xshim_spin_allowed())
-		return false;
-	if (!set->spin_good) {
-		if (++set->spin_skip % xshim_spin_rarity(set->spin_missed))
-			return false;
-		set->spin_missed += set->spin_missed < XSHIM_SPIN_MISSED;
-	}
-	end = xshim_clock_ns() + xshim_opt.spin_us * 1000;
 	do {
 		for (int i = 0; i < 8 && i * set->hots < LOOKS_BY_CLOCK; i++) {
-			if (xshim_hot_to_ready(set, LOOKS_BY_CLOCK, max, false)) {
-				if (!set->spin_good)
-					set->spin_missed = 0;
-				if (set->spin_good < 8)
-					set->spin_good++;
+			if (xshim_hot_to_ready(set, LOOKS_BY_CLOCK, max, false))
 				return true;
-			}
 			xshim_relax();
 		}
-	} while (xshim_clock_ns() < end);
-	set->spin_good /= 2;
+		*now = xshim_clock_ns();
+	} while (*now < end);
 	return false;
+}
+
+bool xshim_hot_spin(struct xshim_eset *set, int max, struct xshim_hot_wait *w)
+{
+	uint64_t near_ns = xshim_opt.spin_us * 1000, end;
+	bool paid;
+
+	if (!w->goes_on) {
+		w->how = set->hots && xshim_spin_allowed() ? xshim_spin_ask(&set->spin) : XSHIM_SPIN_NOT;
+		if (w->how <= XSHIM_SPIN_TIME)
+			return false;
+		w->now = xshim_clock_ns();
+		w->until = w->now + (w->how == XSHIM_SPIN_LONG ? xshim_spin_far_ns(near_ns) : near_ns);
+	}
+	end = w->now + near_ns < w->until ? w->now + near_ns : w->until;
+	paid = set->hots && spin_until(set, max, end, &w->now);
+	w->goes_on = !paid && set->hots && w->now < w->until;
+	if (!w->goes_on)
+		xshim_spin_done(&set->spin, w->how, paid, false);
+	return paid;
+}
+
+void xshim_hot_let(struct xshim_eset *set, struct xshim_hot_wait *w)
+{
+	if (!w->goes_on || !xshim_spin_lets(&w->now))
+		return;
+	w->goes_on = false;
+	xshim_spin_done(&set->spin, w->how, false, true);
+}
+
+void xshim_hot_over(struct xshim_eset *set, struct xshim_hot_wait *w)
+{
+	if (w->goes_on)
+		xshim_spin_done(&set->spin, w->how, false, false);
+	w->goes_on = false;
 }

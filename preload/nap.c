@@ -120,6 +120,8 @@ ssize_t xshim_nap(struct xshim_conn *c, int fd, void *buf, size_t n, bool *slept
 {
 	struct xshim_chan *ch = xshim_conn_chan(c);
 	struct xshim_link *l = &c->slot->link;
+	enum xshim_spin_how how;
+	uint64_t began = 0;
 	int saved = errno;
 	ssize_t rc;
 
@@ -130,17 +132,22 @@ ssize_t xshim_nap(struct xshim_conn *c, int fd, void *buf, size_t n, bool *slept
 		return -EAGAIN;
 	}
 	atomic_store_explicit(&ch->rx_empty_at, l->rx.head, memory_order_relaxed);
-	if (XSHIM_FAST_LACKS(c->slot->flags, NOT_QUIET) && xshim_spin_due(ch, POLLIN)) {
+	how = XSHIM_FAST_LACKS(c->slot->flags, NOT_QUIET) ? xshim_spin_due(ch, POLLIN) : XSHIM_SPIN_NOT;
+	if (how > XSHIM_SPIN_TIME) {
 		xshim_lock_drop(&c->slot->rx_lock);
 		*slept = true;
-		if (xshim_spin(ch, POLLIN)) {
+		if (xshim_spin(ch, POLLIN, how)) {
 			let_more_come(ch, atomic_load_explicit(&c->slot->n.ring_tx, memory_order_relaxed));
 			rc = 0;
 		} else {
 			rc = xshim_wait_unspun(c, ch, fd, POLLIN, UINT64_MAX);
 		}
 	} else {
+		if (how == XSHIM_SPIN_TIME)
+			began = xshim_clock_ns();
 		rc = sleep_quietly(c, ch, fd, slept);
+		if (began && (*slept || rc == 0))	/* else it is a wait of the long way */
+			xshim_spin_timed(ch, POLLIN, began);
 	}
 	if (rc == -EINTR && xshim_restarts(UINT64_MAX))
 		rc = -EAGAIN;

@@ -131,18 +131,16 @@ bool xshim_ready_quiet_bell(struct xshim_conn *c, struct xshim_chan *ch, int fd)
  * SA_RESTART, and never under a time limit. If it is not known which handler ran (sigact.h): yes only if all that are installed and not watched have it.
  */
 bool xshim_restarts(uint64_t deadline_ns);
-/* While busy waits do not pay, one wait in so many tries again; missed: that many tries in a row have been in vain. */
-#define XSHIM_SPIN_MISSED 4u
-static inline uint32_t xshim_spin_rarity(uint32_t missed)
-{
-	return 64u << missed;
-}
-/* Busy waits are allowed at all: XSHIM_SPIN_US, and more than one processor. */
+/* Busy waits (xshim/spin.h) are allowed at all: XSHIM_SPIN_US, and more than one processor. */
 bool xshim_spin_allowed(void);
-/* One is worth trying now; to be asked once a wait. */
-bool xshim_spin_due(struct xshim_chan *ch, unsigned int what);
-/* After that: true: it has paid. */
-bool xshim_spin(struct xshim_chan *ch, unsigned int what);
+/* How a wait for `what` on the ring begins; to be asked once a wait. */
+enum xshim_spin_how xshim_spin_due(struct xshim_chan *ch, unsigned int what);
+/* After XSHIM_SPIN_TRY and what follows it: true: it has paid. */
+bool xshim_spin(struct xshim_chan *ch, unsigned int what, enum xshim_spin_how how);
+/* After XSHIM_SPIN_TIME: the wait is over, and began then, by xshim_clock_ns(). */
+void xshim_spin_timed(struct xshim_chan *ch, unsigned int what, uint64_t began);
+/* In a far wait: whoever else is to be run here may be; *now: the time. True: somebody was, and it is over. */
+bool xshim_spin_lets(uint64_t *now);
 
 static inline void xshim_relax(void)
 {

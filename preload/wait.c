@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,57 +26,69 @@ bool xshim_spin_allowed(void)
 	return xshim_opt.spin_us && n > 1;
 }
 
-/*
- * Busy-wait a bounded time while that has paid lately: spin_good goes up by one with each success and
- * halves with each failure; at 0 only one wait in 64 tries again, and after tries in vain one in 128 to 1024: two ends that share a
- * processor never find anything.
- */
-bool xshim_spin_due(struct xshim_chan *ch, unsigned int what)
+enum xshim_spin_how xshim_spin_due(struct xshim_chan *ch, unsigned int what)
 {
-	uint32_t skip, missed;
-
 	if (!xshim_spin_allowed() ||
 	    atomic_load_explicit(what & POLLIN ? &ch->rx_empty_at : &ch->tx_full_at, memory_order_relaxed) == XSHIM_WANT_NOTHING)
-		return false;
-	if (atomic_load_explicit(&ch->spin_good, memory_order_relaxed))
-		return true;
-	missed = atomic_load_explicit(&ch->spin_missed, memory_order_relaxed);
-	skip = atomic_load_explicit(&ch->spin_skip, memory_order_relaxed) + 1;
-	atomic_store_explicit(&ch->spin_skip, skip, memory_order_relaxed);
-	if (skip % xshim_spin_rarity(missed))
-		return false;
-	if (missed < XSHIM_SPIN_MISSED)
-		atomic_store_explicit(&ch->spin_missed, missed + 1, memory_order_relaxed);
-	return true;
+		return XSHIM_SPIN_NOT;
+	return xshim_spin_ask(&ch->spin);
 }
 
-bool xshim_spin(struct xshim_chan *ch, unsigned int what)
+/* Has what is waited for come, by ring? pos, tail: the peer's, when there was nothing. */
+static inline bool has_come(const struct xshim_region_hdr *peer, unsigned int what, uint64_t pos, uint64_t tail)
+{
+	return ((what & POLLIN) && atomic_load_explicit(&peer->head, memory_order_acquire) > pos) ||
+	       ((what & POLLOUT) && atomic_load_explicit(&peer->tail, memory_order_acquire) > tail);
+}
+
+/* Until `end` at the latest. *now: the time then, if that was in vain. */
+static bool spin_until(const struct xshim_chan *ch, unsigned int what, uint64_t end, uint64_t *now)
 {
 	const struct xshim_region_hdr *peer = ch->remote.region;
-	uint32_t good = atomic_load_explicit(&ch->spin_good, memory_order_relaxed);
 	uint64_t pos = atomic_load_explicit(&ch->rx_empty_at, memory_order_relaxed);
-	uint64_t tail = atomic_load_explicit(&ch->tx_full_at, memory_order_relaxed), end;
+	uint64_t tail = atomic_load_explicit(&ch->tx_full_at, memory_order_relaxed);
 
-	end = xshim_clock_ns() + xshim_opt.spin_us * 1000;
 	do {
 		for (int i = 0; i < 32; i++) {
-			if ((what & POLLIN) &&
-			    atomic_load_explicit(&peer->head, memory_order_acquire) > pos)
-				goto paid;
-			if ((what & POLLOUT) &&
-			    atomic_load_explicit(&peer->tail, memory_order_acquire) > tail)
-				goto paid;
+			if (has_come(peer, what, pos, tail))
+				return true;
 			xshim_relax();
 		}
-	} while (xshim_clock_ns() < end);
-	atomic_store_explicit(&ch->spin_good, good / 2, memory_order_relaxed);
+		*now = xshim_clock_ns();
+	} while (*now < end);
 	return false;
-paid:
-	if (good < 8)
-		atomic_store_explicit(&ch->spin_good, good + 1, memory_order_relaxed);
-	if (!good)
-		atomic_store_explicit(&ch->spin_missed, 0, memory_order_relaxed);
-	return true;
+}
+
+void xshim_spin_timed(struct xshim_chan *ch, unsigned int what, uint64_t began)
+{
+	bool came = has_come(ch->remote.region, what, atomic_load_explicit(&ch->rx_empty_at, memory_order_relaxed),
+			     atomic_load_explicit(&ch->tx_full_at, memory_order_relaxed));
+
+	xshim_spin_slept(&ch->spin, came ? xshim_clock_ns() - began : 0, xshim_opt.spin_us * 1000);
+}
+
+bool xshim_spin_lets(uint64_t *now)
+{
+	uint64_t was = *now;
+
+	sched_yield();
+	*now = xshim_clock_ns();
+	return *now - was > xshim_opt.spin_us * 1000;
+}
+
+bool xshim_spin(struct xshim_chan *ch, unsigned int what, enum xshim_spin_how how)
+{
+	uint64_t near_ns = xshim_opt.spin_us * 1000, now = xshim_clock_ns(), end = now + near_ns;
+	uint64_t last = how == XSHIM_SPIN_LONG ? now + xshim_spin_far_ns(near_ns) : end;
+	bool paid = spin_until(ch, what, end, &now), lost = false;
+
+	while (!paid && !lost && now < last) {
+		lost = xshim_spin_lets(&now);
+		end = now + near_ns;
+		paid = !lost && spin_until(ch, what, end < last ? end : last, &now);
+	}
+	xshim_spin_done(&ch->spin, how, paid, lost);
+	return paid;
 }
 
 bool xshim_restarts(uint64_t deadline_ns)
@@ -227,7 +240,16 @@ int xshim_wait_unspun(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsig
 
 int xshim_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int what, uint64_t deadline_ns)
 {
-	if (!(what & XSHIM_WAIT_MARK) && xshim_spin_due(ch, what) && xshim_spin(ch, what))
+	enum xshim_spin_how how = what & XSHIM_WAIT_MARK ? XSHIM_SPIN_NOT : xshim_spin_due(ch, what);
+	uint64_t began = 0;
+	int rc;
+
+	if (how > XSHIM_SPIN_TIME && xshim_spin(ch, what, how))
 		return 0;
-	return xshim_wait_unspun(c, ch, fd, what, deadline_ns);
+	if (how == XSHIM_SPIN_TIME)
+		began = xshim_clock_ns();
+	rc = xshim_wait_unspun(c, ch, fd, what, deadline_ns);
+	if (began)
+		xshim_spin_timed(ch, what, began);
+	return rc;
 }

@@ -1,0 +1,175 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# Busy waits (include/xshim/spin.h): who waits for answers that come within a far one makes them, after some waits, and sleeps no more;
+# who waits for slower ones, or had learned and waits for slower ones now, does not, nor who shares a processor with the other end, nor
+# anybody where XSHIM_SPIN_US is 0. Shown by what the kernel counts of the client: how often it has slept and how long it has worked.
+#
+#   preload_spin.sh [learns|slow|turns_slow|one|none]
+. "${srcdir:-$(dirname "$0")/..}/tests/lib/dialogue.sh"
+
+PORT=7980
+need taskset
+
+# Near 200 us, far 1 ms. q: at once; f: after 400 us, asleep; w: so, at work; s: after 5 ms
+export XSHIM_SPIN_US=200
+SERVER='
+import socket, sys, time
+s = socket.create_server((sys.argv[1], int(sys.argv[2])))
+def work(us):
+    end = time.monotonic_ns() + us * 1000
+    while time.monotonic_ns() < end:
+        pass
+c, _ = s.accept()
+while (data := c.recv(100)):
+    for what in data[:1]:
+        if what == 102: time.sleep(0.0004)
+        if what == 115: time.sleep(0.005)
+        if what == 119: work(400)
+    c.sendall(data)
+'
+# ADDRESS PORT recv|epoll: then lines "WHAT TRIPS" on its input; answers "trips sleeps work_us waited_us", waited: for a processor
+CLIENT='
+import resource, select, socket, sys
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+ep = None
+def trip(what):
+    s.sendall(what)
+    if ep:
+        ep.poll()
+    return s.recv(100) or sys.exit("the server has closed")
+def state():
+    u = resource.getrusage(resource.RUSAGE_SELF)
+    delay = int(open("/proc/self/schedstat").read().split()[1])
+    return [u.ru_nvcsw, int((u.ru_utime + u.ru_stime) * 1e6), delay // 1000]
+if sys.argv[3] == "epoll":
+    ep = select.epoll()
+    ep.register(s, select.EPOLLIN)
+print("ready", flush=True)
+for line in sys.stdin:
+    if line == "end\n":
+        break
+    what, trips = line.split()
+    before = state()
+    for i in range(int(trips)):
+        trip(what.encode())
+    print(trips, *[a - b for a, b in zip(state(), before)], flush=True)
+'
+
+LINES=0
+said() { [ "$(wc -l <"$WORK/client.out")" -ge "$1" ] || job_ended client; }
+# ask WHAT TRIPS: sets TRIPS SLEPT WORKED WAITED
+ask() {
+	printf '%s %s\n' "$1" "$2" >&9
+	LINES=$((LINES + 1))
+	wait_for 60 "the client's answer" said $LINES
+	job_alive client || { cat "$WORK/client.err" >&2; fail "the client has ended"; }
+	read -r TRIPS SLEPT WORKED WAITED < <(tail -n 1 "$WORK/client.out")
+}
+
+are_on_ring() {
+	ask q 20
+	[ "$("$XSHIM_TOOL" stat --json | jq .connections.on_ring)" -ge 2 ]
+}
+
+# ends HOW [PREFIX...]: both, on rings
+ends() {
+	local how=$1
+	shift
+	LINES=1
+	snapshot "$WORK/before.json"
+	ns_start server b "$@" env "${PRELOADED[@]}" "$PYTHON" -c "$SERVER" "$IP_B" $PORT
+	wait_listen b $PORT
+	held_start client a "$@" env "${PRELOADED[@]}" "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$how"
+	wait_for 20 "the client to be ready" said 1
+	wait_for 20 "both ends to be on the ring" are_on_ring
+}
+
+ends_over() {
+	held_end
+	job_ok client 20 "$1"
+	job_wait server 20
+	PORT=$((PORT + 1))
+	check_gt "$1: bytes by ring" "$(since "$WORK/before.json" .bytes.ring_tx)" 100
+}
+
+# Until it has. False: it had no processor for itself: there nobody is to wait busily, which is another thing than this.
+learn() {
+	local blocks slept=0 waited=0 before
+	for ((blocks = 1; blocks <= 60; blocks++)); do
+		before=$(since "$WORK/before.json" .counters.sleeps)
+		ask f 100
+		if [ "$SLEPT" -lt 60 ]; then
+			# the server's own are a hundred
+			check_ge "$1: sleeps of both in 100 round trips" 170 $(($(since "$WORK/before.json" .counters.sleeps) - before))
+			note "ok $1: after $((blocks * 100 - 100)) round trips, $SLEPT sleeps in $TRIPS"
+			return 0
+		fi
+		waited=$((waited + WAITED)) slept=$((slept + SLEPT))
+	done
+	[ $waited -gt $((blocks * 10000)) ] || fail "$1: it has slept $slept times in 6000 waits, and not learned"
+	note "not shown: $1: the client has waited $waited us for a processor"
+}
+
+play_learns() {
+	local how
+	for how in recv epoll; do
+		ends $how
+		learn "learns, $how"
+		ends_over "learns, $how"
+	done
+}
+
+# What the round trips of a client that slept in each wait would have taken at most, and a fifth of what busy waits would have
+bounded() {
+	local each=$2 far=$3
+	check_ge "$1: microseconds of work of $TRIPS round trips" $((TRIPS * each + TRIPS * far / 5)) "$WORKED"
+	note "ok $1: $((WORKED / TRIPS)) us of work for a round trip, $SLEPT sleeps in $TRIPS"
+}
+
+play_slow() {
+	local how
+	for how in recv epoll; do
+		ends $how
+		ask s 400
+		check_ge "slow, $how: sleeps" "$SLEPT" 380
+		bounded "slow, $how" 250 1000
+		ends_over "slow, $how"
+	done
+}
+
+play_turns_slow() {
+	local how
+	for how in recv epoll; do
+		ends $how
+		learn "turns_slow, $how, at first"
+		ask s 400
+		check_ge "turns_slow, $how: sleeps" "$SLEPT" 380
+		bounded "turns_slow, $how" 250 1000
+		ends_over "turns_slow, $how"
+	done
+}
+
+play_one() {
+	ends recv taskset -c 0
+	ask q 20000
+	check_ge "one: microseconds of work of $TRIPS round trips" $((TRIPS * 60)) "$WORKED"
+	ask w 2000
+	bounded one 100 200
+	ends_over one
+}
+
+play_none() {
+	XSHIM_SPIN_US=0 ends recv
+	ask f 1000
+	check_ge "none: sleeps" "$SLEPT" 990
+	ends_over none
+	note "ok none"
+}
+
+ns_up
+daemon_start
+preload_for "$PYTHON"
+for what in ${*:-learns slow turns_slow one none}; do
+	"play_$what"
+done
