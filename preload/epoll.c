@@ -10,6 +10,7 @@
 #include "process.h"
 #include "raw.h"
 #include "ready.h"
+#include "sigact.h"
 #include "unwind.h"
 #include "user.h"
 
@@ -203,8 +204,8 @@ static int wait_in(struct wait *w, int64_t timeout_ns, const sigset_t *mask)
 	uint64_t deadline = timeout_ns > 0 ? xshim_clock_ns() + (uint64_t)timeout_ns : 0;
 	uint64_t began = 0;
 	int64_t left, sleep_ns;
+	int k, handlers = xshim_sigact_awake();
 	bool capped;
-	int k;
 
 	if (atomic_load_explicit(&set->kernel_first, memory_order_relaxed)) {
 		k = kernel_ask(w->call, to->set->epfd, to->events, (to->max + KERNEL_SHARE - 1) / KERNEL_SHARE, NULL);
@@ -249,6 +250,9 @@ static int wait_in(struct wait *w, int64_t timeout_ns, const sigset_t *mask)
 		capped = to->stall_ms >= 0 && (sleep_ns < 0 || sleep_ns > to->stall_ms * 1000000ll);
 		if (capped)
 			sleep_ns = to->stall_ms * 1000000ll;
+		/* the busy wait was the program's sleep, too */
+		if (sleep_ns && w->spin.how > XSHIM_SPIN_TIME && xshim_sigact_awake() != handlers)
+			return -EINTR;
 		if (sleep_ns && w->spin.how == XSHIM_SPIN_TIME)
 			began = xshim_clock_ns();
 		k = sleep_ns ? kernel_wait(w->call, to->set->epfd, to->events + to->n, to->max - to->n, sleep_ns, mask) :

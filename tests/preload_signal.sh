@@ -10,4 +10,5 @@ behave_main signal "$@"
 if [ $# = 0 ]; then
 	export XSHIM_DOZE_AFTER=0
 	behave_main signal receive_restarts receive_is_interrupted receive_is_stopped two_at_once_and_restart two_at_once_and_interrupt
+	XSHIM_SPIN_US=1000 behave_main signal busy_wait_is_interrupted
 fi
