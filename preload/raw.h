@@ -75,6 +75,12 @@ static inline ssize_t raw_splice(int in, int out, size_t n, unsigned int flags)
 	return libc.syscall(SYS_splice, in, NULL, out, NULL, n, flags);
 }
 
+/* Out of a pipe, into memory. */
+static inline ssize_t raw_vmsplice(int in, const struct iovec *v, size_t n, unsigned int flags)
+{
+	return libc.syscall(SYS_vmsplice, in, v, n, flags);
+}
+
 static inline int raw_connect(int fd, const struct sockaddr *sa, socklen_t len)
 {
 	return (int)libc.syscall(SYS_connect, fd, sa, len);

@@ -116,6 +116,12 @@ static ssize_t from_pipe(struct xshim_conn *c, int in, int out, size_t n, unsign
 		ch = xshim_conn_chan(c);
 		if (rc < 0 && rc != XSHIM_PLAIN && done && ch)
 			(void)xshim_stream_keep(c, ch, rc);
+		/* somebody else has taken it: it is waited for again, by a call that has nothing yet and may */
+		if (rc == XSHIM_EMPTY) {
+			rc = -EAGAIN;
+			if (!done && !(flags & SPLICE_F_NONBLOCK))
+				continue;
+		}
 		if (rc <= 0)
 			break;
 		done += (size_t)rc;

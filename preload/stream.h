@@ -26,8 +26,9 @@ ssize_t xshim_stream_recv_on(struct xshim_conn *c, int fd, void *buf, size_t n, 
 ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, size_t n, int flags, bool begun);
 /*
  * Like sendfile(2): in_fd is read straight into the ring, and what there is no room for stays where it is. pipe: flags of splice(2), with
- * SPLICE_F_NONBLOCK, if in_fd is one: it is not waited for, and 0 says that it is empty.
+ * SPLICE_F_NONBLOCK, if in_fd is one: it is not waited for. XSHIM_EMPTY: there is nothing in it now.
  */
+#define XSHIM_EMPTY ((ssize_t)-4099)
 ssize_t xshim_stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *offset, size_t count, unsigned int pipe);
 /* What TCP_INQ tells after a receive: as FIONREAD, and one more if the end of the stream has come. */
 int xshim_stream_inq_hint(struct xshim_conn *c, int fd);

@@ -87,12 +87,35 @@ static size_t put_parts(struct xshim_conn *c, struct xshim_chan *ch, struct xshi
 	return done;
 }
 
+/* Of sendfile, and of a splice: pipe is then not 0, but the flags of that. */
+struct source {
+	int fd;
+	off64_t *offset;
+	unsigned int pipe;
+};
+
+/* Into two stretches of the ring. A pipe is not waited for with the lock held: somebody else may have emptied it just now. */
+static ssize_t read_source(const struct source *from, struct iovec v[2], int stretches)
+{
+	ssize_t n;
+
+	if (from->pipe)
+		n = raw_vmsplice(from->fd, v, (size_t)stretches, SPLICE_F_NONBLOCK);
+	if (!from->pipe || (n < 0 && (errno == ENOSYS || errno == EPERM)))	/* not everywhere to be had */
+		n = from->offset ? raw_preadv(from->fd, v, stretches, *from->offset) : raw_readv(from->fd, v, stretches);
+	if (n < 0)
+		return from->pipe && errno == EAGAIN ? XSHIM_EMPTY : -errno;
+	if (from->offset)
+		*from->offset += n;
+	return n;
+}
+
 /*
- * Fill the ring: from the iovec, or, where `it` is NULL, from in_fd (sendfile). tx_lock held, state RING.
+ * Fill the ring: from the iovec, or, where `it` is NULL, from a source. tx_lock held, state RING.
  * *bell: the peer wants to be rung. Bytes, -EAGAIN, or -errno.
  */
-static ssize_t ring_put(struct xshim_conn *c, struct xshim_chan *ch, struct xshim_iov *it, int in_fd,
-			off64_t *offset, size_t count, bool *bell)
+static ssize_t ring_put(struct xshim_conn *c, struct xshim_chan *ch, struct xshim_iov *it, const struct source *from, size_t count,
+			bool *bell)
 {
 	struct xshim_region_hdr *own = ch->local.region;
 	struct xshim_link *l = &c->slot->link;
@@ -115,11 +138,9 @@ static ssize_t ring_put(struct xshim_conn *c, struct xshim_chan *ch, struct xshi
 			return -EFAULT;
 	} else {
 		stretches = xshim_ring_stretch(xshim_region_data(own), l->order_own, l->tx.pos, count, v);
-		n = offset ? raw_preadv(in_fd, v, stretches, *offset) : raw_readv(in_fd, v, stretches);
+		n = read_source(from, v, stretches);
 		if (n <= 0)
-			return n < 0 ? -errno : 0;
-		if (offset)
-			*offset += n;
+			return n;
 		*bell = xshim_tx_commit(l, own, ch->remote.region, (uint64_t)n);
 		sent(c, ch, (size_t)n);
 	}
@@ -134,7 +155,7 @@ static ssize_t ring_put(struct xshim_conn *c, struct xshim_chan *ch, struct xshi
  * error that ends it is the next one's (XSHIM_NEXT).
  */
 static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_iov *it,
-		       int in_fd, off64_t *offset, size_t count, int flags, bool begun)
+		       const struct source *from, size_t count, int flags, bool begun)
 {
 	struct xshim_slot *s = c->slot;
 	struct xshim_link *l = &s->link;
@@ -172,7 +193,7 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 				n = -EAGAIN;
 				goto out;
 			}
-			n = ring_put(c, ch, it, in_fd, offset, count, &bell);
+			n = ring_put(c, ch, it, from, count, &bell);
 			if (n == -EPROTO)
 				n = xshim_chan_break(c, fd, XSHIM_R_CORRUPT);
 			alone = n > 0 && xshim_tx_is_alone(ch->remote.region);
@@ -229,7 +250,7 @@ out:
 static ssize_t tx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, struct xshim_iov *it,
 		       int flags, bool begun)
 {
-	ssize_t n = tx_ring(c, ch, fd, it, -1, NULL, xshim_iov_left(it), flags, begun);
+	ssize_t n = tx_ring(c, ch, fd, it, NULL, xshim_iov_left(it), flags, begun);
 
 	if (n != XSHIM_PLAIN)
 		return n;
@@ -370,24 +391,26 @@ ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, s
 }
 
 /* Where the direction is on TCP. */
-static ssize_t kernel_sendfile(int fd, int in_fd, off64_t *offset, size_t count, unsigned int pipe)
+static ssize_t kernel_sendfile(int fd, const struct source *from, size_t count)
 {
-	ssize_t n = pipe ? raw_splice(in_fd, fd, count, pipe) : libc.sendfile64(fd, in_fd, offset, count);
+	ssize_t n = from->pipe ? raw_splice(from->fd, fd, count, from->pipe) : libc.sendfile64(fd, from->fd, from->offset, count);
 
 	return n < 0 ? -errno : n;
 }
 
-static bool is_empty(int pipe)
+/* 1: there is something in it; 0: its writers have gone; XSHIM_EMPTY. */
+static ssize_t pipe_state(int fd)
 {
-	int n = 0;
+	unsigned int now = xshim_ask_poll(fd, POLLIN);
 
-	return libc.ioctl(pipe, FIONREAD, &n) == 0 && n == 0;
+	return now & (POLLIN | POLLNVAL | POLLERR) ? 1 : now & POLLHUP ? 0 : XSHIM_EMPTY;
 }
 
 static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *offset, size_t count, unsigned int pipe)
 {
 	bool nonblock = xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
 	struct xshim_chan *ch = xshim_conn_chan(c);
+	const struct source from = { in_fd, offset, pipe };
 	const int called = fd;
 	uint64_t deadline = 0;
 	size_t total = 0;
@@ -395,21 +418,23 @@ static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t 
 
 	while (ch) {
 		/* another reader may have been there while this one slept for room */
-		if (pipe && is_empty(in_fd))
-			return (ssize_t)total;
-		rc = tx_ring(c, ch, fd, NULL, in_fd, offset, count - total, 0, total);
+		rc = pipe ? pipe_state(in_fd) : 1;
+		if (rc <= 0)
+			return total ? (ssize_t)total : rc;
+		rc = tx_ring(c, ch, fd, NULL, &from, count - total, 0, total);
 		if (rc == XSHIM_PLAIN) {
 			atomic_store_explicit(&ch->tx_full_at, XSHIM_WANT_NOTHING, memory_order_relaxed);
 			/* O_NONBLOCK is the description's, so this could sleep */
 			if (!nonblock && !xshim_ask_poll(fd, POLLOUT)) {
 				rc = -EAGAIN;
 			} else {
-				rc = kernel_sendfile(fd, in_fd, offset,
-						     nonblock ? count - total :
-						     count - total > 65536 ? 65536 : count - total, pipe);
+				rc = kernel_sendfile(fd, &from,
+						     nonblock ? count - total : count - total > 65536 ? 65536 : count - total);
+				if (rc == -EAGAIN && pipe && pipe_state(in_fd) == XSHIM_EMPTY)
+					rc = XSHIM_EMPTY;
 				if (rc >= 0)
 					xshim_count(&c->slot->n.tcp_tx, (uint64_t)rc);
-				if (rc < 0 && rc != -EAGAIN)
+				if (rc < 0 && rc != -EAGAIN && rc != XSHIM_EMPTY)
 					xshim_chan_told_error(c, fd);
 				if (total)
 					rc = xshim_stream_keep(c, ch, rc);
@@ -435,7 +460,7 @@ static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t 
 	if (total || fd == called)
 		return total ? (ssize_t)total : XSHIM_PLAIN;
 	/* the number was closed meanwhile, and may be somebody else's */
-	rc = kernel_sendfile(fd, in_fd, offset, count, pipe);
+	rc = kernel_sendfile(fd, &from, count);
 	xshim_conn_plain_tx(c, rc);
 	return rc;
 }

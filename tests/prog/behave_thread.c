@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* behave_thread.c - threads that use one connection together. */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -271,7 +273,83 @@ static void closed_under_a_receive(struct scene *s)
 	barrier(s);
 }
 
+#define DROPS 2000
+#define DRINKERS 2
+
+struct drinker {
+	pthread_t thread;
+	int from, to;			/* to: -1: nowhere */
+	size_t sum;
+	const atomic_bool *over;	/* nothing more is put in */
+};
+
+static void *drink(void *arg)
+{
+	struct drinker *d = arg;
+	bool too_early = false;
+	char buf[100];
+	ssize_t n;
+
+	do {
+		n = d->to < 0 ? read(d->from, buf, sizeof(buf)) : splice(d->from, NULL, d->to, NULL, sizeof(buf), 0);
+		d->sum += n > 0 ? (size_t)n : 0;
+		too_early |= !n && !*d->over;
+	} while (n > 0 || (n < 0 && errno == EAGAIN) || (!n && !*d->over));
+	say("the last answer: %zd%s", n, too_early ? ", and before nothing more came" : "");
+	return NULL;
+}
+
+/*
+ * A splice and a read share a pipe, which the splice finds empty at times where there has just been something in it. Who sends on the
+ * connection meanwhile does not wait for what is put into the pipe next, and he it is who does that.
+ */
+static void splice_from_a_common_pipe(struct scene *s)
+{
+	struct drinker d[DRINKERS];
+	atomic_bool over = false;
+	char buf[4096];
+	size_t sum = 0, spliced;
+	int p[3];
+	ssize_t n;
+
+	if (s->is_server) {
+		while ((n = recv(s->fd, buf, sizeof(buf), 0)) > 0)
+			sum += (size_t)n;
+		if (recv(s->step, &spliced, sizeof(spliced), MSG_WAITALL) != sizeof(spliced))
+			die("the step socket");
+		say("then %zd, %s", n, sum == DROPS + spliced ? "all has come" : "what has come is not what was sent");
+	} else {
+		if (pipe(p) < 0)
+			die("pipe");
+		/* one that does not sleep is there whenever something comes */
+		snprintf(buf, sizeof(buf), "/proc/self/fd/%d", p[0]);
+		p[2] = open(buf, O_RDONLY | O_NONBLOCK);
+		if (p[2] < 0)
+			die(buf);
+		for (int i = 0; i < DRINKERS; i++) {
+			d[i] = (struct drinker){ .from = i ? p[2] : p[0], .to = i ? -1 : s->fd, .over = &over };
+			if (pthread_create(&d[i].thread, NULL, drink, &d[i]))
+				die("pthread_create");
+		}
+		for (int i = 0; i < DROPS; i++)
+			if (write(p[1], "p", 1) != 1 || send(s->fd, "m", 1, 0) != 1)
+				die("a drop");
+		over = true;
+		close(p[1]);
+		for (int i = 0; i < DRINKERS; i++) {
+			pthread_join(d[i].thread, NULL);
+			sum += d[i].sum;
+		}
+		say("%zu", sum);
+		shutdown(s->fd, SHUT_WR);
+		if (write(s->step, &d[0].sum, sizeof(d[0].sum)) != sizeof(d[0].sum))
+			die("the step socket");
+	}
+	barrier(s);
+}
+
 const struct scene_case scenes_thread[] = {
+	{ "splice_from_a_common_pipe", splice_from_a_common_pipe },
 	{ "closed_under_a_receive", closed_under_a_receive },
 	{ "peeks_on_a_small_stack", peeks_on_a_small_stack },
 	{ "mark_is_set_while_another_looks", mark_is_set_while_another_looks },
