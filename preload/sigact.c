@@ -69,6 +69,7 @@ static __thread struct sleeper {
 void xshim_sigact_begin(void)
 {
 	sleeper.missed = NONE;
+	sleeper.noted = 0;
 }
 
 int xshim_sigact_awake(void)

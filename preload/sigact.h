@@ -52,7 +52,10 @@ void xshim_sigact_begin(void);
 bool xshim_sigact_sleep_again(void);
 /* Changes with each such handler: for a call that is made of several. */
 int xshim_sigact_awake(void);
-/* That call said EINTR: 1: after a handler with SA_RESTART, 0: after one without, -1: not known. */
+/*
+ * That call said EINTR: 1: after a handler with SA_RESTART, 0: after one without, -1: not known. Since a begin, whatever its last sleep
+ * said: -1 also if no handler has ended that.
+ */
 int xshim_sigact_woken(void);
 /* act, as libc.sigaction() says, is a watched handler: were it one that ended the sleep, that would be known. */
 bool xshim_sigact_is_watched(const struct sigaction *act);

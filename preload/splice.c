@@ -7,7 +7,9 @@
  * was readable would not be.
  */
 #include "conn.h"
+#include "ready.h"
 #include "rxopts.h"
+#include "sigact.h"
 #include "stream.h"
 #include "unwind.h"
 #include "urgent.h"
@@ -55,9 +57,9 @@ static ssize_t piece_to_pipe(struct xshim_conn *c, int in, int out, size_t n, si
 	struct iovec v = { buf, n < PIECE ? n : PIECE };
 	/* with SO_RCVLOWAT a receive sleeps although something is there; the kernel's splice takes that, and only sleeps by it for nothing */
 	bool begun = false, looks = done || xshim_rxopts_lowat(c);
+	int at_mark = 0;
 	struct xshim_chan *ch;
 	ssize_t got, put;
-	int at_mark = 0;
 
 	if (done && xshim_chan_owed(c, false))
 		return 0;		/* it is the next call's */
@@ -72,6 +74,10 @@ static ssize_t piece_to_pipe(struct xshim_conn *c, int in, int out, size_t n, si
 		(void)xshim_stream_keep(c, ch, got);
 	if (got <= 0)
 		return got;
+	/* nor is that taken when a handler ends the sleep, unless the call is begun anew */
+	if (!done && got < (ssize_t)xshim_rxopts_lowat(c) && xshim_sigact_woken() >= 0 &&
+	    !xshim_restarts(xshim_stream_deadline(c, in, SO_RCVTIMEO)))
+		return -EINTR;
 	put = libc.write(out, buf, (size_t)got);
 	if (put < 0)
 		return -errno;
