@@ -296,6 +296,8 @@ void xshim_conn_release(struct xshim_obj *o)
 
 /* ---- when to offer ---- */
 
+#define DESCRIPTORS 7		/* that a ring takes while both ends are introduced; three of them stay */
+
 /* Something about the socket or the process that keeps it on TCP for now. 0: nothing. */
 static enum xshim_reason obstacle(struct xshim_conn *c, int fd)
 {
@@ -310,7 +312,7 @@ static enum xshim_reason obstacle(struct xshim_conn *c, int fd)
 		return XSHIM_R_ULP;
 	if (libc.fcntl(fd, F_GETFL) & O_ASYNC)
 		return XSHIM_R_SIGIO;
-	return XSHIM_R_RING;
+	return xshim_privfd_room(DESCRIPTORS) ? XSHIM_R_RING : XSHIM_R_FD_LIMIT;
 }
 
 static void later(struct xshim_conn *c)

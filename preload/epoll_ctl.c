@@ -245,10 +245,18 @@ static int track_set(int epfd)
 
 XSHIM_EXPORT int epoll_create(int size)
 {
-	return track_set(libc.epoll_create(size));
+	int fd = libc.epoll_create(size);
+
+	if (fd < 0 && errno == EMFILE && xshim_room_wanted())
+		fd = libc.epoll_create(size);
+	return track_set(xshim_privfd_note(fd));
 }
 
 XSHIM_EXPORT int epoll_create1(int flags)
 {
-	return track_set(libc.epoll_create1(flags));
+	int fd = libc.epoll_create1(flags);
+
+	if (fd < 0 && errno == EMFILE && xshim_room_wanted())
+		fd = libc.epoll_create1(flags);
+	return track_set(xshim_privfd_note(fd));
 }

@@ -6,38 +6,105 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#define OWN 4		/* the process has so many for itself: to xshimd, the counters, the log, */
+#define FEW 8		/* and so many at times */
+
 _Atomic uint64_t xshim_privfd_bits[XSHIM_PRIVFD_MAX / 64];
 static _Atomic int taken;
+_Atomic int xshim_privfd_given;			/* one more than the highest number that the program was given; threads may lose an update */
+_Atomic int xshim_privfd_near = INT_MAX;	/* from that number on it comes near to ours */
 
-static void mark(int fd)
-{
-	atomic_fetch_or_explicit(&xshim_privfd_bits[fd / 64], 1ull << (fd % 64), memory_order_relaxed);
-	atomic_fetch_add_explicit(&taken, 1, memory_order_relaxed);
-}
-
-static int top(void)
+/* As far as we may go, and as far as the program may. */
+static int top(int *all)
 {
 	struct rlimit rl;
 
-	if (getrlimit(RLIMIT_NOFILE, &rl) < 0 || rl.rlim_cur > XSHIM_PRIVFD_MAX)
-		return XSHIM_PRIVFD_MAX;
-	return (int)rl.rlim_cur;
+	if (getrlimit(RLIMIT_NOFILE, &rl) < 0 || rl.rlim_cur > INT_MAX)
+		*all = INT_MAX;
+	else
+		*all = (int)rl.rlim_cur;
+	return *all < XSHIM_PRIVFD_MAX ? *all : XSHIM_PRIVFD_MAX;
+}
+
+/* What is to stay free. */
+static int spare(int all)
+{
+	int least = all / 4 < 64 ? all / 4 : 64;
+
+	return all / 8 > least ? all / 8 : least;
+}
+
+static int count(int more)
+{
+	return atomic_fetch_add_explicit(&taken, more, memory_order_relaxed) + more;
+}
+
+static void mark(int fd, int all)
+{
+	atomic_fetch_or_explicit(&xshim_privfd_bits[fd / 64], 1ull << (fd % 64), memory_order_relaxed);
+	atomic_store_explicit(&xshim_privfd_near, all - spare(all) / 2 - count(1), memory_order_relaxed);
 }
 
 bool xshim_privfd_plenty(void)
 {
-	return atomic_load_explicit(&taken, memory_order_relaxed) < top() / 8;
+	int all;
+
+	return atomic_load_explicit(&taken, memory_order_relaxed) < top(&all) / 8;
+}
+
+/* How many rings may take. */
+static int share(int limit, int all)
+{
+	int most = all - spare(all) - atomic_load_explicit(&xshim_privfd_given, memory_order_relaxed);
+
+	return most < limit - limit / 4 ? most : limit - limit / 4;
+}
+
+/* And all that is ours: the process has a few whatever else is open, or it could not come back to rings. */
+static int share_of_all(int limit, int all)
+{
+	int least = limit / 4 < FEW ? limit / 4 : FEW, most = share(limit, all);
+
+	return most > least ? most : least;
+}
+
+bool xshim_privfd_room(int more)
+{
+	int all, limit = top(&all);
+
+	return atomic_load_explicit(&taken, memory_order_relaxed) + more <= share(limit, all);
+}
+
+int xshim_privfd_excess(void)
+{
+	int all, limit = top(&all), n = atomic_load_explicit(&taken, memory_order_relaxed);
+
+	atomic_store_explicit(&xshim_privfd_near, all - spare(all) / 2 - n, memory_order_relaxed);
+	return n - (share(limit, all) > OWN ? share(limit, all) : OWN);
+}
+
+bool xshim_privfd_none(void)
+{
+	int all, n = atomic_load_explicit(&taken, memory_order_relaxed);
+
+	(void)top(&all);
+	if (!n)
+		return false;
+	if (all - n > atomic_load_explicit(&xshim_privfd_given, memory_order_relaxed))
+		atomic_store_explicit(&xshim_privfd_given, all - n, memory_order_relaxed);
+	return true;
 }
 
 int xshim_privfd_dup(int fd)
 {
-	int limit = top(), want, got = -EMFILE;
+	int all, limit = top(&all), want, got = -EMFILE;
 
-	if (atomic_load_explicit(&taken, memory_order_relaxed) < limit / 2) {
-		for (want = limit - 1; want > limit / 2; want--) {
+	if (atomic_load_explicit(&taken, memory_order_relaxed) < share_of_all(limit, all)) {
+		for (want = limit - 1; want > limit / 4; want--) {
 			if (!~atomic_load_explicit(&xshim_privfd_bits[want / 64], memory_order_relaxed))
 				want &= ~63;	/* all of them are taken: the loop steps below them */
 			if (xshim_privfd_is(want))
@@ -54,7 +121,7 @@ int xshim_privfd_dup(int fd)
 				got = -EMFILE;
 				continue;
 			}
-			mark(got);
+			mark(got, all);
 			break;
 		}
 	}
@@ -71,8 +138,11 @@ int xshim_privfd_move(int fd)
 
 void xshim_privfd_adopt(int fd)
 {
+	int all;
+
+	(void)top(&all);
 	if (fd >= 0 && fd < XSHIM_PRIVFD_MAX && !xshim_privfd_is(fd))
-		mark(fd);
+		mark(fd, all);
 }
 
 void xshim_privfd_close(int fd)
@@ -83,7 +153,7 @@ void xshim_privfd_close(int fd)
 		raw_close(fd);
 		atomic_fetch_and_explicit(&xshim_privfd_bits[fd / 64], ~(1ull << (fd % 64)),
 					  memory_order_relaxed);
-		atomic_fetch_sub_explicit(&taken, 1, memory_order_relaxed);
+		(void)count(-1);
 	}
 }
 

@@ -5,7 +5,13 @@
  * They live at the top of the descriptor range (below the soft limit, at most 65536, so that the kernel's
  * table stays small), taken downwards, so that the program gets the lowest free numbers as ever. A bitmap knows which are
  * ours; close, close_range, closefrom, dup2 and fcntl leave those alone (EBADF, as if nothing were
- * there). At most half of the range is taken; beyond that a connection stays on TCP.
+ * there).
+ *
+ * How many. The program gets lowest numbers, so the highest it was given tells how many it has needed at once, as far as they were given by
+ * calls of ours (socket, accept, dup, epoll_create); what others open shows in the next of these. With that and ours an eighth of what
+ * RLIMIT_NOFILE allows stays free, and ours are at most three quarters of it; beyond that a connection stays on TCP. When half of the eighth
+ * is used up, or one of these calls finds no number, connections leave their rings until there is an eighth again (room.c). So the program gets
+ * as many numbers as without us, but for a few; not so one that between two of these calls opens more than the eighth by others.
  *
  * Threads: any, lock-free. Fork: inherited, both copies are right. Exec: all are close-on-exec.
  */
@@ -33,6 +39,28 @@ int xshim_privfd_dup(int fd);
 int xshim_privfd_move(int fd);
 /* Few are taken: one that is only useful may be, too. */
 bool xshim_privfd_plenty(void);
+/* So many more may be taken. */
+bool xshim_privfd_room(int more);
+
+extern _Atomic int xshim_privfd_given, xshim_privfd_near;
+/* room.c: the program comes near to ours: some go / none was free for it: true: some have gone, the call is to be made once more. */
+void xshim_room_made(void);
+bool xshim_room_wanted(void);
+
+/* The program was given fd, the lowest that was free, or -1: as it is. errno is kept. */
+static inline int xshim_privfd_note(int fd)
+{
+	if (fd >= atomic_load_explicit(&xshim_privfd_given, memory_order_relaxed)) {
+		atomic_store_explicit(&xshim_privfd_given, fd + 1, memory_order_relaxed);
+		if (fd >= atomic_load_explicit(&xshim_privfd_near, memory_order_relaxed))
+			xshim_room_made();
+	}
+	return fd;
+}
+/* The program has used up what there was: false: not because of ours, there are none. */
+bool xshim_privfd_none(void);
+/* So many of ours are too many. */
+int xshim_privfd_excess(void);
 /* As it is: keep the number, but it is ours from now on (found after exec). */
 void xshim_privfd_adopt(int fd);
 void xshim_privfd_close(int fd);	/* -1 is fine */

@@ -82,9 +82,17 @@ static void track(int fd, int number, enum xshim_role role, uint32_t flags, cons
 		xshim_conn_track(fd, role, proto, flags, peer, len);
 }
 
+/* A call that is given a number; once more, if there is none and ours can go. */
+#define NUMBER(call)                                                                               \
+	__extension__({                                                                            \
+		int number_ = call;                                                                \
+                                                                                                   \
+		number_ < 0 && errno == EMFILE && xshim_room_wanted() ? call : number_;            \
+	})
+
 XSHIM_EXPORT int socket(int domain, int type, int protocol)
 {
-	int fd = libc.socket(domain, type, protocol);
+	int fd = xshim_privfd_note(NUMBER(libc.socket(domain, type, protocol)));
 	bool inet = domain == AF_INET || domain == AF_INET6;
 
 	/* closed by a way that we do not see, the number names something new now */
@@ -161,6 +169,7 @@ static int accepted(int listener, int fd, int flags, const struct sockaddr *peer
 	xshim_stdio_forget(fd);
 	know_tcp(fd, false);
 	xshim_fd_clear(fd);
+	(void)xshim_privfd_note(fd);
 	if (xshim_active)
 		track(fd, listener, XSHIM_ROLE_ACCEPT, flags & SOCK_NONBLOCK ? XSHIM_SLOT_NONBLOCK : 0, peer, len);
 	errno = saved;
@@ -179,11 +188,11 @@ static int accepted(int listener, int fd, int flags, const struct sockaddr *peer
 		int fresh_;                                                                        \
                                                                                                    \
 		if (!(sa) && is_known_tcp(fd)) {                                                   \
-			fresh_ = call(fd, (struct sockaddr *)&own_, &room_);                       \
+			fresh_ = NUMBER(call(fd, (struct sockaddr *)&own_, &room_));               \
 			return accepted(fd, fresh_, flags, (struct sockaddr *)&own_, room_);       \
 		}                                                                                  \
 		room_ = (sa) && xshim_user_is_on_stack(len, sizeof(*(len))) ? *(len) : 0;          \
-		fresh_ = call(fd, sa, len);                                                        \
+		fresh_ = NUMBER(call(fd, sa, len));                                                \
 		if (fresh_ < 0 || !room_ || *(len) > room_)                                        \
 			return accepted(fd, fresh_, flags, NULL, 0);                               \
 		return accepted(fd, fresh_, flags, sa, *(len));                                    \
@@ -369,7 +378,7 @@ XSHIM_EXPORT int dup(int fd)
 		errno = EBADF;
 		return -1;
 	}
-	return named_too(fd, libc.dup(fd));
+	return named_too(fd, xshim_privfd_note(NUMBER(libc.dup(fd))));
 }
 
 static int onto(int fd, int target, int flags, bool three)
@@ -409,5 +418,5 @@ XSHIM_EXPORT int dup3(int fd, int target, int flags)
 
 int xshim_sock_dup(int fd, int cmd, int min)
 {
-	return named_too(fd, libc.fcntl(fd, cmd, min));
+	return named_too(fd, NUMBER(libc.fcntl(fd, cmd, min)));
 }
