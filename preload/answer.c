@@ -30,6 +30,7 @@ static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, struct xsh
 	*goes = false;
 	if (!ch)
 		return 0;
+	xshim_chan_watches_life(ch);
 	s->fulls = atomic_load_explicit(&ch->fulls, memory_order_relaxed);
 	if (xshim_ready_look(c, ch, fd, 0, &rdy) < 0)
 		r->tcp_dirty = true;

@@ -330,6 +330,17 @@ void xshim_chan_ring(struct xshim_conn *c, struct xshim_chan *ch)
 	xshim_count(&c->slot->n.bells_rung, 1);
 	if (ch->be->ring(&ch->local, &ch->remote) == -EPIPE)
 		atomic_store_explicit(&ch->gone, 1, memory_order_relaxed);
+	if (ch->remote.ticks)
+		atomic_store_explicit(&ch->unheard, 1, memory_order_relaxed);
+}
+
+void xshim_chan_ask_life(struct xshim_chan *ch)
+{
+	struct pollfd p = { .fd = ch->remote.life };
+
+	atomic_store_explicit(&ch->unheard, 0, memory_order_relaxed);
+	if (raw_poll(&p, 1, 0) > 0)
+		atomic_store_explicit(&ch->gone, 1, memory_order_relaxed);
 }
 
 void xshim_chan_drop_ringing(struct xshim_conn *c, struct xshim_chan *ch, struct xshim_lock *lock)

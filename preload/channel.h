@@ -76,8 +76,17 @@ static inline void xshim_chan_count_full(struct xshim_chan *ch)
 	atomic_fetch_add_explicit(&ch->fulls, 1, memory_order_relaxed);
 }
 
-/* Ring the peer; notices that it is gone. */
+/* Ring the peer; notices that it is gone, if its bell tells. */
 void xshim_chan_ring(struct xshim_conn *c, struct xshim_chan *ch);
+/*
+ * One that ticks does not, and who only sends hears of a peer that was killed by nothing else: its ring is rung for once, and then fills. So
+ * the send after a ring asks for its life, unless somebody has gone to sleep since, or come out of an epoll set: they hear its end.
+ */
+void xshim_chan_ask_life(struct xshim_chan *ch);
+static inline void xshim_chan_watches_life(struct xshim_chan *ch)
+{
+	atomic_store_explicit(&ch->unheard, 0, memory_order_relaxed);
+}
 /*
  * The lock of a direction is dropped; bell: the peer is to be rung. Who is killed after it has published something and before it rings
  * is found by who takes its lock over, if it has the lock still. So where others share the connection the bell is rung with the lock

@@ -291,6 +291,7 @@ XSHIM_FAST bool xshim_fast_may_send(const struct xshim_slot *s, const struct xsh
 	_Static_assert(offsetof(struct xshim_chan, tcp_err) == offsetof(struct xshim_chan, gone) + 4, "looked at at once");
 	XSHIM_FAST_OR(special, peer->deaf);
 	XSHIM_FAST_OR(special, peer->leave);
+	XSHIM_FAST_OR(special, ch->unheard);
 	XSHIM_FAST_OR_BOTH(special, ch->gone, ch->tcp_err);
 	return XSHIM_FAST_NONE(special, ch->stall_ns) && XSHIM_FAST_IS(s->link.tx.state, XSHIM_TX_RING) &&
 	       XSHIM_FAST_LACKS(s->flags, XSHIM_FAST_NOT);

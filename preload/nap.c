@@ -85,6 +85,7 @@ static int sleep_quietly(struct xshim_conn *c, struct xshim_chan *ch, int fd, bo
 	if (rc || some)
 		goto out;
 	*slept = true;
+	xshim_chan_watches_life(ch);
 	xshim_count(&c->slot->n.sleeps, 1);
 	rc = -EINTR;
 	if (!xshim_sigact_sleep_again())

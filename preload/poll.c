@@ -190,6 +190,7 @@ static int one_round(struct pollfd *fds, nfds_t n, struct work *k, const struct 
 		w->bell = (int)total;
 		k->p[total++] = (struct pollfd){ .fd = xshim_ready_bell_fd(w->ch), .events = POLLIN };
 		k->p[total++] = (struct pollfd){ .fd = xshim_ready_peer_fd(w->ch) };
+		xshim_chan_watches_life(w->ch);
 		if ((w->what & POLLOUT) && !(w->ready.mask & POLLOUT)) {
 			stall = xshim_stall(w->conn, w->ch);
 			if (stall == 0)

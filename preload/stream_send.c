@@ -177,6 +177,8 @@ static ssize_t tx_ring(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 				continue;
 			return XSHIM_PLAIN;
 		case XSHIM_TX_RING:
+			if (atomic_load_explicit(&ch->unheard, memory_order_relaxed))
+				xshim_chan_ask_life(ch);
 			asks = atomic_load_explicit(&ch->remote.region->leave, memory_order_relaxed);
 			if (!pumped && (atomic_load_explicit(&ch->gone, memory_order_relaxed) ||
 					atomic_load_explicit(&ch->remote.region->deaf, memory_order_relaxed) ||

@@ -187,6 +187,7 @@ static int sleep_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsig
 		p[0].events &= ~POLLIN;
 	if (!(what & POLLOUT) && r.out_from_tcp)
 		p[0].events &= ~POLLOUT;
+	xshim_chan_watches_life(ch);
 	xshim_count(&c->slot->n.sleeps, 1);
 	if (!xshim_sigact_sleep_again()) {
 		rc = -EINTR;

@@ -318,6 +318,44 @@ print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in kids])
 	note "ok F56"
 }
 
+# ---- killed, while the other end only sends ----
+
+# asleep: all threads of the server
+asleep() { ! cut -d" " -f3 "/proc/${JOB_PID[server]}"/task/*/stat | grep -qv S; }
+
+play_killed() {
+	local how
+	for how in "" shim; do
+		[ -z "$how" ] || snapshot "$WORK/before.json"
+		ns_start server b $how "$PYTHON" -u -c "$ECHO" "$IP_B" $PORT
+		wait_listen b $PORT
+		rm -f "$WORK/ready" "$WORK/killed"
+		held_start client a $how "$PYTHON" -c "$ROUND_TRIP
+import os, socket, sys, time
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+while not is_over(): round_trip(s)
+open(sys.argv[3], 'w').close()
+while not os.path.exists(sys.argv[4]): time.sleep(0.001)
+n = 0
+try:
+    while n < 100:
+        s.send(b'line\\n')
+        n += 1
+except OSError:
+    pass
+print(n)" "$IP_B" $PORT "$WORK/ready" "$WORK/killed"
+		[ -z "$how" ] || wait_ring 5000
+		held_end
+		wait_for 10 "killed: the last round trip" test -e "$WORK/ready"
+		wait_for 10 "killed: the server to sleep" asleep
+		echo_ends
+		touch "$WORK/killed"
+		job_ok client 20 "killed, ${how:-plain}"
+		check_eq "killed, ${how:-plain}: lines that went to nobody" "$(cat "$WORK/client.out")" 1
+	done
+	note "ok: killed while the other end only sends"
+}
+
 # ---- F57 ----
 
 play_crowded() {
@@ -352,6 +390,6 @@ print(n, int((u.ru_utime + u.ru_stime) * 1e6))" "$IP_B" $PORT
 	note "ok F57: $n round trips among 4 that spin, $used us of work"
 }
 
-for what in ${*:-exits quits stopped allocator limits places full crowded}; do
+for what in ${*:-exits quits stopped allocator limits places full killed crowded}; do
 	"play_$what"
 done
