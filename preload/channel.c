@@ -52,6 +52,8 @@ enum xshim_reason xshim_chan_why(const struct xshim_chan *ch, int rc)
 		return XSHIM_R_CORRUPT;
 	case -EPIPE:
 		return XSHIM_R_PEER_DIED;
+	case -ENOSYS:			/* on one kernel only a filter makes such a difference between two ends */
+		return XSHIM_R_SECCOMP;
 	case -EMFILE:
 	case -ENFILE:
 		return XSHIM_R_FD_LIMIT;

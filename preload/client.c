@@ -284,10 +284,12 @@ static void take_matched(const union xshim_msg *m, int *fds)
 	fds[0] = its[0];
 	xshim_privfd_close(its[1]);
 	xshim_privfd_close(its[2]);
-	if (rc < 0)
-		give_up(c, xshim_chan_why(ch, rc));
-	else
+	if (rc == 0)
 		matched(c, ch);
+	else if (rc < 0)
+		give_up(c, xshim_chan_why(ch, rc));
+	if (rc == -ENOSYS)		/* its bell cannot be rung from here, nor the next one's that it makes */
+		xshim_conn_never(c, XSHIM_R_SECCOMP);
 }
 
 static void take_matched_xen(const union xshim_msg *m)

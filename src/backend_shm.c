@@ -163,12 +163,12 @@ static bool is_half_of_pair(int fd)
 	       is_unnamed(fd, sys_getsockname) && is_unnamed(fd, sys_getpeername);
 }
 
-/* Asks, and changes nothing that such a bell has. */
-static bool is_timer(int fd)
+/* Asks, and changes nothing that such a bell has. 0; -EINVAL or -EBADF: it is something else; others: it may not be asked. */
+static int is_timer(int fd)
 {
 	struct itimerspec left;
 
-	return sys_call(SYS_timerfd_gettime, fd, &left, 0, 0, 0, 0) == 0;
+	return (int)sys_call(SYS_timerfd_gettime, fd, &left, 0, 0, 0, 0);
 }
 
 static int shm_attach(struct xshim_remote *r, struct xshim_local *l, const struct xshim_ticket *t, int *fds)
@@ -184,7 +184,10 @@ static int shm_attach(struct xshim_remote *r, struct xshim_local *l, const struc
 	if (t->order < XSHIM_RING_ORDER_MIN || t->order > XSHIM_RING_ORDER_MAX)
 		return -EPROTO;
 	bytes = xshim_region_bytes(t->order);
-	ticks = is_timer(fds[1]);
+	rc = is_timer(fds[1]);
+	if (rc < 0 && rc != -EINVAL && rc != -EBADF && !is_half_of_pair(fds[1]))
+		return -ENOSYS;
+	ticks = rc == 0;
 	if ((!ticks && !is_half_of_pair(fds[1])) || !is_half_of_pair(fds[2]))
 		return -EPROTO;
 	if (ticks && atomic_load_explicit(&can_tick, memory_order_relaxed) < 0)

@@ -66,7 +66,7 @@ some() {
 
 FAULTS="memfd_create:EMFILE memfd_create:ENOMEM ftruncate:ENOMEM fallocate:ENOMEM fallocate:ENOSPC mmap:ENOMEM mremap:ENOMEM
 	socketpair:EMFILE socketpair:ENFILE socket:EMFILE epoll_create1:EMFILE eventfd2:EMFILE openat:EMFILE fcntl:EMFILE
-	fcntl:EINVAL sendmsg:ENOBUFS getsockopt:ENOBUFS"
+	fcntl:EINVAL sendmsg:ENOBUFS getsockopt:ENOBUFS timerfd_create:EMFILE timerfd_settime:EPERM timerfd_gettime:EPERM"
 [ -n "${XSHIM_LONG:-}" ] || FAULTS="memfd_create:EMFILE fallocate:ENOMEM sendmsg:ENOBUFS"
 
 faults() {	# WHO
@@ -87,7 +87,7 @@ faults() {	# WHO
 			BY=([$who]="-e trace=$name -e inject=$name:error=$error:when=$n")
 			pair "$who, $name fails with $error at $n"
 			case $n in
-			*+) case $name in memfd_create | fallocate | socketpair)
+			*+) case $name in memfd_create | fallocate | socketpair | timerfd_*)
 				grep -q INJECTED "$WORK/trace.$who" || fail "$who, $name at $n: nothing has failed"
 				check_eq "$who, $name always fails with $error: bytes by ring" "$(since "$WORK/before.json" .bytes.ring_tx)" 0 ;;
 			    esac ;;
@@ -101,7 +101,22 @@ faults() {	# WHO
 	note "ok F31 F32: $who, $failures calls failed in $runs runs"
 }
 
+# One end may make no bell that ticks, or not ring one: the other's is of no use to it, and it says why.
+KEPT_OFF=0
+one_may_not() {	# CALL
+	snapshot "$WORK/before.json"
+	BY=([client]="-e trace=$1 -e inject=$1:error=EPERM:when=1+")
+	pair "no $1"
+	BY=()
+	check_eq "no $1: bytes by ring" "$(since "$WORK/before.json" .bytes.ring_tx)" 0
+	check_eq "no $1: connections that a filter has kept off" "$("$XSHIM_TOOL" stat --json | jq .reasons.seccomp.ended)" $((++KEPT_OFF))
+	note "ok: one end may not call $1"
+}
+
 daemon_start
+for call in timerfd_create timerfd_settime timerfd_gettime; do
+	one_may_not $call
+done
 faults client
 faults server
 snapshot "$WORK/before.json"

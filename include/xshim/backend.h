@@ -87,7 +87,7 @@ struct xshim_backend {
 	/*
 	 * Map what the peer gave; shm: fds[0] memory, fds[1] bell, fds[2] half a pair; xen: fds NULL. Checks kind, seals, size, header
 	 * and that order and nonce are the ones announced. On success the memory fd has been closed and what r has taken
-	 * is -1 in fds; the rest, on failure all, is the caller's still. -EPROTO: it is not what a peer may give. -EPIPE: what the ticket names is not there,
+	 * is -1 in fds; the rest, on failure all, is the caller's still. -EPROTO: it is not what a peer may give. -ENOSYS: shm: its bell ticks, and ours may not, by a filter. -EPIPE: what the ticket names is not there,
 	 * or not any more (xen: a peer that goes takes its grants back).
 	 */
 	int (*attach)(struct xshim_remote *r, struct xshim_local *l, const struct xshim_ticket *t, int *fds);
