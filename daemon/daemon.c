@@ -8,7 +8,7 @@
 #include "xen.h"
 #include "xshimd.h"
 
-#define FD_RESERVE 128u		/* a message brings 4, a probe needs 1, and libuv and the log have theirs */
+#define FD_RESERVE 128u		/* a message brings 5, a probe needs 1, and libuv and the log have theirs */
 
 static void on_timer(uv_timer_t *timer)
 {
@@ -98,7 +98,7 @@ void xshimd_settle(struct xshimd *d)
 bool xshimd_has_room(const struct xshimd *d)
 {
 	uint64_t used = d->quota.total[XSHIMD_CONNECTIONS] + d->quota.total[XSHIMD_ARENAS] +
-			3ull * d->quota.total[XSHIMD_OFFERS] + 3ull * d->probes.running_n + d->channels.n;
+			4ull * d->quota.total[XSHIMD_OFFERS] + 3ull * d->probes.running_n + d->channels.n;
 
 	return used + FD_RESERVE <= d->server.fd_limit;
 }
