@@ -400,6 +400,32 @@ static ssize_t kernel_sendfile(int fd, const struct source *from, size_t count)
 	return n < 0 ? -errno : n;
 }
 
+#define FILE_PART ((size_t)4096)	/* on the stack, of which threads may have little */
+#define PIPE_PART ((size_t)1024)	/* a socket that polls writable takes it at once, also one with the smallest buffer */
+
+/* Where the socket blocks, and tx_lock is held: no more than can be had without a sleep, which might last until somebody else has the lock. */
+static ssize_t tcp_sendfile(int fd, const struct source *from, size_t count)
+{
+	char part[FILE_PART];
+	struct iovec v = { part, count < FILE_PART ? count : FILE_PART };
+	off64_t at;
+	ssize_t n;
+
+	if (from->pipe)
+		return xshim_ask_poll(fd, POLLOUT) ? kernel_sendfile(fd, from, count < PIPE_PART ? count : PIPE_PART) : -EAGAIN;
+	at = from->offset ? *from->offset : lseek64(from->fd, 0, SEEK_CUR);
+	n = raw_preadv(from->fd, &v, 1, at);
+	if (n > 0)
+		n = raw_send(fd, part, (size_t)n, MSG_DONTWAIT);
+	if (n <= 0)
+		return n < 0 ? -errno : 0;
+	if (from->offset)
+		*from->offset += n;
+	else
+		(void)lseek64(from->fd, n, SEEK_CUR);
+	return n;
+}
+
 /* 1: there is something in it; 0: its writers have gone; XSHIM_EMPTY. */
 static ssize_t pipe_state(int fd)
 {
@@ -426,21 +452,16 @@ static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t 
 		rc = tx_ring(c, ch, fd, NULL, &from, count - total, 0, total);
 		if (rc == XSHIM_PLAIN) {
 			atomic_store_explicit(&ch->tx_full_at, XSHIM_WANT_NOTHING, memory_order_relaxed);
-			/* O_NONBLOCK is the description's, so this could sleep */
-			if (!nonblock && !xshim_ask_poll(fd, POLLOUT)) {
-				rc = -EAGAIN;
-			} else {
-				rc = kernel_sendfile(fd, &from,
-						     nonblock ? count - total : count - total > 65536 ? 65536 : count - total);
-				if (rc == -EAGAIN && pipe && pipe_state(in_fd) == XSHIM_EMPTY)
-					rc = XSHIM_EMPTY;
-				if (rc >= 0)
-					xshim_count(&c->slot->n.tcp_tx, (uint64_t)rc);
-				if (rc < 0 && rc != -EAGAIN && rc != XSHIM_EMPTY)
-					xshim_chan_told_error(c, fd);
-				if (total)
-					rc = xshim_stream_keep(c, ch, rc);
-			}
+			/* O_NONBLOCK is the description's */
+			rc = nonblock ? kernel_sendfile(fd, &from, count - total) : tcp_sendfile(fd, &from, count - total);
+			if (rc == -EAGAIN && pipe && pipe_state(in_fd) == XSHIM_EMPTY)
+				rc = XSHIM_EMPTY;
+			if (rc >= 0)
+				xshim_count(&c->slot->n.tcp_tx, (uint64_t)rc);
+			if (rc < 0 && rc != -EAGAIN && rc != XSHIM_EMPTY)
+				xshim_chan_told_error(c, fd);
+			if (total)
+				rc = xshim_stream_keep(c, ch, rc);
 			xshim_lock_drop(&c->slot->tx_lock);
 		}
 		if (rc == 0)

@@ -8,7 +8,9 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/select.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -348,7 +350,85 @@ static void splice_from_a_common_pipe(struct scene *s)
 	barrier(s);
 }
 
+#define MUCH ((size_t)4 << 20)
+
+struct file_to {
+	pthread_t thread;
+	int fd, file;
+	bool by_pipe;
+};
+
+static void *send_file(void *arg)
+{
+	struct file_to *f = arg;
+	size_t done = 0;
+	ssize_t n;
+	int p[2];
+
+	if (pipe(p) < 0)
+		die("pipe");
+	while (done < MUCH) {
+		if (f->by_pipe) {
+			n = splice(f->file, NULL, p[1], NULL, 65536, 0);
+			for (ssize_t out, gone = 0; gone < n; gone += out) {
+				out = splice(p[0], NULL, f->fd, NULL, (size_t)(n - gone), 0);
+				if (out <= 0)
+					die("splice");
+			}
+		} else {
+			n = sendfile(f->fd, f->file, NULL, MUCH - done);
+		}
+		if (n <= 0)
+			die("sendfile");
+		done += (size_t)n;
+	}
+	close(p[0]);
+	close(p[1]);
+	return NULL;
+}
+
+/*
+ * A thread sends a file to who takes nothing yet, but sends as much: only the thread that receives it can bring the other end to read. There
+ * is little room on the way, so what goes by TCP, as when a ring has been full for long, is soon waited for.
+ */
+static void file_and_receive(struct scene *s, bool by_pipe)
+{
+	struct file_to f = { .by_pipe = by_pipe };
+	char part[65536];
+	int small = 4096;
+
+	if (setsockopt(s->fd, SOL_SOCKET, s->is_server ? SO_RCVBUF : SO_SNDBUF, &small, sizeof(small)) < 0)
+		die("a buffer's size");
+	barrier(s);
+	if (s->is_server) {
+		(void)other_sleeps(s);
+		send_exactly(s->fd, MUCH);
+		recv_exactly(s->fd, MUCH);
+	} else {
+		f.fd = s->fd;
+		f.file = memfd_create("file", 0);
+		for (size_t at = 0; at < MUCH; at += sizeof(part)) {
+			for (size_t i = 0; i < sizeof(part); i++)
+				part[i] = (char)pattern(at + i);
+			if (write(f.file, part, sizeof(part)) != sizeof(part))
+				die("memfd");
+		}
+		lseek(f.file, 0, SEEK_SET);
+		if (pthread_create(&f.thread, NULL, send_file, &f))
+			die("pthread_create");
+		about_to_sleep(s);
+		recv_exactly(s->fd, MUCH);
+		pthread_join(f.thread, NULL);
+	}
+	barrier(s);
+}
+
+static void file_and_receive_by_sendfile(struct scene *s) { file_and_receive(s, false); }
+static void file_and_receive_by_splice(struct scene *s) { file_and_receive(s, true); }
+
 const struct scene_case scenes_thread[] = {
+	{ "file_and_receive_by_sendfile", file_and_receive_by_sendfile },
+	{ "file_and_receive_by_splice", file_and_receive_by_splice },
 	{ "splice_from_a_common_pipe", splice_from_a_common_pipe },
 	{ "closed_under_a_receive", closed_under_a_receive },
 	{ "peeks_on_a_small_stack", peeks_on_a_small_stack },
