@@ -34,7 +34,7 @@ static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, struct xsh
 	s->fulls = atomic_load_explicit(&ch->fulls, memory_order_relaxed);
 	if (xshim_ready_look(c, ch, fd, 0, &rdy) < 0)
 		r->tcp_dirty = true;
-	hot = !r->cold && !a->arming && xshim_hot_may(a->set, r, &rdy, dir);
+	hot = !r->cold && !r->deaf && !a->arming && xshim_hot_may(a->set, r, &rdy, dir);
 	r->cold = false;
 	if (hot) {
 		xshim_hot_heat(a->set, r, rdy.reach);
@@ -75,6 +75,8 @@ static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, struct xsh
 		if (stall >= 0 && (a->stall_ms < 0 || stall < a->stall_ms))
 			a->stall_ms = stall;
 	}
+	if (r->deaf && (a->stall_ms < 0 || a->stall_ms > XSHIM_DEAF_MS))
+		a->stall_ms = XSHIM_DEAF_MS;
 	mask &= want | EPOLLERR | EPOLLHUP;
 	if (!mask || !(r->events & EPOLLET))
 		return mask;
@@ -157,7 +159,7 @@ void xshim_answer_collect(struct xshim_answer *a, int max)
 					r->disabled = true;
 				else
 					stays = !(r->events & EPOLLET);
-			} else if (a->stall_ms != stall_before) {
+			} else if (a->stall_ms != stall_before || r->deaf) {
 				stays = true;
 				r->quiet = true;
 			} else if (rest && a->arming && !goes) {

@@ -272,7 +272,14 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 	xshim_count(&s->n.attaches, 1);
 	xshim_rxopts_take(c, xshim_fd_find(&c->obj));
 	atomic_store_explicit(&c->obj.ch, ch, memory_order_release);
-	xshim_epoll_attached(c);
+	if (!xshim_epoll_attached(c)) {
+		/* max_user_watches, say. At once: the peer sees that we have gone, and were never there, and nothing of ours has seen it. */
+		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
+		xshim_chan_detach(c);
+		free_dead(c);
+		xshim_conn_never(c, XSHIM_R_FD_LIMIT);
+		goto out;
+	}
 	xshim_kick(c);
 	/* From here on we consult the channel around each read of the socket; the peer may switch. */
 	atomic_store_explicit(&ch->local.region->attached, 1, memory_order_seq_cst);

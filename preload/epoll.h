@@ -32,6 +32,8 @@
 #define XSHIM_EPOLL_H
 #include "conn.h"
 
+#define XSHIM_DEAF_MS 10
+
 struct xshim_told {			/* what an edge-triggered entry reported last (told.h) */
 	uint32_t mask;			/* 0: what is so is news, whatever it is */
 	uint32_t kmask, fulls;		/* and of which state: as in xshim_reg and in xshim_chan, */
@@ -50,7 +52,8 @@ struct xshim_reg {			/* a connection in a set */
 	uint64_t data;
 	uint32_t tag;
 	bool tagged;			/* the kernel's entry carries our tag */
-	bool attached;			/* and the bell is in the set */
+	bool attached;			/* and the bell is in the set, */
+	bool deaf;			/* or should be: the kernel had no room for bell or life, so they are looked at each XSHIM_DEAF_MS */
 	bool disabled;			/* ONESHOT has fired */
 	bool inherited;			/* made before a fork that we are the child of: the kernel's entries are the parent's, too */
 	bool inside;			/* the socket's entry is in the inner set */
@@ -62,7 +65,7 @@ struct xshim_reg {			/* a connection in a set */
 	bool tcp_dirty;			/* ask the kernel about the socket at the next look */
 	bool rx_wait, tx_wait, edge_wait; /* counted in the channel's waiters */
 	uint32_t kmask;			/* lasting bits the kernel gave last: RDHUP HUP ERR PRI */
-	int bell, life;		/* the numbers that were added */
+	int bell, life;			/* the numbers that were added */
 	struct xshim_reg *hot_next, *hot_prev; /* NULL: neither hot nor resting */
 	bool rests;
 	uint32_t hot_idle;		/* looks at it since it became hot that found nothing */
@@ -113,8 +116,8 @@ struct xshim_nest {			/* a set in a set */
 
 /* channel.c: all entries of c can be reached in their sets, so that a ring can be seen there. */
 bool xshim_epoll_can_follow(struct xshim_conn *c);
-/* channel.c: a channel was put in place (nobody is inside c) / is about to be taken away. */
-void xshim_epoll_attached(struct xshim_conn *c);
+/* channel.c: a channel was put in place (nobody is inside c); false: a set cannot hear its bell / is about to be taken away. */
+bool xshim_epoll_attached(struct xshim_conn *c);
 void xshim_epoll_detached(struct xshim_conn *c);
 /* conn.c: the last descriptor of c, fd, is about to be closed. */
 void xshim_epoll_forget(struct xshim_conn *c, int fd);

@@ -249,12 +249,13 @@ void xshim_eset_put_bell_in(struct xshim_reg *r, struct xshim_chan *ch)
 	ev.events = EPOLLIN | EPOLLET;
 	ev.data.u64 = xshim_eset_datum(r, XSHIM_TAG_BELL);
 	r->bell = ch->local.fds[XSHIM_LOCAL_BELL];
-	libc.epoll_ctl(tagged_in(set), EPOLL_CTL_ADD, r->bell, &ev);
+	r->deaf = libc.epoll_ctl(tagged_in(set), EPOLL_CTL_ADD, r->bell, &ev) < 0 && errno != EEXIST;
 	ev.events = EPOLLET;			/* POLLHUP only */
 	ev.data.u64 = xshim_eset_datum(r, XSHIM_TAG_PEER);
 	r->life = ch->remote.life;
-	if (r->life >= 0)			/* xen: the bell tells that, too */
-		libc.epoll_ctl(tagged_in(set), EPOLL_CTL_ADD, r->life, &ev);
+	if (r->life >= 0 &&			/* xen: the bell tells that, too */
+	    libc.epoll_ctl(tagged_in(set), EPOLL_CTL_ADD, r->life, &ev) < 0 && errno != EEXIST)
+		r->deaf = true;
 	r->attached = true;
 	r->stuck = false;
 	r->tcp_dirty = true;
@@ -320,20 +321,23 @@ static void restore(struct xshim_reg *r)
 	}
 }
 
-void xshim_epoll_attached(struct xshim_conn *c)
+bool xshim_epoll_attached(struct xshim_conn *c)
 {
 	struct xshim_chan *ch = xshim_conn_chan(c);
 	struct xshim_reg *r;
+	bool heard = true;
 
 	if (!xshim_eset_lock(&structure))
-		return;
+		return true;
 	for (r = c->regs; r; r = r->next_of_conn) {
 		xshim_eset_lock(&r->set->lock);
 		xshim_told_learn(r, ch);
 		xshim_eset_put_bell_in(r, ch);
+		heard = heard && !r->deaf;
 		xshim_eset_unlock(&r->set->lock);
 	}
 	xshim_eset_unlock(&structure);
+	return heard;
 }
 
 /*

@@ -117,6 +117,55 @@ daemon_start
 for call in timerfd_create timerfd_settime timerfd_gettime; do
 	one_may_not $call
 done
+# An epoll server whose kernel has no room for what a ring adds to its set: added before the ring, which is given up, or after, where it is
+# looked at now and then.
+cat >"$WORK/echo.py" <<'EOF'
+import select, socket, sys
+what, address, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+if what == "client":
+    s = socket.create_connection((address, port), timeout=20)
+    for i in range(100):
+        s.sendall(b"%03d" % i)
+        if s.recv(3, socket.MSG_WAITALL) != b"%03d" % i:
+            sys.exit("something else has come back")
+    s.close()
+    sys.exit(0)
+listener = socket.create_server((address, port))
+print("listening", flush=True)
+s, _ = listener.accept()
+for i in range(50 if what == "late" else 0):
+    s.sendall(s.recv(3, socket.MSG_WAITALL))
+ep = select.epoll()
+ep.register(s.fileno(), select.EPOLLIN)
+while True:
+    for fd, events in ep.poll():
+        d = s.recv(1000)
+        if not d:
+            sys.exit(0)
+        s.sendall(d)
+EOF
+no_room_in_set() {	# early|late
+	local n who
+	for n in 2 3; do
+		snapshot "$WORK/before.json"
+		ns_start server b strace -f -E "LD_PRELOAD=$XSHIM_PRELOAD" -o "$WORK/trace.server" -e trace=epoll_ctl \
+			-e "inject=epoll_ctl:error=ENOSPC:when=$n" python3 "$WORK/echo.py" "$1" "$IP_B" $PORT
+		wait_for 20 "the server to listen" eval 'job_ended server || grep -q listening "$WORK/server.out"'
+		ns_start client a shim python3 "$WORK/echo.py" client "$IP_B" $PORT
+		for who in client server; do
+			job_wait_quiet $who 30 || { "$XSHIM_TOOL" ss >&2; fail "$1, epoll_ctl $n fails: the $who hangs"; }
+			[ "$STATUS" = 0 ] || { cat "$WORK/$who.err" >&2; fail "$1, epoll_ctl $n fails: the $who, status $STATUS"; }
+		done
+		grep -q INJECTED "$WORK/trace.server" || fail "$1, epoll_ctl $n: nothing has failed"
+		[ "$1" = early ] || check_ge "late, epoll_ctl $n: bytes by ring" "$(since "$WORK/before.json" .bytes.ring_tx)" 300
+		PORT=$((PORT + 1))
+	done
+	note "ok: a set without room for a bell, $1"
+}
+if command -v python3 >/dev/null; then
+	no_room_in_set early
+	no_room_in_set late
+fi
 faults client
 faults server
 snapshot "$WORK/before.json"
