@@ -231,7 +231,7 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 	sigset_t was;
 	int rc;
 
-	if (!keep_out(c, own, &was)) {
+	if (xshim_epoll_is_below(c) || !keep_out(c, own, &was)) {
 		xshim_conn_reason(c, XSHIM_R_BUSY);
 		atomic_store_explicit(&c->kickable, 1, memory_order_relaxed);
 		return xshim_conn_chan(c) != NULL;
@@ -309,6 +309,10 @@ void xshim_chan_detach(struct xshim_conn *c)
 
 	if (!atomic_exchange_explicit(&c->detach_due, 0, memory_order_acq_rel))
 		return;
+	if (xshim_epoll_is_below(c)) {
+		atomic_store_explicit(&c->detach_due, 1, memory_order_release);
+		return;			/* by the call below, or the next one */
+	}
 	ch = atomic_load_explicit(&c->obj.ch, memory_order_acquire);
 	if (xshim_chan_owed(c, false))
 		return;			/* when that has been told */

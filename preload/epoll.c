@@ -221,6 +221,10 @@ static int wait_in(struct wait *w, int64_t timeout_ns, const sigset_t *mask)
 		if (!xshim_eset_lock(&set->lock))
 			return kernel_ask(w->call, to->set->epfd, to->events, to->max, mask);
 		to->kernel_next = true;
+		if (atomic_load_explicit(&set->again, memory_order_relaxed)) {
+			atomic_store_explicit(&set->again, false, memory_order_seq_cst);
+			xshim_eset_list_all(set);
+		}
 		if (set->rousing)
 			xshim_hot_rouse(set, ROUSED_NEXT);
 		xshim_hot_to_ready(set, set->hots, to->max, !w->spin.goes_on);

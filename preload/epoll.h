@@ -94,6 +94,7 @@ struct xshim_eset {
 	uint64_t waits;			/* the set's lock: numbers the waits */
 	_Atomic uint32_t waiting;	/* threads inside epoll_wait */
 	bool shared;			/* a forked process has it, too (or had) */
+	_Atomic bool again;		/* a handler on top of who has the lock could list nothing: all is to be looked at */
 	_Atomic bool kernel_first;	/* connections on rings filled the last answer: others come first in the next */
 	int kick;			/* eventfd in the set that wakes them, or 0 */
 	/* nest.c */
@@ -116,6 +117,11 @@ struct xshim_nest {			/* a set in a set */
 
 /* channel.c: all entries of c can be reached in their sets, so that a ring can be seen there. */
 bool xshim_epoll_can_follow(struct xshim_conn *c);
+/*
+ * channel.c: this is a handler on top of a call that is at the entries of c. What it finds must stay as it is, so no channel is put in
+ * place or taken away here.
+ */
+bool xshim_epoll_is_below(struct xshim_conn *c);
 /* channel.c: a channel was put in place (nobody is inside c); false: a set cannot hear its bell / is about to be taken away. */
 bool xshim_epoll_attached(struct xshim_conn *c);
 void xshim_epoll_detached(struct xshim_conn *c);

@@ -216,6 +216,41 @@ out:
 	return true;
 }
 
+bool xshim_epoll_is_below(struct xshim_conn *c)
+{
+	bool below = false;
+
+	if (!c->regs)
+		return false;
+	if (!xshim_eset_lock(&structure))
+		return true;
+	for (const struct xshim_reg *r = c->regs; r && !below; r = r->next_of_conn)
+		below = atomic_load_explicit(&r->set->lock, memory_order_relaxed) == xshim_tid();
+	xshim_eset_unlock(&structure);
+	return below;
+}
+
+/* The set's lock, to list an entry. False: this is a handler on top of who has it. Then whoever waits next looks at all of them. */
+static bool lock_to_list(struct xshim_eset *set)
+{
+	if (xshim_eset_lock(&set->lock))
+		return true;
+	atomic_store_explicit(&set->again, true, memory_order_seq_cst);
+	xshim_eset_kick(set, true);
+	return false;
+}
+
+void xshim_eset_list_all(struct xshim_eset *set)
+{
+	for (struct xshim_reg *r = set->regs; r; r = r->next_of_set) {
+		if (!r->attached || r->parked)
+			continue;
+		r->tcp_dirty = true;
+		r->quiet = false;
+		xshim_eset_list(set, r);
+	}
+}
+
 bool xshim_epoll_can_follow(struct xshim_conn *c)
 {
 	bool good = true;
@@ -450,9 +485,8 @@ static void look_again(struct xshim_conn *c, uint32_t events, bool quiet)
 	if (!c->regs || !xshim_eset_lock(&structure))
 		return;
 	for (r = c->regs; r; r = r->next_of_conn) {
-		if (!r->parked && !(r->events & events))
+		if ((!r->parked && !(r->events & events)) || !lock_to_list(r->set))
 			continue;
-		xshim_eset_lock(&r->set->lock);
 		r->told.mask &= ~events;
 		if (r->parked) {
 			r->tcp_dirty |= !quiet;
@@ -485,7 +519,8 @@ void xshim_epoll_edge(struct xshim_conn *c)
 	if (!c->regs || !xshim_eset_lock(&structure))
 		return;
 	for (r = c->regs; r; r = r->next_of_conn) {
-		xshim_eset_lock(&r->set->lock);
+		if (!lock_to_list(r->set))
+			continue;
 		if (r->attached && !r->parked && r->edge_wait && !r->listed) {
 			r->rearmed = true;
 			xshim_eset_list(r->set, r);

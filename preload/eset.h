@@ -18,6 +18,8 @@ bool xshim_eset_lock(_Atomic uint32_t *l);	/* false: this thread holds it alread
 void xshim_eset_unlock(_Atomic uint32_t *l);
 /* Put it at the end of the ready list. Set lock held. */
 void xshim_eset_list(struct xshim_eset *set, struct xshim_reg *r);
+/* All that has a ring, to be looked at anew. Set lock held. */
+void xshim_eset_list_all(struct xshim_eset *set);
 /* From now on tagged entries are in the inner set (epoll.h). Structure lock and set lock held. False: it cannot be made. */
 bool xshim_eset_turn_in(struct xshim_eset *set);
 /* Our datum for the entry; extra: XSHIM_TAG_*. */

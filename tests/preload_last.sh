@@ -6,6 +6,7 @@
 #   exits     F06 F07: a program ends right behind its last send, by exit and by another thread's exit, with 1 octet to more than a ring:
 #             all that was accepted comes
 #   quits     a program ends by _exit in a handler, wherever the signal has interrupted it, maybe after a last send: it does end
+#   ticks     a handler sends all the time on a connection that goes onto its ring and leaves it, while the program waits for it by epoll
 #   stopped   F23: xshimd is stopped, with many requests under way; connections are made and used without waiting for it, and when
 #             their program is killed the other end hears of it
 #   allocator F33: the library itself asks the program's allocator for nothing while connections are made and used
@@ -139,6 +140,19 @@ play_quits() {
 	check_gt "quits: ends that got a ring" "$(since "$WORK/before.json" .counters.attaches)" 300
 	echo_ends
 	note "ok quits: $(cat "$WORK/client.out")"
+}
+
+play_ticks() {
+	local rounds=20000
+	[ -z "${XSHIM_LONG:-}" ] || rounds=400000
+	echo_server env "${PRELOADED[@]}" XSHIM_FORCE_LEAVE=1
+	snapshot "$WORK/before.json"
+	ns_start client a env "${PRELOADED[@]}" XSHIM_FORCE_LEAVE=1 "$XSHIM_PROG/ticks" "$IP_B" $PORT "$rounds"
+	job_wait_quiet client 200 || fail "ticks: the client hangs"
+	[ "$STATUS" = 0 ] || fail "ticks: status $STATUS, $(cat "$WORK/client.out")"
+	check_gt "ticks: ends that got a ring" "$(since "$WORK/before.json" .counters.attaches)" 10
+	echo_ends
+	note "ok ticks: $(cat "$WORK/client.out")"
 }
 
 # ---- F23 ----
@@ -390,6 +404,6 @@ print(n, int((u.ru_utime + u.ru_stime) * 1e6))" "$IP_B" $PORT
 	note "ok F57: $n round trips among 4 that spin, $used us of work"
 }
 
-for what in ${*:-exits quits stopped allocator limits places full killed crowded}; do
+for what in ${*:-exits quits ticks stopped allocator limits places full killed crowded}; do
 	"play_$what"
 done
