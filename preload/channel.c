@@ -340,11 +340,15 @@ void xshim_chan_detach(struct xshim_conn *c)
 
 void xshim_chan_ring(struct xshim_conn *c, struct xshim_chan *ch)
 {
+	uint64_t taken = atomic_load_explicit(&ch->remote.region->tail, memory_order_relaxed);
+
 	xshim_count(&c->slot->n.bells_rung, 1);
 	if (ch->be->ring(&ch->local, &ch->remote) == -EPIPE)
 		atomic_store_explicit(&ch->gone, 1, memory_order_relaxed);
-	if (ch->remote.ticks)
+	if (ch->remote.ticks) {
+		atomic_store_explicit(&ch->unheard_tail, taken, memory_order_relaxed);
 		atomic_store_explicit(&ch->unheard, 1, memory_order_relaxed);
+	}
 }
 
 void xshim_chan_ask_life(struct xshim_chan *ch)
@@ -352,6 +356,9 @@ void xshim_chan_ask_life(struct xshim_chan *ch)
 	struct pollfd p = { .fd = ch->remote.life };
 
 	atomic_store_explicit(&ch->unheard, 0, memory_order_relaxed);
+	if (atomic_load_explicit(&ch->remote.region->tail, memory_order_relaxed) !=
+	    atomic_load_explicit(&ch->unheard_tail, memory_order_relaxed))
+		return;			/* it has read since */
 	if (raw_poll(&p, 1, 0) > 0)
 		atomic_store_explicit(&ch->gone, 1, memory_order_relaxed);
 }

@@ -80,7 +80,8 @@ static inline void xshim_chan_count_full(struct xshim_chan *ch)
 void xshim_chan_ring(struct xshim_conn *c, struct xshim_chan *ch);
 /*
  * One that ticks does not, and who only sends hears of a peer that was killed by nothing else: its ring is rung for once, and then fills. So
- * the send after a ring asks for its life, unless somebody has gone to sleep since, or come out of an epoll set: they hear its end.
+ * the send after a ring asks for its life, unless it has read since, or somebody of ours has gone to sleep, or come out of an epoll set:
+ * they hear its end. What a peer lies about its reading costs its own stream.
  */
 void xshim_chan_ask_life(struct xshim_chan *ch);
 static inline void xshim_chan_watches_life(struct xshim_chan *ch)
