@@ -97,7 +97,7 @@ struct source {
 /* Into two stretches of the ring. A pipe is not waited for with the lock held: somebody else may have emptied it just now. */
 static ssize_t read_source(const struct source *from, struct iovec v[2], int stretches)
 {
-	ssize_t n;
+	ssize_t n = 0;
 
 	if (from->pipe)
 		n = raw_vmsplice(from->fd, v, (size_t)stretches, SPLICE_F_NONBLOCK);
