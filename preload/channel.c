@@ -14,6 +14,7 @@
 #include "process.h"
 #include "raw.h"
 #include "rxopts.h"
+#include "sigact.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -160,12 +161,10 @@ void xshim_chan_release(struct xshim_obj *o)
 static bool keep_out(struct xshim_conn *c, uint32_t own, sigset_t *was)
 {
 	uint32_t fds = atomic_load_explicit(&c->obj.fds, memory_order_relaxed), alone = fds + own;
-	sigset_t all;
 
 	if (!fds || atomic_load_explicit(&c->obj.refs, memory_order_relaxed) != alone)
 		return false;
-	sigfillset(&all);
-	(void)sigprocmask(SIG_BLOCK, &all, was);	/* of this thread */
+	xshim_sigact_block(was);
 	if (atomic_compare_exchange_strong_explicit(&c->obj.refs, &alone, alone | XSHIM_REF_EXCL, memory_order_acquire,
 						    memory_order_relaxed))
 		return true;

@@ -32,6 +32,22 @@ static _Atomic uint32_t lock;
 static bool watching;			/* under the lock */
 static _Atomic pid_t owner;		/* whose table of the kernel's it is */
 
+bool xshim_sigact_is_fault(int sig)
+{
+	return sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP;
+}
+
+void xshim_sigact_block(sigset_t *was)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	for (int sig = 1; sig < NSIG; sig++)
+		if (xshim_sigact_is_fault(sig))
+			sigdelset(&all, sig);
+	(void)sigprocmask(SIG_BLOCK, &all, was);	/* of this thread */
+}
+
 /* A handler that came while we hold the lock could ask for it again. */
 static void lock_take(sigset_t *was)
 {

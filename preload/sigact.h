@@ -42,6 +42,13 @@ void xshim_sigact_pass(int sig, siginfo_t *info, void *context);
 void xshim_sigact_watch(void);
 /* No signal is handled or watched any more: the kernel's table is as the program asked. */
 void xshim_sigact_end(void);
+/* One that an instruction brings about: it does not come to a thread that sleeps, and to one that has it blocked it is the end. */
+bool xshim_sigact_is_fault(int sig);
+/*
+ * No handler runs on top of this thread from now on, but that of a fault: another guest's memory may go while we look at it, and then ours lets
+ * go of it (fault.c). *was: the mask to be set again.
+ */
+void xshim_sigact_block(sigset_t *was);
 /* Before a sleep in a call that handlers interrupt. */
 void xshim_sigact_sleep(void);
 /*

@@ -102,8 +102,7 @@ bool xshim_restarts(uint64_t deadline_ns)
 	if (woken >= 0)
 		return woken;
 	for (int sig = 1; sig < NSIG; sig++) {
-		/* faults do not come to a thread that sleeps */
-		if (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP)
+		if (xshim_sigact_is_fault(sig))
 			continue;
 		if (libc.sigaction(sig, NULL, &sa) < 0)
 			continue;	/* the C library's own */

@@ -162,6 +162,13 @@ no_room_in_set() {	# early|late
 	done
 	note "ok: a set without room for a bell, $1"
 }
+# While a ring is put in place no handler is to run, but ours of faults is: with a fault blocked, that of another guest's memory is the end.
+BY=([client]="-e trace=rt_sigprocmask")
+pair "signals are blocked"
+BY=()
+grep -q 'SIG_BLOCK, ~\[[^]]*BUS[^]]*SEGV' "$WORK/trace.client" || fail "faults are blocked, or nothing is, while a ring is put in place"
+note "ok: faults are not blocked while a ring is put in place"
+
 if command -v python3 >/dev/null; then
 	no_room_in_set early
 	no_room_in_set late
