@@ -11,11 +11,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
-#include <xshim/backend.h>
-#include "unit.h"
-
-#define ORDER 16
-#define NONCE 0x123456789abcdefull
+#include "shm_half.h"
 
 static const struct xshim_backend *be = &xshim_backend_shm;
 static struct xshim_local local;
@@ -28,22 +24,11 @@ static void setup(void)
 	ck_assert_int_eq(be->create(&local, NULL, ORDER, NONCE), 0);
 }
 
-/* The peer's copies of what it is given, as SCM_RIGHTS makes them: the same open files. */
-static void give(int fds[3])
-{
-	int out = local.fds[XSHIM_LOCAL_BELL_OUT];
-
-	fds[0] = dup(local.fds[XSHIM_LOCAL_MEMORY]);
-	fds[1] = dup(out >= 0 ? out : local.fds[XSHIM_LOCAL_BELL]);
-	fds[2] = dup(local.fds[XSHIM_LOCAL_LIFE_OUT]);
-	ck_assert(fds[0] >= 0 && fds[1] >= 0 && fds[2] >= 0);
-}
-
 static void attach_own(void)
 {
 	int fds[3];
 
-	give(fds);
+	half_give(&local, fds);
 	ck_assert_int_eq(be->attach(&remote, &local, &(struct xshim_ticket){ .order = ORDER, .nonce = NONCE }, fds), 0);
 }
 
@@ -214,7 +199,7 @@ START_TEST(a_socket_is_a_bell_here_too)
 	struct xshim_remote r;
 	int fds[3], pair[2];
 
-	give(fds);
+	half_give(&local, fds);
 	close(fds[1]);
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
 	fds[1] = pair[1];
@@ -234,7 +219,7 @@ START_TEST(a_timer_that_cannot_be_rung_is_refused)
 	struct xshim_remote r;
 	int fds[3];
 
-	give(fds);
+	half_give(&local, fds);
 	close(fds[1]);
 	fds[1] = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
 	ck_assert_int_eq(be->attach(&r, &local, &(struct xshim_ticket){ .order = ORDER, .nonce = NONCE }, fds), -ENOSYS);

@@ -8,12 +8,9 @@
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
-#include <xshim/backend.h>
 #include <xshim/ring.h>
-#include "unit.h"
+#include "shm_half.h"
 
-#define ORDER 16
-#define NONCE 0x123456789abcdefull
 #define ALL_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
 
 static const struct xshim_backend *be = &xshim_backend_shm;
@@ -31,17 +28,6 @@ static void teardown(void)
 	be->destroy(&local);
 	be->destroy(&local);		/* twice does no harm */
 	ck_assert_int_eq(unit_open_fds(), fds_before);
-}
-
-/* The peer's copies of what it is given, as SCM_RIGHTS makes them: the same open files. */
-static void give(int fds[3])
-{
-	int out = local.fds[XSHIM_LOCAL_BELL_OUT];
-
-	fds[0] = dup(local.fds[XSHIM_LOCAL_MEMORY]);
-	fds[1] = dup(out >= 0 ? out : local.fds[XSHIM_LOCAL_BELL]);
-	fds[2] = dup(local.fds[XSHIM_LOCAL_LIFE_OUT]);
-	ck_assert(fds[0] >= 0 && fds[1] >= 0 && fds[2] >= 0);
 }
 
 static void close_all(const int fds[3])
@@ -98,7 +84,7 @@ START_TEST(the_peer_reads_what_the_owner_writes)
 	struct xshim_iov it;
 	int fds[3], was[3];
 
-	give(fds);
+	half_give(&local, fds);
 	memcpy(was, fds, sizeof(was));
 	ck_assert_int_eq(be->attach(&r, &local, &(struct xshim_ticket){ .order = ORDER, .nonce = NONCE }, fds), 0);
 	ck_assert(r.order == ORDER && r.nonce == NONCE && r.bell == was[1] && r.life == was[2]);
@@ -228,7 +214,7 @@ START_TEST(memory_is_checked)
 	struct xshim_remote r;
 	int fds[3];
 
-	give(fds);
+	half_give(&local, fds);
 	close(fds[0]);
 	fds[0] = make_memory(m);
 	if (m->rc == 0) {
@@ -245,7 +231,7 @@ START_TEST(what_was_announced_must_be_there)
 {
 	int fds[3];
 
-	give(fds);
+	half_give(&local, fds);
 	expect_refusal(fds, ORDER + 1, NONCE, -EPROTO, "order");
 	expect_refusal(fds, ORDER - 1, NONCE, -EPROTO, "order");
 	expect_refusal(fds, 0, NONCE, -EPROTO, "order 0");
@@ -260,7 +246,7 @@ START_TEST(other_descriptors_are_no_memory)
 	int fds[3], p[2], keep[5], n = 0;
 	char path[] = "/tmp/xshim-test-XXXXXX";
 
-	give(fds);
+	half_give(&local, fds);
 	close(fds[0]);
 	ck_assert_int_eq(pipe2(p, O_CLOEXEC), 0);
 	keep[n++] = p[0];
@@ -289,7 +275,7 @@ START_TEST(huge_pages_are_refused)
 
 	if (fd < 0)
 		return;		/* no hugetlbfs in this kernel */
-	give(fds);
+	half_give(&local, fds);
 	close(fds[0]);
 	fds[0] = fd;
 	/* No size of one fits a region exactly; seals alone must not be enough either. */
@@ -318,7 +304,7 @@ START_TEST(other_descriptors_are_no_bell)
 {
 	int fds[3], other[9], spare[4], n = 0, which = _i;
 
-	give(fds);
+	half_give(&local, fds);
 	close(fds[which]);
 	ck_assert_int_eq(pipe2(spare, O_CLOEXEC), 0);
 	other[n++] = spare[1];
@@ -356,7 +342,7 @@ START_TEST(the_peer_cannot_write_the_region)
 	void *at;
 
 	memcpy(&before, local.region, sizeof(before));
-	give(fds);
+	half_give(&local, fds);
 	ck_assert_ptr_eq(mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0), MAP_FAILED);
 	ck_assert_int_eq(errno, EPERM);
 	ck_assert_ptr_eq(mmap(NULL, bytes, PROT_WRITE, MAP_SHARED, fds[0], 0), MAP_FAILED);
@@ -400,7 +386,7 @@ START_TEST(a_private_mapping_changes_nothing)
 	struct xshim_region_hdr *at;
 	int fds[3];
 
-	give(fds);
+	half_give(&local, fds);
 	at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, fds[0], 0);
 	if (at != MAP_FAILED) {
 		atomic_store(&at->head, 99);
