@@ -123,6 +123,24 @@ struct xshim_chan *xshim_chan_new(const struct xshim_party *guest, enum xshim_re
 	return ch;
 }
 
+int xshim_chan_take_half(struct xshim_chan *ch, const struct xshim_ticket *ticket, int *fds)
+{
+	int its[3] = { fds[0] }, rc = 0;
+
+	for (int i = 1; i < 3; i++) {
+		its[i] = xshim_privfd_move(fds[i]);
+		fds[i] = -1;
+		if (its[i] < 0)
+			rc = -EMFILE;
+	}
+	if (!rc)
+		rc = ch->be->attach(&ch->remote, &ch->local, ticket, its);
+	fds[0] = its[0];
+	xshim_privfd_close(its[1]);
+	xshim_privfd_close(its[2]);
+	return rc;
+}
+
 void xshim_chan_drop(struct xshim_chan *ch)
 {
 	if (ch)
@@ -339,15 +357,15 @@ void xshim_chan_detach(struct xshim_conn *c)
 
 void xshim_chan_ring(struct xshim_conn *c, struct xshim_chan *ch)
 {
-	uint64_t taken = atomic_load_explicit(&ch->remote.region->tail, memory_order_relaxed);
-
+	/* before: what it takes after it was rung is more */
+	if (ch->remote.ticks)
+		atomic_store_explicit(&ch->unheard_tail, atomic_load_explicit(&ch->remote.region->tail, memory_order_relaxed),
+				      memory_order_relaxed);
 	xshim_count(&c->slot->n.bells_rung, 1);
 	if (ch->be->ring(&ch->local, &ch->remote) == -EPIPE)
 		atomic_store_explicit(&ch->gone, 1, memory_order_relaxed);
-	if (ch->remote.ticks) {
-		atomic_store_explicit(&ch->unheard_tail, taken, memory_order_relaxed);
+	if (ch->remote.ticks)
 		atomic_store_explicit(&ch->unheard, 1, memory_order_relaxed);
-	}
 }
 
 void xshim_chan_ask_life(struct xshim_chan *ch)

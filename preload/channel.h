@@ -17,6 +17,8 @@
 
 /* Our half, descriptors moved to private numbers; NULL and *why when it cannot be had. guest: to whom, over xen; NULL: over shm. */
 struct xshim_chan *xshim_chan_new(const struct xshim_party *guest, enum xshim_reason *why);
+/* The peer's half over shm: the three descriptors of a MATCHED, of which those that are taken are -1 then. 0 or the backend's error. */
+int xshim_chan_take_half(struct xshim_chan *ch, const struct xshim_ticket *ticket, int *fds);
 /* The reason that an error of the backend stands for. */
 enum xshim_reason xshim_chan_why(const struct xshim_chan *ch, int rc);
 /* In the log, that there is no ring over xen for this: once for each reason, as it is the same for the next connection. */

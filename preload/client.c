@@ -267,26 +267,15 @@ static void take_matched(const union xshim_msg *m, int *fds)
 	struct xshim_conn *c = conn_of_id(m->h.id);
 	struct xshim_chan *ch = introduced(c, XSHIM_BACKEND_SHM);
 	struct xshim_ticket ticket;
-	int its[3], rc = 0;
+	int rc;
 
 	if (!ch)
 		return;
-	its[0] = fds[0];
-	for (int i = 1; i < 3; i++) {
-		its[i] = xshim_privfd_move(fds[i]);
-		fds[i] = -1;
-		if (its[i] < 0)
-			rc = -EMFILE;
-	}
 	ticket = (struct xshim_ticket){ .nonce = m->matched.nonce, .order = m->matched.order };
-	if (!rc)
-		rc = ch->be->attach(&ch->remote, &ch->local, &ticket, its);
-	fds[0] = its[0];
-	xshim_privfd_close(its[1]);
-	xshim_privfd_close(its[2]);
+	rc = xshim_chan_take_half(ch, &ticket, fds);
 	if (rc == 0)
 		matched(c, ch);
-	else if (rc < 0)
+	else
 		give_up(c, xshim_chan_why(ch, rc));
 	if (rc == -ENOSYS)		/* its bell cannot be rung from here, nor the next one's that it makes */
 		xshim_conn_never(c, XSHIM_R_SECCOMP);

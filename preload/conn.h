@@ -92,8 +92,12 @@ struct xshim_chan {
 	_Alignas(8) _Atomic uint32_t gone; /* the peer's half of the channel is closed */
 	_Atomic int tcp_err;		/* the errno of tcp_dead, if we took it from the socket: owed to the program */
 	_Atomic uint64_t stall_ns;	/* since when the ring has been full without progress, 0: it is not */
-	_Atomic uint64_t unheard_tail;	/* how far it had read then */
-	_Atomic uint32_t unheard;	/* the peer was rung, which does not tell that it is gone, and nobody has watched its life since */
+	/*
+	 * The peer was rung, which does not tell that it is gone, and nobody has watched its life since; how far it had read before. Of this process:
+	 * set by who rings, the place first; cleared by who sleeps or asks; looked at by each send. One too many costs a poll().
+	 */
+	_Atomic uint64_t unheard_tail;
+	_Atomic uint32_t unheard;
 	uint64_t sent;			/* ring bytes since attached or since the last spill, for the test options */
 	uint64_t stall_tail;
 	bool opts_back;			/* the socket has the program's SO_RCVLOWAT and SO_PEEK_OFF again (rxopts.h); rx_lock */

@@ -304,6 +304,7 @@ static void take_bell_out(struct xshim_reg *r)
 {
 	int in = tagged_in(r->set);
 
+	r->deaf = false;
 	libc.epoll_ctl(in, EPOLL_CTL_DEL, r->bell, NULL);
 	if (r->life >= 0)
 		libc.epoll_ctl(in, EPOLL_CTL_DEL, r->life, NULL);

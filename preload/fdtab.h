@@ -7,7 +7,8 @@
  * check afterwards that the number still names the object.
  *
  * refs: one per descriptor, plus one per call under way; XSHIM_REF_EXCL forbids new calls to enter for a
- * moment (channel.c: a ring is attached only while nobody is inside), and who would waits: so who has set it has all signals blocked. Who brings refs to 0 recycles.
+ * moment (channel.c: a ring is attached only while nobody is inside), and who would waits: so who has set it has all signals blocked but
+ * those of faults. Who brings refs to 0 recycles.
  *
  * Threads: any, lock-free. Fork: private to each process; the child's copy counts calls of threads that it does
  * not have, xshim_fdtab_fork_child() corrects that. Signals: get and put are safe.

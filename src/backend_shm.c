@@ -71,9 +71,20 @@ static int untick(int fd)
 	return (int)sys_call(SYS_timerfd_settime, fd, 0, &never, NULL, 0, 0);
 }
 
+static int make_pair(struct xshim_local *l, enum xshim_local_fd ours, enum xshim_local_fd its)
+{
+	int pair[2], rc = sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, pair);
+
+	if (rc < 0)
+		return rc;
+	l->fds[ours] = pair[0];
+	l->fds[its] = pair[1];
+	return 0;
+}
+
 static int make_bell(struct xshim_local *l)
 {
-	int pair[2], rc, can = atomic_load_explicit(&can_tick, memory_order_relaxed);
+	int rc, can = atomic_load_explicit(&can_tick, memory_order_relaxed);
 
 	if (can >= 0) {
 		rc = (int)sys_call(SYS_timerfd_create, CLOCK_MONOTONIC, TFD_CLOEXEC, 0, 0, 0, 0);
@@ -89,17 +100,11 @@ static int make_bell(struct xshim_local *l)
 			sys_close(rc);
 		atomic_store_explicit(&can_tick, -1, memory_order_relaxed);
 	}
-	rc = sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, pair);
-	if (rc < 0)
-		return rc;
-	l->fds[XSHIM_LOCAL_BELL] = pair[0];
-	l->fds[XSHIM_LOCAL_BELL_OUT] = pair[1];
-	return 0;
+	return make_pair(l, XSHIM_LOCAL_BELL, XSHIM_LOCAL_BELL_OUT);
 }
 
 static int shm_create(struct xshim_local *l, const struct xshim_party *with, unsigned int order, uint64_t nonce)
 {
-	int pair[2];
 	size_t bytes;
 	void *at;
 	int rc;
@@ -128,11 +133,9 @@ static int shm_create(struct xshim_local *l, const struct xshim_party *with, uns
 	rc = make_bell(l);
 	if (rc < 0)
 		goto destroy;
-	rc = sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, pair);
+	rc = make_pair(l, XSHIM_LOCAL_LIFE, XSHIM_LOCAL_LIFE_OUT);
 	if (rc < 0)
 		goto destroy;
-	l->fds[XSHIM_LOCAL_LIFE] = pair[0];
-	l->fds[XSHIM_LOCAL_LIFE_OUT] = pair[1];
 	return 0;
 destroy:
 	shm_destroy(l);

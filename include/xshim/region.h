@@ -102,7 +102,8 @@
  * XSHIM_WANT_NOTHING: do not ring. The sleeper stores its wish /then/ re-reads the position /then/
  * sleeps; the waker publishes /then/ reads the wish. All four are seq_cst: with less, both may miss the
  * other. Switches, fin, leave, its being taken back, and attached always ring. Who hears each ring as an edge need not empty its bell
- * each time, and knows by `rung` that it is not full yet. A liar is not heard at last, and waits for what it has not asked for.
+ * each time, and knows by `rung` that it is not full yet (one that ticks never is: backend_shm.c). A liar is not heard at last, and waits for what it
+ * has not asked for.
  *
  * Ports (xen). An event channel that has spoken is mute until its port is written back, a system call. So an end has several, and one
  * call writes all of them back when they are used up. Number 0 is the ticket's; `more_ports` are further ones of who offers, up to the first 0;
