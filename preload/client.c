@@ -46,11 +46,16 @@ void xshim_client_send_left(void)
 	xshim_session_send_left(sock);
 }
 
-bool xshim_client_has_mail(void)
+static bool has_mail(uint64_t now)
 {
 	return (atomic_load_explicit(xshim_mail_word(), memory_order_relaxed) != xshim_mail_seen ||
-		xshim_now_ns() >= atomic_load_explicit(&look_at, memory_order_relaxed)) &&
+		now >= atomic_load_explicit(&look_at, memory_order_relaxed)) &&
 	       xshim_active;	/* a filter may forbid to look */
+}
+
+bool xshim_client_has_mail(void)
+{
+	return has_mail(xshim_now_ns());
 }
 
 bool xshim_client_is_greeted(void)
@@ -472,7 +477,7 @@ void xshim_client_service(void)
 		return;
 	if (xshim_client_was_asked())
 		xshim_session_send_left(sock);
-	if (sock >= 0 && (xshim_client_has_mail() || now - looked_at > LOOK_NS ||
+	if (sock >= 0 && (has_mail(now) || now - looked_at > LOOK_NS ||
 			  now - pinged_at < FRESH_NS)) {
 		looked_at = now;
 		seen = atomic_load_explicit(xshim_mail_word(), memory_order_acquire);

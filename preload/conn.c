@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * conn.c - connections of this process: from connect or accept to close, and when to offer a ring.
- *
- * A connection is offered only once it has shown that it lives (XSHIM_TRIGGER_OPS, _BYTES), so that short
- * ones pay a table look-up and one getsockname. Nothing is ever waited for.
- */
+/* conn.c - connections of this process: from connect or accept to close, and over fork. offer.c introduces them. */
 #include "conn.h"
 #include "channel.h"
 #include "client.h"
@@ -23,13 +18,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <time.h>
-
-#define NEVER_OPS UINT32_MAX
 
 __thread uint32_t xshim_tid_cache __attribute__((tls_model("initial-exec")));
 struct xshim_arena xshim_own_arena;
@@ -77,7 +69,7 @@ void xshim_conn_never(struct xshim_conn *c, enum xshim_reason why)
 		return;
 	}
 	xshim_conn_set_flag(c, XSHIM_SLOT_CROWDED, true);	/* also for those who share the slot */
-	c->next_ops = NEVER_OPS;
+	c->next_ops = XSHIM_NEVER_OPS;
 	c->next_bytes = UINT64_MAX;
 	xshim_conn_reason(c, why);
 }
@@ -129,7 +121,7 @@ static struct xshim_conn *new_conn(int fd)
 		c->id = (atomic_fetch_add_explicit(&generation, 1, memory_order_relaxed) << 16) |
 			(c->obj.index & 0xffff);
 	while (!c->id);
-	c->next_bytes = xshim_opt.trigger_bytes;
+	atomic_store_explicit(&c->next_bytes, xshim_opt.trigger_bytes, memory_order_relaxed);
 	xshim_fd_set(fd, &c->obj);
 	return c;
 }
@@ -153,11 +145,14 @@ void xshim_conn_track(int fd, enum xshim_role role, int proto, uint32_t flags, c
 			atomic_store_explicit(&s->flags, flags, memory_order_relaxed);
 			/* what keeps all on TCP may keep its calls from us, too */
 			atomic_store_explicit(&s->reason, tcp_only ? tcp_only : XSHIM_R_NEW, memory_order_relaxed);
-			xshim_slot_sharer_add(s, xshim_pid());
+			xshim_slot_begin(s, xshim_pid());
 			c->arena = xshim_own_arena;
 			c->slot = s;
-			c->next_ops = role == XSHIM_ROLE_CONNECT ? (uint32_t)xshim_opt.trigger_ops : 1;
-			c->mode_due = role == XSHIM_ROLE_CONNECT;
+			/* no ordered store where none is needed: each is a locked instruction, and each connection pays it */
+			atomic_store_explicit(&c->next_ops, role == XSHIM_ROLE_CONNECT ? (uint32_t)xshim_opt.trigger_ops : 1,
+					      memory_order_relaxed);
+			if (role == XSHIM_ROLE_CONNECT)
+				atomic_store_explicit(&c->mode_due, 1, memory_order_relaxed);
 			c->since_ns = role == XSHIM_ROLE_ACCEPT ? xshim_clock_ns() : 0;
 			if (proto == IPPROTO_MPTCP)
 				xshim_conn_never(c, XSHIM_R_MPTCP);
@@ -168,14 +163,8 @@ void xshim_conn_track(int fd, enum xshim_role role, int proto, uint32_t flags, c
 	/* where nothing is to be introduced xshimd still shows why; but a filter may forbid to speak to it */
 	if (c->slot && tcp_only != XSHIM_R_SECCOMP && xshim_client_try()) {
 		xshim_client_service();
-		if (!tcp_only && xshim_client_is_greeted() && role == XSHIM_ROLE_CONNECT && c->hash &&
-		    xshim_map_has_endpoint(xshim_client_map(), c->hash))
-			atomic_store_explicit(&c->kickable, 1, memory_order_relaxed);
-		if (!tcp_only && xshim_client_is_greeted() && role == XSHIM_ROLE_ACCEPT && c->hash &&
-		    !xshim_map_has_endpoint(xshim_client_map(),
-					    xshim_endpoint_hash(&c->slot->tuple.local)) &&
-		    xshim_client_is_fresh())
-			c->lent = xshim_client_show(XSHIM_MSG_ENDPOINT, 0, fd) == 0;
+		if (!tcp_only && c->hash && xshim_client_is_greeted())
+			xshim_conn_look_first(c, fd);
 		xshim_client_drop();
 	}
 	xshim_conn_put(c);
@@ -266,9 +255,9 @@ void xshim_conn_end(struct xshim_conn *c, int fd)
 /* What close would have done to a socket that was kept. */
 static void close_kept(struct xshim_conn *c)
 {
-	int left = atomic_exchange_explicit(&c->left_fd, 0, memory_order_acq_rel);
+	int left = atomic_load_explicit(&c->left_fd, memory_order_acquire);
 
-	if (!left)
+	if (!left || !(left = atomic_exchange_explicit(&c->left_fd, 0, memory_order_acq_rel)))
 		return;
 	xshim_stream_closing(c, left - 1);
 	xshim_privfd_close(left - 1);
@@ -277,8 +266,10 @@ static void close_kept(struct xshim_conn *c)
 void xshim_conn_release(struct xshim_obj *o)
 {
 	struct xshim_conn *c = (struct xshim_conn *)o;
-	struct xshim_chan *ch = atomic_exchange_explicit(&c->dead, NULL, memory_order_acquire);
+	struct xshim_chan *ch = atomic_load_explicit(&c->dead, memory_order_relaxed);
 
+	if (ch)		/* nobody else is there any more, but most have none, and each exchange is a locked one */
+		ch = atomic_exchange_explicit(&c->dead, NULL, memory_order_acquire);
 	close_kept(c);
 	while (ch) {
 		struct xshim_chan *next = ch->next_dead;
@@ -286,172 +277,13 @@ void xshim_conn_release(struct xshim_obj *o)
 		xshim_chan_drop(ch);
 		ch = next;
 	}
-	xshim_chan_drop(atomic_exchange_explicit(&c->obj.ch, NULL, memory_order_acquire));
+	if (atomic_load_explicit(&c->obj.ch, memory_order_relaxed))
+		xshim_chan_drop(atomic_exchange_explicit(&c->obj.ch, NULL, memory_order_acquire));
 	if (c->slot && xshim_sandbox_pid() && xshim_slot_sharer_remove(c->slot, xshim_sandbox_pid()) &&
 	    !atomic_load_explicit(&c->slot->fork_pending, memory_order_acquire))
 		xshim_slot_free(&c->arena, c->slot);
 	c->slot = NULL;
 	c->id = 0;
-}
-
-/* ---- when to offer ---- */
-
-#define DESCRIPTORS 7		/* that a ring takes while both ends are introduced; three of them stay */
-
-/* Something about the socket or the process that keeps it on TCP for now. 0: nothing. */
-static enum xshim_reason obstacle(struct xshim_conn *c, int fd)
-{
-	char ulp[32] = "";
-	socklen_t len = sizeof(ulp);
-
-	if (xshim_conn_on_stdio(c))
-		return XSHIM_R_STDIO;
-	if (!xshim_slot_is_sole(c->slot, getpid()))
-		return XSHIM_R_SHARED;
-	if (libc.getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &len) == 0 && ulp[0])
-		return XSHIM_R_ULP;
-	if (libc.fcntl(fd, F_GETFL) & O_ASYNC)
-		return XSHIM_R_SIGIO;
-	return xshim_privfd_room(DESCRIPTORS) ? XSHIM_R_RING : XSHIM_R_FD_LIMIT;
-}
-
-static void later(struct xshim_conn *c)
-{
-	uint32_t step = c->ops < 256 ? c->ops : 256;
-
-	if (xshim_opt.force_leave)
-		step = 1;
-	c->next_ops = c->ops + (step ? step : 1);
-	c->next_bytes = UINT64_MAX;
-}
-
-/* Client lock held, greeted, named. */
-static void introduce(struct xshim_conn *c, int fd)
-{
-	bool offer = c->slot->role == XSHIM_ROLE_CONNECT, in_guest;
-	struct xshim_party guest = { .offers = offer };
-	enum xshim_reason why;
-
-	why = obstacle(c, fd);
-	if (why != XSHIM_R_RING) {
-		xshim_conn_reason(c, why);
-		/* a server that forks for each connection has it for itself soon */
-		if (why == XSHIM_R_SHARED && c->next_ops > c->ops + 32)
-			c->next_ops = c->ops + 32;
-		return;
-	}
-	/* The map may change until the descriptor goes; a TCP descriptor goes only to a live xshimd. */
-	if (!xshim_client_is_fresh()) {
-		c->next_ops = c->ops + 1;
-		return;
-	}
-	in_guest = xshim_map_guest_of(xshim_client_map(), &c->slot->tuple.remote, &guest.domid);
-	c->pending = xshim_chan_new(in_guest ? &guest : NULL, &why);
-	if (!c->pending) {
-		xshim_conn_reason(c, why);
-		c->retry_ns = xshim_now_ns() + 1000000000ull;
-		return;
-	}
-	if (xshim_client_channel(c, fd) < 0) {
-		xshim_chan_drop(c->pending);
-		c->pending = NULL;
-		c->retry_ns = xshim_now_ns() + 50000000;
-		return;
-	}
-	c->lent = true;
-	c->look_due = false;
-	c->intro = offer ? XSHIM_INTRO_OFFERED : XSHIM_INTRO_CLAIMED;
-	xshim_conn_reason(c, offer ? XSHIM_R_OFFERED : XSHIM_R_SWITCHING);
-	xlog(DEBUG, "connection %u: %s after %llu bytes by TCP", c->id, offer ? "offered" : "claimed",
-	     (unsigned long long)c->bytes);
-	/* The answer comes by mail. */
-	c->next_ops = c->ops + 256;
-	c->next_bytes = UINT64_MAX;
-}
-
-static void decide(struct xshim_conn *c, int fd)
-{
-	const struct xshim_map *m;
-	uint32_t role = c->slot->role;
-	bool young = c->ops < xshim_opt.trigger_ops && c->bytes < xshim_opt.trigger_bytes;
-
-	/* Before the look, so that what changes after it is seen next time. */
-	c->gen_seen = atomic_load_explicit(xshim_gen_word(role), memory_order_acquire);
-	if (c->intro == XSHIM_INTRO_OFFERED || c->intro == XSHIM_INTRO_CLAIMED) {
-		c->next_ops = c->ops + 256;
-		if (c->look_due && xshim_client_is_fresh() && xshim_client_show(XSHIM_MSG_LOOK, c->id, fd) == 0) {
-			c->look_due = false;
-			c->lent = true;
-		} else if (c->look_due) {
-			c->next_ops = c->ops + 1;
-		}
-		return;
-	}
-	later(c);
-	if (c->intro != XSHIM_INTRO_PLAIN || xshim_now_ns() < c->retry_ns)
-		return;
-	if (!xshim_client_is_greeted()) {
-		xshim_conn_reason(c, xshim_client_why());
-		return;
-	}
-	if (role == XSHIM_ROLE_CONNECT && young) {
-		c->next_ops = (uint32_t)xshim_opt.trigger_ops;
-		c->next_bytes = xshim_opt.trigger_bytes;
-		return;
-	}
-	if ((!young || !c->hash) && !xshim_identity_ask(c, fd))
-		return;
-	m = xshim_client_map();
-	if (role == XSHIM_ROLE_CONNECT) {
-		if (xshim_map_has_endpoint(m, c->hash))
-			introduce(c, fd);
-		else
-			xshim_conn_reason(c, XSHIM_R_NOT_CORESIDENT);
-	} else if (role == XSHIM_ROLE_ACCEPT) {
-		if (!xshim_map_has_endpoint(m, xshim_endpoint_hash(&c->slot->tuple.local))) {
-			if (xshim_client_is_fresh())
-				c->lent |= xshim_client_show(XSHIM_MSG_ENDPOINT, 0, fd) == 0;
-			else
-				c->next_ops = c->ops + 1;
-		}
-		if (xshim_map_has_offer(m, c->hash) && xshim_identity_ask(c, fd))
-			introduce(c, fd);
-	} else {
-		xshim_conn_never(c, XSHIM_R_ROLE);
-	}
-}
-
-bool xshim_conn_consider(struct xshim_conn *c, int fd)
-{
-	if (atomic_load_explicit(&c->detach_due, memory_order_acquire))
-		xshim_chan_detach(c);
-	if (atomic_load_explicit(&c->dead, memory_order_relaxed))
-		xshim_chan_reap(c, 1);
-	if (xshim_conn_chan(c))
-		return true;
-	if (atomic_load_explicit(&xshim_tcp_only, memory_order_relaxed)) {
-		xshim_conn_reason(c, atomic_load_explicit(&xshim_tcp_only, memory_order_relaxed));
-		c->next_ops = NEVER_OPS;
-		c->next_bytes = UINT64_MAX;
-		return false;
-	}
-	if (xshim_conn_flag(c, XSHIM_SLOT_CROWDED | XSHIM_SLOT_STAY)) {
-		c->next_ops = NEVER_OPS;
-		c->next_bytes = UINT64_MAX;
-		return false;
-	}
-	if (!xshim_client_try())
-		return false;
-	xshim_client_service();
-	if (atomic_load_explicit(&c->attach_due, memory_order_acquire)) {
-		xshim_chan_attach(c, 1);
-		if (atomic_load_explicit(&c->attach_due, memory_order_relaxed))
-			c->next_ops = c->ops + 1;
-	} else {
-		decide(c, fd);
-	}
-	xshim_client_drop();
-	return xshim_conn_chan(c) != NULL;
 }
 
 /* ---- fork ---- */

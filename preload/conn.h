@@ -41,6 +41,8 @@ enum xshim_intro {
 	XSHIM_INTRO_NEVER,
 };
 
+#define XSHIM_NEVER_OPS UINT32_MAX
+
 struct xshim_eset;
 
 #define XSHIM_BELL_HEARD 1u
@@ -116,7 +118,7 @@ struct xshim_conn {
 	struct xshim_slot *slot;	/* const; NULL: no slot was to be had, then never a ring */
 	struct xshim_arena arena;	/* where the slot is */
 	/* when to think about a ring again; racy on purpose, a call early or late does not matter */
-	_Atomic uint32_t ops, next_ops;
+	_Atomic uint32_t ops, next_ops;	/* next_ops: XSHIM_NEVER_OPS if only something else may be a reason to */
 	_Atomic uint64_t bytes, next_bytes;
 	_Atomic uint64_t gen_seen;
 	uint64_t since_ns;		/* ACCEPT: it was there then (xshim_clock_ns()) */
@@ -190,6 +192,11 @@ static inline uint32_t xshim_tid(void)
  * CONNECT that is what it seems to be. peer: the other end, or NULL.
  */
 void xshim_conn_track(int fd, enum xshim_role role, int proto, uint32_t flags, const struct sockaddr *peer, socklen_t len);
+/*
+ * Client lock held, greeted, c has a name and nobody has used it yet. What the map says of it now, so that its first calls need not look: there is nothing
+ * new until the map changes, or it has shown that it lives.
+ */
+void xshim_conn_look_first(struct xshim_conn *c, int fd);
 /* Found in an arena that came over exec. */
 void xshim_conn_adopt(int fd, const struct xshim_arena *a, struct xshim_slot *s);
 /* It stays on TCP for good. A ring that is attached is not taken away by this, but once it has gone none comes again. */

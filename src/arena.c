@@ -152,7 +152,8 @@ struct xshim_slot *xshim_slot_alloc(struct xshim_arena *a)
 		return NULL;
 	}
 	memset((uint8_t *)s + rest, 0, sizeof(*s) - rest);
-	atomic_fetch_add_explicit(&s->gen, 1, memory_order_relaxed);
+	/* nobody else writes it while the slot is ours */
+	atomic_store_explicit(&s->gen, atomic_load_explicit(&s->gen, memory_order_relaxed) + 1, memory_order_relaxed);
 	raise_high_water(a->hdr, i + 1);
 	return s;
 }
@@ -208,6 +209,11 @@ void xshim_slot_free(struct xshim_arena *a, struct xshim_slot *s)
 		lowest = index < HINT_INDEX(seen) ? index : HINT_INDEX(seen);
 	while (!atomic_compare_exchange_weak_explicit(hint, &seen, HINT(HINT_FREES(seen) + 1, lowest),
 						      memory_order_release, memory_order_relaxed));
+}
+
+void xshim_slot_begin(struct xshim_slot *s, pid_t pid)
+{
+	atomic_store_explicit(&s->sharers[0], (uint32_t)pid, memory_order_relaxed);
 }
 
 bool xshim_slot_sharer_add(struct xshim_slot *s, pid_t pid)
@@ -291,7 +297,8 @@ bool xshim_slot_sharer_remove(struct xshim_slot *s, pid_t pid)
 	for (int i = 0; i < XSHIM_ARENA_SHARERS; i++) {
 		uint32_t mine = (uint32_t)pid;
 
-		atomic_compare_exchange_strong(&s->sharers[i], &mine, 0);
+		if (atomic_load(&s->sharers[i]) == mine)
+			atomic_compare_exchange_strong(&s->sharers[i], &mine, 0);
 	}
 	return !has_unknown_holders(s) && others(s, pid) == 0;
 }

@@ -190,6 +190,8 @@ void xshim_slot_free(struct xshim_arena *a, struct xshim_slot *s);
 struct xshim_slot *xshim_slot_at(const struct xshim_arena *a, uint32_t index);	/* NULL beyond the end */
 uint32_t xshim_slot_index(const struct xshim_arena *a, const struct xshim_slot *s);
 
+/* pid holds a slot that nobody else has seen yet: it is not published. */
+void xshim_slot_begin(struct xshim_slot *s, pid_t pid);
 /* Sharers. add: false when there is no room (CROWDED is then set). remove: true if nobody is left. */
 bool xshim_slot_sharer_add(struct xshim_slot *s, pid_t pid);
 bool xshim_slot_sharer_remove(struct xshim_slot *s, pid_t pid);
