@@ -18,7 +18,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/stat.h>
 
 /* MSG_ZEROCOPY without SO_ZEROCOPY is ignored, and with it there is no ring. MSG_FASTOPEN: the kernel refuses it here. */
 #define TX_RING_FLAGS (~MSG_FASTOPEN)
@@ -373,18 +372,13 @@ XSHIM_EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 
 /*
  * What sendfile(2) itself takes; the ring reads it without moving the offset of others. The rest, what has no place to read at, the
- * kernel refuses with nothing moved.
+ * kernel refuses with nothing moved. With an offset it is what can be read at one, so only where that fails, or has to wait, it is looked at.
  */
 static bool can_sendfile(int in, off64_t *offset)
 {
-	struct stat st;
-
-	if (offset && (!xshim_user_can_read(offset, sizeof(*offset)) || *offset < 0))
-		return false;
-	if (xshim_fd_peek(in) || fstat(in, &st) < 0)
-		return false;
-	return S_ISREG(st.st_mode) || S_ISBLK(st.st_mode) ||
-	       (S_ISCHR(st.st_mode) && lseek(in, 0, SEEK_CUR) >= 0);
+	if (offset)
+		return xshim_user_can_read(offset, sizeof(*offset)) && *offset >= 0;
+	return xshim_stream_is_file(in);
 }
 
 /* The offset is stored last, when what was read has gone: as in the kernel, also where that fails. */
@@ -416,6 +410,8 @@ static ssize_t sendfile_pieces(struct xshim_conn *c, int out, int in, off64_t *o
 				return libc.sendfile64(out, in, offset, n);
 			checked = true;
 			rc = file_by_ring(c, out, in, offset, n - done);
+			if (rc == XSHIM_NO_FILE)
+				return done ? (ssize_t)done : libc.sendfile64(out, in, offset, n);
 			if (rc != XSHIM_PLAIN)
 				return rc < 0 && done ? (ssize_t)done :
 				       rc < 0	      ? xshim_ret(rc) :

@@ -29,6 +29,9 @@ ssize_t xshim_stream_send(struct xshim_conn *c, int fd, const struct iovec *v, s
  * SPLICE_F_NONBLOCK, if in_fd is one: it is not waited for. XSHIM_EMPTY: there is nothing in it now.
  */
 #define XSHIM_EMPTY ((ssize_t)-4099)
+/* Of a sendfile with an offset: nothing moved, and xshim_stream_is_file() says no. The kernel knows why it cannot be. */
+#define XSHIM_NO_FILE ((ssize_t)-4100)
+bool xshim_stream_is_file(int fd);
 ssize_t xshim_stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *offset, size_t count, unsigned int pipe);
 /* What TCP_INQ tells after a receive: as FIONREAD, and one more if the end of the stream has come. */
 int xshim_stream_inq_hint(struct xshim_conn *c, int fd);

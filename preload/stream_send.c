@@ -20,6 +20,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <xshim/ring.h>
 
 static ssize_t tcp_send(struct xshim_conn *c, int fd, struct xshim_iov *it, int flags)
@@ -434,6 +435,15 @@ static ssize_t pipe_state(int fd)
 	return now & (POLLIN | POLLNVAL | POLLERR) ? 1 : now & POLLHUP ? 0 : XSHIM_EMPTY;
 }
 
+bool xshim_stream_is_file(int fd)
+{
+	struct stat st;
+
+	if (xshim_fd_peek(fd) || fstat(fd, &st) < 0)
+		return false;
+	return S_ISREG(st.st_mode) || S_ISBLK(st.st_mode) || (S_ISCHR(st.st_mode) && lseek(fd, 0, SEEK_CUR) >= 0);
+}
+
 static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t *offset, size_t count, unsigned int pipe)
 {
 	bool nonblock = xshim_conn_flag(c, XSHIM_SLOT_NONBLOCK);
@@ -464,6 +474,8 @@ static ssize_t stream_sendfile(struct xshim_conn *c, int fd, int in_fd, off64_t 
 				rc = xshim_stream_keep(c, ch, rc);
 			xshim_lock_drop(&c->slot->tx_lock);
 		}
+		if (rc < 0 && !total && offset && !xshim_stream_is_file(in_fd))
+			return XSHIM_NO_FILE;
 		if (rc == 0)
 			return (ssize_t)total;
 		if (rc > 0) {
