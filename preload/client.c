@@ -478,7 +478,7 @@ void xshim_client_service(void)
 	if (xshim_client_was_asked())
 		xshim_session_send_left(sock);
 	if (sock >= 0 && (has_mail(now) || now - looked_at > LOOK_NS ||
-			  now - pinged_at < FRESH_NS)) {
+			  (now - pinged_at < FRESH_NS && heard_at <= pinged_at))) {
 		looked_at = now;
 		seen = atomic_load_explicit(xshim_mail_word(), memory_order_acquire);
 		if (xshim_session_overflowed())
