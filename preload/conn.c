@@ -7,6 +7,7 @@
 #include "doze.h"
 #include "epoll.h"
 #include "identity.h"
+#include "linger.h"
 #include "options.h"
 #include "privfd.h"
 #include "process.h"
@@ -17,7 +18,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -420,7 +420,7 @@ void xshim_conn_fork_child(pid_t parent)
 		c->intro = XSHIM_INTRO_PLAIN;
 		c->next_ops = c->ops + 1;
 		atomic_store_explicit(&c->attach_due, 0, memory_order_relaxed);
-		if (!c->slot)
+		if (!c->slot || xshim_linger_forked(c))
 			continue;
 		remap(c);
 		if (blind)

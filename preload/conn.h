@@ -136,6 +136,7 @@ struct xshim_conn {
 	bool look_due;			/* of an offer: xshimd is to be sent its descriptor once more */
 	bool lent;			/* xshimd was sent its descriptor and has not answered yet: close does not end the socket */
 	_Atomic int left_fd;		/* plus one: a number of ours for the socket, whose last one was closed while calls were inside */
+	_Atomic uint64_t linger_until;	/* linger.h; 0: its close does not wait */
 	bool lost;			/* a forked child could not map the peer's memory again */
 	struct xshim_chan *_Atomic dead; /* detached; calls under way may still look at it */
 	/* epoll sets that watch it, under their structure lock (eset.h) */

@@ -5,6 +5,7 @@
 #include "conn.h"
 #include "epoll.h"
 #include "exclude.h"
+#include "linger.h"
 #include "privfd.h"
 #include "process.h"
 #include "stream.h"
@@ -250,8 +251,10 @@ struct xshim_conn *xshim_sock_forget(int fd)
 	if (c && atomic_load_explicit(&c->obj.fds, memory_order_relaxed) == 1) {
 		if (!xshim_conn_chan(c))
 			xshim_conn_end(c, fd);
-		else if (!xshim_conn_keep_socket(c, fd))
+		else if (!xshim_conn_keep_socket(c, fd)) {
 			xshim_stream_closing(c, fd);
+			xshim_linger_begin(c, fd);
+		}
 	}
 	xshim_fd_clear(fd);
 	errno = saved;	/* an entry of a set may be there no more, and a close that succeeds does not say so */
@@ -262,7 +265,9 @@ void xshim_sock_forgotten(struct xshim_conn *c)
 {
 	int saved = errno;
 
-	if (c)
+	if (c && atomic_load_explicit(&c->linger_until, memory_order_relaxed))
+		xshim_linger(c);
+	else if (c)
 		xshim_conn_put(c);
 	errno = saved;
 }

@@ -38,6 +38,16 @@ int xshim_stream_inq_hint(struct xshim_conn *c, int fd);
 /* FIONREAD and TIOCOUTQ. */
 int xshim_stream_inq(struct xshim_conn *c, int fd, int *bytes);
 int xshim_stream_outq(struct xshim_conn *c, int fd, int *bytes);
+/*
+ * Of what lies unread on our ring, the kernel would have had so much acknowledged: half the room is the other end's receive buffer. And so much
+ * not, that is what TIOCOUTQ counts and a close with SO_LINGER waits for. tx_lock.
+ */
+static inline uint64_t xshim_stream_takes(struct xshim_slot *s, struct xshim_chan *ch)
+{
+	(void)xshim_tx_space(&s->link, ch->remote.region);	/* the sizes of buffers as they are now */
+	return s->link.tx.room / 2;
+}
+uint64_t xshim_stream_unacked(struct xshim_slot *s, struct xshim_chan *ch);
 /* shutdown(2) on a connection with a channel. */
 int xshim_stream_shutdown(struct xshim_conn *c, int fd, int how);
 /* The last descriptor of the connection is about to be closed: make close reset if data is unread. */

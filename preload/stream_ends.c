@@ -78,23 +78,26 @@ int xshim_stream_inq_hint(struct xshim_conn *c, int fd)
 	return n;
 }
 
+uint64_t xshim_stream_unacked(struct xshim_slot *s, struct xshim_chan *ch)
+{
+	uint64_t unread = xshim_tx_unread(&s->link, ch->remote.region), acked = xshim_stream_takes(s, ch);
+
+	return unread > acked ? unread - acked : 0;
+}
+
 int xshim_stream_outq(struct xshim_conn *c, int fd, int *bytes)
 {
 	struct xshim_chan *ch = xshim_conn_chan(c);
 	struct xshim_slot *s = c->slot;
-	const struct xshim_link_tx *tx = &s->link.tx;
 	int tcp = 0;
 
 	if (libc.ioctl(fd, TIOCOUTQ, &tcp) < 0)
 		return -errno;
 	if (ch && xshim_lock_take(&s->tx_lock, xshim_tid()) == 0) {
-		if (s->link.tx.state == XSHIM_TX_RING) {
-			/* The kernel counts what the other end has not acknowledged. Half the room is the other end's receive buffer. */
-			if (xshim_tx_space(&s->link, ch->remote.region) >= 0 && tx->pos - tx->tail > tx->room / 2)
-				tcp += (int)(tx->pos - tx->tail - tx->room / 2);
-		} else if (s->link.tx.state == XSHIM_TX_RESEND) {
+		if (s->link.tx.state == XSHIM_TX_RESEND)
 			tcp += (int)(s->link.tx.end - s->link.tx.pos);
-		}
+		else
+			tcp += (int)xshim_stream_unacked(s, ch);
 		xshim_lock_drop(&s->tx_lock);
 	}
 	*bytes = tcp;

@@ -187,6 +187,31 @@ void xshim_tx_want(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t 
 	atomic_store_explicit(&own->want_space, at, memory_order_seq_cst);
 }
 
+uint64_t xshim_tx_unread(const struct xshim_link *l, const struct xshim_region_hdr *peer)
+{
+	uint32_t state = atomic_load_explicit(&l->tx.state, memory_order_relaxed);
+	uint64_t tail;
+
+	if (state != XSHIM_TX_RING && (state != XSHIM_TX_TCP || !l->tx.seq))
+		return 0;
+	/* it has crossed the down, and goes on by TCP */
+	if (state == XSHIM_TX_TCP && atomic_load_explicit(&peer->ack, memory_order_acquire) == l->tx.seq)
+		return 0;
+	tail = atomic_load_explicit(&peer->tail, memory_order_seq_cst);
+	/* Until it crosses our up, it speaks of an earlier segment. */
+	if (tail < l->tx.start || tail > l->tx.pos)
+		tail = l->tx.start;
+	return l->tx.pos - tail;
+}
+
+void xshim_tx_want_unread(const struct xshim_link *l, struct xshim_region_hdr *own, uint64_t left)
+{
+	/* no more than `left` are once tail > at */
+	uint64_t at = l->tx.pos - l->tx.start > left ? l->tx.pos - left - 1 : XSHIM_WANT_NOTHING;
+
+	atomic_store_explicit(&own->want_space, at, memory_order_seq_cst);
+}
+
 void xshim_tx_mend(struct xshim_link *l, struct xshim_region_hdr *own)
 {
 	bool ring = l->tx.state == XSHIM_TX_RING;

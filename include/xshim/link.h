@@ -183,6 +183,13 @@ static inline uint32_t xshim_tx_is_alone(const struct xshim_region_hdr *peer)
 bool xshim_tx_fin_waits(const struct xshim_link *l, const struct xshim_region_hdr *peer);
 /* RING, before a sleep for space: store the wish. Re-read xshim_tx_space() afterwards, then sleep. */
 void xshim_tx_want(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t free_wanted);
+/*
+ * Bytes on the ring that the peer has not consumed, also of a stretch that has ended and has not been crossed yet. A tail that cannot be
+ * so counts as all of them, and is found by xshim_tx_space(). Any lock that keeps tx as it is.
+ */
+uint64_t xshim_tx_unread(const struct xshim_link *l, const struct xshim_region_hdr *peer);
+/* Before a sleep until no more than `left` of them are: store the wish. Re-read xshim_tx_unread() afterwards, then sleep. */
+void xshim_tx_want_unread(const struct xshim_link *l, struct xshim_region_hdr *own, uint64_t left);
 /* The lock was taken over from one who was killed: what it had decided, and not announced, is announced. The caller rings. */
 void xshim_tx_mend(struct xshim_link *l, struct xshim_region_hdr *own);
 /* `taken` is set: go on to RESEND from tx.tail. For who has set it, and who finishes it. */

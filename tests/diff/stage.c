@@ -179,6 +179,10 @@ static void play_line(struct stage *st, const char *line)
 	note_use(st, words, n);
 	rest = strpbrk(line, " \t");
 	rest += strspn(rest, " \t");
+	if (!strcmp(words[1], "blocked")) {
+		say(st, line, p->pending && !proc_answered(p, n > 2 ? atoi(words[2]) : 0) ? "yes" : "no");
+		return;
+	}
 	if (!strcmp(words[1], "wait")) {
 		wait_for_answer(st, p, line, n > 2 ? atoi(words[2]) : 0);
 		stage_settle(st, p->side);
