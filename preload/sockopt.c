@@ -2,13 +2,14 @@
 /*
  * sockopt.c - fcntl, ioctl, setsockopt. The real socket keeps all options; here is only what changes
  * how we act: O_NONBLOCK, what is queued, that there is a time limit, SO_RCVLOWAT and SO_PEEK_OFF (rxopts.h), how large buffers
- * are (bufs.h), and what a ring cannot be combined with.
+ * are (bufs.h), TCP_INFO (info.h), and what a ring cannot be combined with.
  * (O_ASYNC set before the connection is tracked is found when it is to be introduced.)
  */
 #include "bufs.h"
 #include "channel.h"
 #include "conn.h"
 #include "exclude.h"
+#include "info.h"
 #include "privfd.h"
 #include "process.h"
 #include "rxopts.h"
@@ -125,6 +126,13 @@ XSHIM_EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t 
 
 	if (level == IPPROTO_TCP && name == TCP_ZEROCOPY_RECEIVE)
 		xshim_exclude_fd(fd, XSHIM_R_SPLICE);	/* it takes data out of the socket */
+	if (level == IPPROTO_TCP && name == TCP_INFO) {
+		c = xshim_conn_get(fd);
+		rc = xshim_info_get(c, fd, value, len);
+		if (c)
+			xshim_conn_put(c);
+		return rc;
+	}
 	if (level != SOL_SOCKET || (name != SO_ERROR && name != SO_RCVLOWAT && name != SO_PEEK_OFF))
 		return libc.getsockopt(fd, level, name, value, len);
 	c = xshim_conn_get(fd);

@@ -126,6 +126,14 @@ struct xshim_slot {
 	 * from one that was killed there: the kernel has to be asked how far the stream is (xshim_chan_rx_mend()).
 	 */
 	_Atomic uint32_t rx_taking;
+	uint32_t pad1;
+	/*
+	 * The most that the program has been told by TCP_INFO (preload/info.h), by any of the processes: each raises it by compare-and-swap
+	 * before it tells, and nobody lowers it. One that is killed between has told nothing, and the next tells no more than is so soon.
+	 */
+	struct {
+		_Atomic uint64_t acked, received, sent;
+	} info;
 };
 
 #define XSHIM_SLOT_NONBLOCK	(1u << 0)	/* O_NONBLOCK is set on the description */

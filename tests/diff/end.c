@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -177,11 +178,37 @@ static void op_handler(int argc, char **argv)
 	put("set");
 }
 
+/* What the kernel says, which is not what the preload says: by the instruction. */
+static int kernel_info(int fd, struct tcp_info *ti)
+{
+	socklen_t len = sizeof(*ti);
+#if defined(__x86_64__)
+	register void *value __asm__("r10") = ti;
+	register socklen_t *length __asm__("r8") = &len;
+	long rc = SYS_getsockopt;
+
+	__asm__ volatile("syscall"
+			 : "+a"(rc)
+			 : "D"((long)fd), "S"((long)IPPROTO_TCP), "d"((long)TCP_INFO), "r"(value), "r"(length)
+			 : "rcx", "r11", "memory");
+	return (int)rc;
+#elif defined(__aarch64__)
+	register long a0 __asm__("x0") = fd, a1 __asm__("x1") = IPPROTO_TCP, a2 __asm__("x2") = TCP_INFO;
+	register void *value __asm__("x3") = ti;
+	register socklen_t *length __asm__("x4") = &len;
+	register long number __asm__("x8") = SYS_getsockopt;
+
+	__asm__ volatile("svc 0" : "+r"(a0) : "r"(a1), "r"(a2), "r"(value), "r"(length), "r"(number) : "memory");
+	return (int)a0;
+#else
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, ti, &len);
+#endif
+}
+
 /* What the kernel says of a connection, for the conductor. */
 static void op_info(int argc, char **argv)
 {
 	struct tcp_info ti;
-	socklen_t len;
 
 	for (int k = 1; k < argc; k++) {
 		int conn = argv[k][0] - 'a';
@@ -190,9 +217,8 @@ static void op_info(int argc, char **argv)
 		for (int i = 0; i < NAMES && !found; i++) {
 			if (!names[i].text[0] || names[i].conn != conn)
 				continue;
-			len = sizeof(ti);
 			memset(&ti, 0, sizeof(ti));
-			if (getsockopt(names[i].fd, IPPROTO_TCP, TCP_INFO, &ti, &len) < 0)
+			if (kernel_info(names[i].fd, &ti) < 0)
 				continue;
 			found = true;
 			put("%llu %llu %u %u %u ", (unsigned long long)(ti.tcpi_bytes_sent - ti.tcpi_bytes_retrans),
@@ -222,6 +248,7 @@ static void op_clean(int argc, char **argv)
 		names[i].text[0] = 0;
 	}
 	pipe_forget();
+	counts_forget();
 	sigaction(SIGUSR1, &sa, NULL);
 	sigemptyset(&usr1);
 	sigaddset(&usr1, SIGUSR1);

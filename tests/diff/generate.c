@@ -180,7 +180,7 @@ static void others(struct making *m, const char *end, const char *on)
 		add(m, "%s get SO_ERROR on %s", end, on);
 		break;
 	case 3: case 4:
-		add(m, "%s inq on %s", end, on);
+		add(m, "%s %s on %s", end, below(2) ? "counts" : "inq", on);
 		break;
 	case 5:
 		add(m, "%s %s", end, below(2) ? "close d" : "close g");

@@ -5,13 +5,16 @@
  *   socket NAME [NONBLOCK,CLOEXEC]; socket6 NAME; connect NAME [refused|unspec|short|null|v6|mapped]; accept NAME [FLAGS] [from NAME]
  *   shutdown RD|WR|RDWR|NUMBER [on NAME]; linger ON SECONDS [on NAME]; timeout receive|send MS [on NAME]
  *   get OPTION [on NAME]; set OPTION VALUE [on NAME]; set OPTION VALUE length N
+ *   counts [on NAME]           what TCP_INFO says of bytes, once all is acknowledged, or nothing changes: how much more than the last time
+ *   infolength N [on NAME]     TCP_INFO into N bytes
  *   names [on NAME]; state [on NAME]; blocking on|off [ioctl] [on NAME]; flags [on NAME]
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <linux/tcp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -234,9 +237,72 @@ static void op_flags(int argc, char **argv)
 	put("%s %s", fl & O_NONBLOCK ? "nonblocking" : "blocking", fdfl & FD_CLOEXEC ? "cloexec" : "inherited");
 }
 
+/* What was said last, of each connection; a forked child goes on from there. */
+static struct tcp_info noted[26];
+
+void counts_forget(void)
+{
+	memset(noted, 0, sizeof(noted));
+}
+
+static void put_more(const char *what, uint64_t now, uint64_t before)
+{
+	put(now < before ? " %s %lld LESS" : " %s %lld more", what, (long long)(now < before ? before - now : now - before));
+}
+
+static void op_counts(int argc, char **argv)
+{
+	const char *on = after(argc, argv, "on");
+	struct tcp_info ti = { 0 }, *was = &noted[conn_of(on ? on : "s")];
+	int fd = target(argc, argv), rc;
+	int64_t deadline = now_ms() + 250;
+	socklen_t len;
+
+	do {
+		before_call();
+		len = sizeof(ti);
+		rc = getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len);
+	} while (!rc && (ti.tcpi_unacked || ti.tcpi_notsent_bytes) && now_ms() < deadline && poll(NULL, 0, 5) == 0);
+	put_result(rc);
+	if (rc)
+		return;
+	if (!was->tcpi_state) {
+		put(" noted");
+	} else {
+		put_more("acked", ti.tcpi_bytes_acked, was->tcpi_bytes_acked);
+		put_more("sent", ti.tcpi_bytes_sent - ti.tcpi_bytes_retrans, was->tcpi_bytes_sent - was->tcpi_bytes_retrans);
+		put_more("received", ti.tcpi_bytes_received, was->tcpi_bytes_received);
+	}
+	put(ti.tcpi_notsent_bytes ? " some unsent" : " all sent");
+	*was = ti;
+}
+
+static void op_infolength(int argc, char **argv)
+{
+	struct tcp_info all, part;
+	size_t n = strtoul(argv[1], NULL, 10), i, from;
+	socklen_t len = sizeof(all), given = (socklen_t)n;
+	int fd = target(argc, argv), rc;
+
+	memset(&part, 0x5a, sizeof(part));
+	before_call();
+	rc = getsockopt(fd, IPPROTO_TCP, TCP_INFO, &part, &given);
+	put_result(rc);
+	if (rc || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &all, &len))
+		return;
+	/* the counts of bytes, as far as there is room, and nothing behind */
+	from = offsetof(struct tcp_info, tcpi_bytes_acked);
+	for (i = from; i < n && i < from + 16 && ((char *)&part)[i] == ((char *)&all)[i]; i++)
+		;
+	put(" length %u%s", (unsigned int)given, i < n && i < from + 16 ? " DIFFERS" : "");
+	for (i = n; i < sizeof(part) && ((char *)&part)[i] == 0x5a; i++)
+		;
+	put(i < sizeof(part) ? " WRITTEN BEHIND" : "");
+}
+
 const struct op sock_ops[] = {
 	{ "socket", op_socket }, { "socket6", op_socket }, { "connect", op_connect }, { "accept", op_accept }, { "shutdown", op_shutdown },
 	{ "linger", op_linger }, { "timeout", op_timeout }, { "get", op_option }, { "set", op_option },
-	{ "names", op_names }, { "where", op_where }, { "state", op_state }, { "blocking", op_blocking }, { "flags", op_flags },
+	{ "counts", op_counts }, { "infolength", op_infolength }, { "names", op_names }, { "where", op_where }, { "state", op_state }, { "blocking", op_blocking }, { "flags", op_flags },
 	{ NULL, NULL },
 };

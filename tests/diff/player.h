@@ -99,6 +99,7 @@ struct op {
 	op_function *run;
 };
 void pipe_forget(void);		/* what op_queue.c knows of pipes */
+void counts_forget(void);
 extern const struct op data_ops[], queue_ops[], sock_ops[], fd_ops[], ready_ops[], process_ops[], odd_ops[];
 
 /* ---- buffers.c: payload with a pattern ---- */

@@ -2,7 +2,7 @@
 /*
  * settle.c - wait until the kernels have delivered what is under way (stage.h).
  *
- * They are asked (TCP_INFO, which no preload changes) until what one end has sent the other has received, and FIN and RST have
+ * They are asked (TCP_INFO, past the preload, op_info()) until what one end has sent the other has received, and FIN and RST have
  * arrived. So a result does not depend on how fast a packet was.
  */
 #include <netinet/tcp.h>

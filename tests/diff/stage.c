@@ -94,7 +94,7 @@ static bool is_quiet(const char *op)
 	static const char *const quiet[] = { "poll", "ppoll", "select", "pselect", "epoll", "add", "mod", "del",
 					     "ewait", "names", "flags", "get", "state", "inq", "event", "handler",
 					     "timeout", "lowest", "file", "pipe", "feed", "kind", "timer",
-					     "signals", "mask", "thread" };
+					     "signals", "mask", "thread", "counts", "infolength" };
 
 	for (size_t i = 0; i < sizeof(quiet) / sizeof(quiet[0]); i++)
 		if (!strcmp(quiet[i], op))
