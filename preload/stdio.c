@@ -67,9 +67,26 @@ static int number(FILE *f)
 	return fd;
 }
 
+/*
+ * Before the C library closes it. What is in its buffer precedes the end of the connection, which is made now if xshimd has the socket, too
+ * (xshim_conn_end()); else it is written as the stream is closed.
+ */
+static struct xshim_conn *forget(FILE *f)
+{
+	int saved = errno, fd = number(f);
+	struct xshim_conn *c = fd < 0 ? NULL : xshim_conn_get(fd);
+
+	if (c && c->lent)
+		(void)fflush(f);
+	if (c)
+		xshim_conn_put(c);
+	errno = saved;
+	return xshim_sock_forget(fd);
+}
+
 XSHIM_EXPORT int fclose(FILE *f)
 {
-	struct xshim_conn *c = xshim_sock_forget(number(f));
+	struct xshim_conn *c = forget(f);
 	int rc = libc.fclose(f);
 
 	xshim_sock_forgotten(c);
@@ -80,7 +97,7 @@ XSHIM_ALIAS(int, _IO_fclose, fclose, (FILE *))
 /* The old descriptor is closed whether or not the file can be opened. */
 XSHIM_EXPORT FILE *freopen(const char *path, const char *mode, FILE *f)
 {
-	struct xshim_conn *c = xshim_sock_forget(number(f));
+	struct xshim_conn *c = forget(f);
 
 	f = libc.freopen(path, mode, f);
 	xshim_sock_forgotten(c);
@@ -89,7 +106,7 @@ XSHIM_EXPORT FILE *freopen(const char *path, const char *mode, FILE *f)
 
 XSHIM_EXPORT FILE *freopen64(const char *path, const char *mode, FILE *f)
 {
-	struct xshim_conn *c = xshim_sock_forget(number(f));
+	struct xshim_conn *c = forget(f);
 
 	f = libc.freopen64(path, mode, f);
 	xshim_sock_forgotten(c);

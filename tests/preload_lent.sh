@@ -97,6 +97,20 @@ try:
         c.close()
         os.write(tell, b"x")
         os.waitpid(child, 0)
+    libc = ctypes.CDLL(None)
+    if how.endswith("stdout"):
+        # what is in its buffer goes when that is flushed
+        out = os.dup(1)
+        os.dup2(c.fileno(), 1)
+        c.close()
+        stdout = ctypes.c_void_p.in_dll(libc, "stdout")
+        room = ctypes.create_string_buffer(4096)
+        libc.setvbuf(stdout, room, 0, 4096)	# _IOFBF
+        libc.printf(b" late")
+    if how == "fclose-stdout":
+        closed = libc.fclose(stdout)
+        os.write(out, b"%d " % closed + first.recv(100))
+        os._exit(3)
     if how.startswith("exit"):
         if how.endswith("syscall"):
             ctypes.CDLL(None).syscall(231 if os.uname().machine == "x86_64" else 94, 3)	# exit_group
@@ -138,7 +152,7 @@ play() {
 ns_up
 daemon_start
 export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1
-for how in ${*:-plain unread linger fork passed dup exit exit-unread exit-linger exit-dup exit-syscall child-exit}; do
+for how in ${*:-plain unread linger fork passed dup exit exit-unread exit-linger exit-dup exit-syscall child-exit fclose-stdout}; do
 	play env "$how" 0 plain
 	for ((try = 0; ; try++)); do
 		[ $try -lt 30 ] || fail "$how: xshimd was sent nothing in 30 attempts"
