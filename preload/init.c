@@ -26,6 +26,7 @@ __attribute__((constructor)) static void start(void)
 	xshim_backend_place = xshim_privfd_move;
 	xshim_pid_init();
 	xshim_process_init();
+	xshim_process_ends();
 	xshim_process_inherit();
 	xshim_active = true;
 }

@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -62,17 +63,65 @@ static void for_each(void (*what)(struct xshim_conn *c, int fd))
 	}
 }
 
+static bool destructors_run;	/* by the thread that ends the process */
+
 /* As exit() ends the process. Destructors of others, and streams that are written out, come after this and may use a connection still. */
 __attribute__((destructor)) static void at_exit(void)
 {
+	destructors_run = true;
 	if (xshim_active)
 		for_each(send_what_is_given);
+}
+
+static bool some_lent;		/* likewise */
+
+static void look_for_lent(struct xshim_conn *c, int fd)
+{
+	(void)fd;
+	some_lent = some_lent || (c->lent && !xshim_conn_chan(c));
 }
 
 static void end_lent(struct xshim_conn *c, int fd)
 {
 	if (!xshim_conn_chan(c))
 		xshim_conn_end(c, fd);
+}
+
+/*
+ * The last of all handlers, and behind all destructors, because it was the first to be registered: the dynamic linker runs our constructor before it
+ * has the start-up code register the destructors. Loaded by dlopen() we would be called too early, and do nothing: the end is told when
+ * xshimd has looked. Streams are all that still comes, and what is in their buffers is sent here. Where there are other threads they go on to
+ * the last, and what one sends behind our end would be its SIGPIPE: likewise nothing is done.
+ */
+static bool is_the_last_word(void)
+{
+	if (!xshim_active || !__libc_single_threaded || getpid() != xshim_pid())
+		return false;
+	for_each(look_for_lent);
+	return some_lent;
+}
+
+static void at_end(int status, void *unused)
+{
+	(void)status;
+	(void)unused;
+	if (!destructors_run || !is_the_last_word())
+		return;
+	(void)fflush(NULL);
+	for_each(end_lent);
+}
+
+/* No destructors are run then, and no stream is written. */
+static void at_quick_end(void)
+{
+	if (is_the_last_word())
+		for_each(end_lent);
+}
+
+void xshim_process_ends(void)
+{
+	(void)on_exit(at_end, NULL);
+	(void)at_quick_exit(at_quick_end);
 }
 
 /* Nothing of the program's comes after this. A child that has our memory with us, and ends, is not us. */

@@ -10,6 +10,8 @@ struct xshim_conn;
 /* Set by the constructor when all is ready; false: pass everything through. Cleared for good by a seccomp filter (sandbox.c). */
 extern _Atomic bool xshim_active;
 
+/* process.c: what is to be done at the end of the process; in the constructor. */
+void xshim_process_ends(void);
 /* fork.c: fork handlers, and the same by hand around a fork that runs none; pid: what it returned. */
 void xshim_process_init(void);
 void xshim_fork_prepare(void);

@@ -3,7 +3,8 @@
 #
 # A connection that is closed while xshimd has not read yet what it was sent of it, a descriptor of its socket: it ends at once, by FIN or
 # RST as over plain TCP, and not when xshimd comes to it; and it does not end as long as somebody else has it open. So does one whose
-# program ends by _exit. xshimd is stopped just before the offer. Whether the offer was still sent is counted, since a xshimd that has not been heard for 100 ms gets none.
+# program ends, by _exit, by exit or by a return from main(), after all that it still sends on the way. xshimd is stopped just before the
+# offer. Whether the offer was still sent is counted, since a xshimd that has not been heard for 100 ms gets none.
 
 . "${srcdir:-$(dirname "$0")/..}/tests/lib/netns.sh"
 
@@ -98,7 +99,11 @@ try:
         os.write(tell, b"x")
         os.waitpid(child, 0)
     libc = ctypes.CDLL(None)
-    if how.endswith("stdout"):
+    if how.endswith("handler"):
+        # sends from a handler of the program, which is to be called last of all
+        late = ctypes.CFUNCTYPE(None)(lambda: c.sendall(b" late"))
+        libc.__cxa_atexit(late, None, None)
+    elif how.endswith("stdout"):
         # what is in its buffer goes when that is flushed
         out = os.dup(1)
         os.dup2(c.fileno(), 1)
@@ -111,6 +116,10 @@ try:
         closed = libc.fclose(stdout)
         os.write(out, b"%d " % closed + first.recv(100))
         os._exit(3)
+    if how.startswith("return"):
+        libc.exit(3)		# as from main()
+    if how.startswith("quick"):
+        libc.quick_exit(3)
     if how.startswith("exit"):
         if how.endswith("syscall"):
             ctypes.CDLL(None).syscall(231 if os.uname().machine == "x86_64" else 94, 3)	# exit_group
@@ -152,7 +161,9 @@ play() {
 ns_up
 daemon_start
 export XSHIM_TRIGGER_OPS=1 XSHIM_TRIGGER_BYTES=1
-for how in ${*:-plain unread linger fork passed dup exit exit-unread exit-linger exit-dup exit-syscall child-exit fclose-stdout}; do
+# a checker of threads makes one of its own, and a program with threads does not end its connections itself at exit
+case $XSHIM_PRELOAD in *libtsan*) RETURNS= ;; *) RETURNS='return return-unread return-linger return-handler return-stdout quick-exit' ;; esac
+for how in ${*:-plain unread linger fork passed dup exit exit-unread exit-linger exit-dup exit-syscall child-exit fclose-stdout $RETURNS}; do
 	play env "$how" 0 plain
 	for ((try = 0; ; try++)); do
 		[ $try -lt 30 ] || fail "$how: xshimd was sent nothing in 30 attempts"
