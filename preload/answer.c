@@ -3,6 +3,7 @@
 #include "answer.h"
 #include "channel.h"
 #include "hot.h"
+#include "joint.h"
 #include "raw.h"
 #include "ready.h"
 #include "told.h"
@@ -11,6 +12,7 @@
 #include <stdint.h>
 
 #define ARMED_AT_ONCE 32
+#define CLAIMS 8		/* tries to be the first to tell of what others see, too */
 
 /* What the program is to be told of r now. Set lock held. */
 static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, struct xshim_sight *s, bool *goes)
@@ -22,7 +24,7 @@ static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, struct xsh
 			   ((want & (EPOLLOUT | EPOLLWRNORM)) ? POLLOUT : 0);
 	struct xshim_ready rdy;
 	struct pollfd p;
-	uint32_t mask;
+	uint32_t mask, joint;
 	bool hot;
 	int stall, fd = xshim_conn_fd(c, r->fd);	/* the number of the entry may be closed */
 
@@ -31,7 +33,7 @@ static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, struct xsh
 	if (!ch)
 		return 0;
 	xshim_chan_watches_life(ch);
-	s->fulls = atomic_load_explicit(&ch->fulls, memory_order_relaxed);
+	s->fulls = atomic_load_explicit(&c->slot->fulls, memory_order_relaxed);
 	if (xshim_ready_look(c, ch, fd, 0, &rdy) < 0)
 		r->tcp_dirty = true;
 	hot = !r->cold && !r->deaf && !a->arming && xshim_hot_may(a->set, r, &rdy, dir);
@@ -42,7 +44,8 @@ static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, struct xsh
 		xshim_hot_cool(a->set, r);
 		/* before our wish is there: who empties the bell, or takes a wish back, is to know of us */
 		xshim_eset_count_waiters(r, ch, dir & POLLIN, dir & POLLOUT, (dir & POLLIN) && (r->events & EPOLLET));
-		if (xshim_ready_look(c, ch, fd, dir ? dir | XSHIM_LOOK_EPOLL | XSHIM_LOOK_EDGE : 0, &rdy) < 0)
+		joint = (r->rx_wait | r->tx_wait) & XSHIM_WAITS_JOINT ? XSHIM_LOOK_JOINT : 0;
+		if (xshim_ready_look(c, ch, fd, dir ? dir | XSHIM_LOOK_EPOLL | XSHIM_LOOK_EDGE | joint : 0, &rdy) < 0)
 			r->tcp_dirty = true;
 	}
 	/* what the kernel said last holds until it says more; but an error and urgent data may have been taken */
@@ -68,7 +71,8 @@ static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, struct xsh
 		mask |= EPOLLRDNORM;
 	if (mask & POLLOUT)
 		mask |= EPOLLWRNORM;
-	xshim_eset_count_waiters(r, ch, (dir & POLLIN) && !(mask & POLLIN), (dir & POLLOUT) && !(mask & POLLOUT),
+	/* where one process is told its sleep counts also while there is something unread: more is news to it */
+	xshim_eset_count_waiters(r, ch, (dir & POLLIN) && (!(mask & POLLIN) || r->rx_wait == XSHIM_WAITS_JOINT), (dir & POLLOUT) && !(mask & POLLOUT),
 				 (dir & POLLIN) && (r->events & EPOLLET));
 	if (r->tx_wait) {
 		stall = xshim_stall(c, ch);
@@ -106,12 +110,55 @@ static bool is_named(const struct xshim_answer *a, const struct xshim_conn *c)
 	return false;
 }
 
+/* What r is to be told of in this answer, and what comes of that for others. Set lock held. */
+static uint32_t look_once(struct xshim_answer *a, struct xshim_reg *r, uint64_t seen, struct xshim_sight *s, bool *goes)
+{
+	bool told = r->rearmed && (r->events & EPOLLET) && !r->tcp_dirty;
+	uint32_t mask = r->attached ? evaluate(a, r, s, goes) : ask_kernel(r);
+
+	/* the kernel is asked behind this, and tells of it together with the others; but not a second time */
+	if (*goes && a->kernel_next && !a->plain && !is_named(a, r->conn))
+		mask = 0;
+	else if (*goes)
+		a->plain = true;
+	/* what has come since changes the head, seen after the wish was stored */
+	if (told && r->seen_head == seen && !(mask & ~(EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLWRNORM)))
+		mask = 0;
+	if (r->quiet && (r->events & EPOLLET) && r->seen_head == seen && !(mask & EPOLLOUT))
+		mask = 0;
+	return mask;
+}
+
+/* Another process may tell of it while we look: then it is looked at anew. */
+static uint32_t look(struct xshim_answer *a, struct xshim_reg *r, bool *goes)
+{
+	uint64_t seen = r->seen_head;
+	struct xshim_sight s;
+	uint32_t mask;
+
+	for (int rounds = 0;; rounds++) {
+		mask = look_once(a, r, seen, &s, goes);
+		if (!mask || !r->attached || (a->probe && r->joint))
+			break;
+		if (xshim_joint_claim(r, mask, &s))
+			break;
+		if (rounds == CLAIMS)
+			break;		/* it cannot be that much is going on; one event too many */
+		xshim_joint_heed(r);
+		if (r->disabled || r->parked) {
+			mask = 0;
+			break;
+		}
+	}
+	r->quiet = r->rearmed = false;
+	return mask;
+}
+
 void xshim_answer_collect(struct xshim_answer *a, int max)
 {
 	struct xshim_eset *set = a->set;
 	struct xshim_reg *r, *last = set->list_tail;
 	uint32_t mask;
-	struct xshim_sight s;
 	bool stays, goes, rest;
 
 	a->stall_ms = -1;
@@ -121,30 +168,19 @@ void xshim_answer_collect(struct xshim_answer *a, int max)
 		set->list_head = r->next_listed;
 		if (!set->list_head)
 			set->list_tail = NULL;
-		r->listed = false;
+		r->listed = r->passed = false;
 		stays = goes = false;
 		rest = r->was_hot && r->attached;
 		r->was_hot = false;
-		if ((r->attached || r->stuck) && !r->disabled) {
+		xshim_joint_heed(r);
+		if ((r->attached || r->stuck) && !r->disabled && !r->parked) {
 			int stall_before = a->stall_ms;
-			bool told = r->rearmed && (r->events & EPOLLET) && !r->tcp_dirty;
-			uint64_t seen = r->seen_head;
 
-			mask = r->attached ? evaluate(a, r, &s, &goes) : ask_kernel(r);
-			/* the kernel is asked behind this, and tells of it together with the others; but not a second time */
-			if (goes && a->kernel_next && !a->plain && !is_named(a, r->conn))
-				mask = 0;
-			else if (goes)
-				a->plain = true;
-			/* what has come since changes the head, seen after the wish was stored */
-			if (told && r->seen_head == seen &&
-			    !(mask & ~(EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLWRNORM)))
-				mask = 0;
-			if (r->quiet && (r->events & EPOLLET) && r->seen_head == seen && !(mask & EPOLLOUT))
-				mask = 0;
-			r->quiet = r->rearmed = false;
-			if (mask && r->attached)
-				xshim_told_note(r, mask, &s);
+			mask = look(a, r, &goes);
+			/* as the kernel does it with what is level-triggered: one wakes the next */
+			if (mask && r->hinted && !xshim_joint_is_for_one(r))
+				xshim_joint_pass_on(r);
+			r->hinted = false;
 			if (mask) {
 				/* one answer names an entry once */
 				if (r->told_by == a->number) {
@@ -204,6 +240,8 @@ void xshim_answer_tell_again(const struct xshim_answer *a)
 	for (struct xshim_reg *r = a->set->regs; r; r = r->next_of_set)
 		if (r->told_by == a->number) {
 			r->disabled = false;
+			if (!a->probe)
+				xshim_joint_untell(r, UINT32_MAX, true);
 			r->told.mask = 0;
 			xshim_eset_list(a->set, r);
 		}

@@ -18,6 +18,7 @@ struct xshim_answer {
 	uint64_t number;		/* 0: not yet given */
 	bool arming;			/* about to sleep: arm all */
 	bool kernel_next;		/* the kernel is asked before the program has its answer */
+	bool probe;			/* nobody is told of it: xshim_answer_tell_again() follows */
 	bool plain;			/* told of what the kernel would name again */
 	int stall_ms;			/* look again after so long, -1: no need */
 	struct xshim_conn *leaving[XSHIM_ANSWER_HELD]; /* held: their channel is to be taken away */

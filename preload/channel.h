@@ -75,7 +75,7 @@ void xshim_chan_reap(struct xshim_conn *c, uint32_t own);
 
 static inline void xshim_chan_count_full(struct xshim_chan *ch)
 {
-	atomic_fetch_add_explicit(&ch->fulls, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&ch->slot->fulls, 1, memory_order_relaxed);
 }
 
 /* Ring the peer; notices that it is gone, if its bell tells. */

@@ -63,11 +63,6 @@ struct xshim_chan {
 	_Atomic uint32_t edge_waiters;	/* edge-triggered epoll entries for what is to be read */
 	_Atomic uint32_t taken_away;	/* 1: somebody takes it from its connection, or has; never 0 again */
 	uint64_t hushed_at;		/* what was seen when the bell was last emptied; both locks of the slot */
-	/*
-	 * How often somebody has looked and seen that nothing more can be sent, as the kernel notes it of a socket: room is news to
-	 * edge-triggered entries only after that, or after a send that found none (xshim_epoll_full()). Any thread of the process adds.
-	 */
-	_Atomic uint32_t fulls;
 	_Atomic uint32_t bell_dead;	/* the peer shut our bell down: always readable, no use any more */
 	_Atomic uint32_t fin_seen;	/* TCP has given EOF or an error: no frame will come */
 	/*

@@ -5,12 +5,14 @@
 #include "eset.h"
 #include "fault.h"
 #include "hot.h"
+#include "joint.h"
 #include "nest.h"
 #include "options.h"
 #include "process.h"
 #include "raw.h"
 #include "ready.h"
 #include "sigact.h"
+#include "told.h"
 #include "unwind.h"
 #include "user.h"
 
@@ -63,6 +65,10 @@ static bool take_hint(struct wait *w, struct epoll_event *ev)
 	r = (struct xshim_reg *)xshim_obj_at(XSHIM_OBJ_REG, low & 0xffff);
 	if (!r || r->set != set || r->tag != (low & XSHIM_TAG_ENTRY))
 		return false;		/* it was deleted meanwhile */
+	if (!(low & XSHIM_TAG_BELL))
+		xshim_joint_hint(r);
+	r->hinted = !(low & XSHIM_TAG_BELL) || (r->kmask && r->joint);
+	xshim_joint_heed(r);
 	if (r->parked) {
 		if (low & XSHIM_TAG_BELL) {
 			w->heard = true;
@@ -83,6 +89,8 @@ static bool take_hint(struct wait *w, struct epoll_event *ev)
 		if (r->disabled || !(r->events & EPOLLONESHOT))
 			return false;
 		r->disabled = true;
+		/* if it was changed just now the kernel has it armed again, and this was before */
+		(void)xshim_joint_claim(r, ev->events, &(struct xshim_sight){ 0 });
 		ev->data.u64 = r->data;
 		return true;
 	}
@@ -225,6 +233,8 @@ static int wait_in(struct wait *w, int64_t timeout_ns, const sigset_t *mask)
 			atomic_store_explicit(&set->again, false, memory_order_seq_cst);
 			xshim_eset_list_all(set);
 		}
+		if (set->inherited)
+			xshim_joint_begin_inherited(set);
 		if (set->rousing)
 			xshim_hot_rouse(set, ROUSED_NEXT);
 		xshim_hot_to_ready(set, set->hots, to->max, !w->spin.goes_on);
@@ -326,7 +336,7 @@ static int wait_tagged(struct xshim_eset *set, enum call call, struct epoll_even
 static void look(struct xshim_eset *set, bool show)
 {
 	struct epoll_event probe[16];
-	struct wait w = { .to = { .set = set, .events = probe, .max = 16 } };
+	struct wait w = { .to = { .set = set, .events = probe, .max = 16, .probe = true } };
 	uint64_t count;
 
 	if (!xshim_eset_lock(&set->lock))
@@ -356,6 +366,19 @@ void xshim_epoll_show_list(struct xshim_eset *set)
 	look(set, true);
 }
 
+/* What the kernel has told us of, and there was no room for, is the other processes', too. */
+static void pass_on(struct xshim_eset *set)
+{
+	if (!xshim_eset_lock(&set->lock))
+		return;
+	for (struct xshim_reg *r = set->list_head; r; r = r->next_listed)
+		if (r->attached && !r->quiet && !r->passed && xshim_joint_is_for_one(r)) {
+			r->passed = true;
+			xshim_joint_pass_on(r);
+		}
+	xshim_eset_unlock(&set->lock);
+}
+
 /*
  * Others sleep in the set while we go back to the program, or ask from outside whether it is ready: nothing may be left to our next look,
  * and what is level-triggered and still ready is theirs, too. As the kernel does it, one wakes the next.
@@ -367,6 +390,8 @@ static void leave_set(struct xshim_eset *set)
 
 	if ((others && set->hots) || ((others || shown) && set->list_head))
 		look(set, shown);
+	if (set->shared && set->list_head)
+		pass_on(set);
 }
 
 static bool has_ours(const struct epoll_event *events, int n)

@@ -24,7 +24,8 @@
  *
  * Locks: one for the structure (which entry is in which set), taken by epoll_ctl, attach, detach and close;
  * then the set's own, for its ready list and its entries' fields; then the slot's. Never held while waiting.
- * Fork: the child's copies name the same kernel sets; a connection shared with a child is not attached. Who closes its copy of a
+ * Fork: the child's copies name the same kernel sets; a connection shared with a child is not attached. What their entries
+ * have told is common (joint.h). Who closes its copy of a
  * connection while another process has one leaves the kernel's entries alone, as the kernel does. What they then say to a
  * process that does not know them any more is dropped.
  */
@@ -36,8 +37,9 @@
 
 struct xshim_told {			/* what an edge-triggered entry reported last (told.h) */
 	uint32_t mask;			/* 0: what is so is news, whatever it is */
-	uint32_t kmask, fulls;		/* and of which state: as in xshim_reg and in xshim_chan, */
-	uint64_t head, arrived;		/* how far bytes had come by ring, and by TCP */
+	uint32_t kmask, fulls;		/* and of which state: as in xshim_reg and in xshim_slot, */
+	uint64_t head, arrived;		/* how far bytes had come by ring, and by TCP, */
+	uint32_t hints;			/* and how often the kernel had said something, if others have the entry, too */
 };
 
 struct xshim_reg {			/* a connection in a set */
@@ -63,7 +65,8 @@ struct xshim_reg {			/* a connection in a set */
 	bool quiet;			/* listed to be armed: report only POLLOUT news */
 	bool rearmed;			/* looked at before a sleep only to arm it: edge-triggered, it has been told */
 	bool tcp_dirty;			/* ask the kernel about the socket at the next look */
-	bool rx_wait, tx_wait, edge_wait; /* counted in the channel's waiters */
+	uint32_t rx_wait, tx_wait;	/* counted in the channel's waiters, in these units; 0: not */
+	bool edge_wait;			/* likewise */
 	uint32_t kmask;			/* lasting bits the kernel gave last: RDHUP HUP ERR PRI */
 	int bell, life;			/* the numbers that were added */
 	struct xshim_reg *hot_next, *hot_prev; /* NULL: neither hot nor resting */
@@ -76,6 +79,11 @@ struct xshim_reg {			/* a connection in a set */
 	int told_at;
 	struct xshim_told told;
 	struct xshim_reg *next_listed;
+	/* joint.h */
+	struct xshim_joint *joint;	/* of it and its like in other processes; NULL: there is none */
+	uint32_t joint_word, joint_turn, joint_hints, joint_gone; /* as last heeded */
+	bool passed;			/* in the list, others may look at it, too */
+	bool hinted;			/* the kernel has told us of the socket, and others not */
 };
 
 struct xshim_eset {
@@ -94,6 +102,8 @@ struct xshim_eset {
 	uint64_t waits;			/* the set's lock: numbers the waits */
 	_Atomic uint32_t waiting;	/* threads inside epoll_wait */
 	bool shared;			/* a forked process has it, too (or had) */
+	bool inherited;			/* by this process, which has not waited in it yet; the set's lock */
+	uint64_t family;		/* its name among the processes that have it; 0: none has been forked yet. Structure lock */
 	_Atomic bool again;		/* a handler on top of who has the lock could list nothing: all is to be looked at */
 	_Atomic bool kernel_first;	/* connections on rings filled the last answer: others come first in the next */
 	int kick;			/* eventfd in the set that wakes them, or 0 */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* epoll_ctl.c - what the program says of epoll sets: epoll_create, epoll_ctl (epoll.h). eset.c has the entries. */
 #include "eset.h"
+#include "joint.h"
 #include "nest.h"
 #include "privfd.h"
 #include "user.h"
@@ -51,6 +52,7 @@ static int add(struct xshim_eset *set, struct xshim_conn *c, int fd, const struc
 	c->regs = r;
 	r->next_of_set = set->regs;
 	set->regs = r;
+	xshim_joint_rejoin(r);
 	if (ch)
 		xshim_eset_put_bell_in(r, ch);
 	xshim_eset_unlock(&set->lock);
@@ -68,7 +70,7 @@ static void ask_anew(struct xshim_reg *r, const struct epoll_event *want)
 	r->data = want->data.u64;
 	r->disabled = false;
 	r->quiet = r->rearmed = false;
-	r->told.mask = 0;
+	xshim_joint_changed(r);
 	if (r->kmask || r->set->shared || (want->events & EPOLLPRI))
 		r->tcp_dirty = true;
 }
@@ -76,6 +78,8 @@ static void ask_anew(struct xshim_reg *r, const struct epoll_event *want)
 static int modify(struct xshim_reg *r, const struct epoll_event *want)
 {
 	struct xshim_eset *set = r->set;
+	struct epoll_event old = { .events = r->events, .data.u64 = r->data };
+	bool fired = r->disabled;
 	int rc = 0;
 
 	if ((want->events | r->events) & EPOLLEXCLUSIVE)
@@ -85,6 +89,7 @@ static int modify(struct xshim_reg *r, const struct epoll_event *want)
 	if (r->attached) {
 		xshim_eset_list(set, r);
 		xshim_eset_kick(set, false);
+		xshim_joint_pass_on(r);
 	} else {
 		struct epoll_event ev = *want;
 
@@ -99,6 +104,12 @@ static int modify(struct xshim_reg *r, const struct epoll_event *want)
 		if (r->tagged)
 			ev.data.u64 = xshim_eset_datum(r, 0);
 		rc = libc.epoll_ctl(set->epfd, EPOLL_CTL_MOD, r->fd, &ev) < 0 ? -errno : 0;
+		if (rc && r->joint) {	/* what others will find is what the kernel has */
+			r->events = old.events;
+			r->data = old.data.u64;
+			r->disabled = fired;
+			xshim_joint_changed(r);
+		}
 		r->stuck = r->stuck && rc;
 	}
 	xshim_eset_unlock(&set->lock);
@@ -118,6 +129,7 @@ static void park(struct xshim_reg *r)
 	xshim_eset_unlist(r->set, r);
 	if (ch)
 		xshim_eset_count_waiters(r, ch, false, false, false);
+	xshim_joint_changed(r);
 	xshim_eset_unlock(&r->set->lock);
 }
 
@@ -128,12 +140,14 @@ static int unpark(struct xshim_reg *r, const struct epoll_event *want)
 	xshim_eset_lock(&r->set->lock);
 	r->parked = false;
 	ask_anew(r, want);
-	if (r->inherited && ch) {	/* the parent may have taken them out for good */
-		r->inherited = false;
+	/* another process may have taken them out for good */
+	if ((xshim_joint_has_gone(r) || (r->inherited && !r->joint)) && ch)
 		xshim_eset_put_bell_in(r, ch);
-	}
+	if (!r->joint)
+		r->inherited = false;
 	xshim_eset_list(r->set, r);
 	xshim_eset_kick(r->set, false);
+	xshim_joint_pass_on(r);
 	xshim_eset_unlock(&r->set->lock);
 	return 0;
 }
@@ -147,6 +161,15 @@ static int control(struct xshim_eset *set, struct xshim_conn *c, int op, int fd,
 	struct xshim_reg *r = find(set, c, fd);
 	int rc;
 
+	if (r && r->joint) {
+		xshim_eset_lock(&set->lock);
+		xshim_joint_heed(r);
+		xshim_eset_unlock(&set->lock);
+		if (r->parked && !r->attached) {	/* it is not in the kernel's set any more */
+			xshim_eset_drop(r, false);
+			r = NULL;
+		}
+	}
 	if (op != EPOLL_CTL_DEL && (ev->events & EPOLLEXCLUSIVE) && (op == EPOLL_CTL_MOD || (ev->events & ~WITH_EXCLUSIVE)))
 		return -EINVAL;
 	switch (op) {
@@ -164,7 +187,14 @@ static int control(struct xshim_eset *set, struct xshim_conn *c, int op, int fd,
 			return 0;
 		}
 		rc = libc.epoll_ctl(set->epfd, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0;
-		xshim_eset_drop(r, true);
+		if (r->joint) {		/* kept, to hear of it when another process puts it back */
+			xshim_eset_lock(&set->lock);
+			r->parked = true;
+			xshim_joint_changed(r);
+			xshim_eset_unlock(&set->lock);
+		} else {
+			xshim_eset_drop(r, true);
+		}
 		return rc;
 	}
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* eset.c - entries of epoll sets: lists, what is in the kernel, attach, detach, close, fork (epoll.h). epoll_ctl.c enters them, epoll.c waits. */
+/* eset.c - entries of epoll sets: lists, what is in the kernel, attach, detach, close (epoll.h). joint.c shares them by fork, epoll_ctl.c enters them, epoll.c waits. */
 #include "eset.h"
 #include "hot.h"
+#include "joint.h"
 #include "nest.h"
 #include "privfd.h"
 #include "process.h"
@@ -145,22 +146,22 @@ void xshim_eset_kick(struct xshim_eset *set, bool even_if_none)
 	(void)raw_write(set->kick, &one, sizeof(one));
 }
 
+static void count(_Atomic uint32_t *waits, uint32_t *have, uint32_t want)
+{
+	if (*have == want)
+		return;
+	atomic_fetch_add_explicit(waits, want - *have, memory_order_seq_cst);
+	*have = want;
+}
+
 void xshim_eset_count_waiters(struct xshim_reg *r, struct xshim_chan *ch, bool rx, bool tx, bool edge)
 {
-	if (r->rx_wait != rx) {
-		r->rx_wait = rx;
-		if (rx)
-			xshim_wait_enter(ch, POLLIN);
-		else
-			xshim_wait_leave(ch, POLLIN);
-	}
-	if (r->tx_wait != tx) {
-		r->tx_wait = tx;
-		if (tx)
-			xshim_wait_enter(ch, POLLOUT);
-		else
-			xshim_wait_leave(ch, POLLOUT);
-	}
+	/* by another entry of the same connection who waits in another process may have to be told by the bell */
+	bool joint = xshim_joint_is_for_one(r) && r->conn->regs == r && !r->next_of_conn;
+	uint32_t unit = joint ? XSHIM_WAITS_JOINT : 1;
+
+	count(&ch->waits->rx, &r->rx_wait, rx ? unit : 0);
+	count(&ch->waits->tx, &r->tx_wait, tx ? unit : 0);
 	if (r->edge_wait != edge) {
 		r->edge_wait = edge;
 		atomic_fetch_add_explicit(&ch->edge_waiters, edge ? 1 : (uint32_t)-1, memory_order_relaxed);
@@ -357,17 +358,34 @@ static void restore(struct xshim_reg *r)
 	}
 }
 
+/* As far as this process and others have said it is in the set. Structure lock held. */
+static bool heed(struct xshim_reg *r)
+{
+	if (r->joint) {
+		xshim_eset_lock(&r->set->lock);
+		xshim_joint_heed(r);
+		xshim_eset_unlock(&r->set->lock);
+	}
+	return !r->parked;
+}
+
 bool xshim_epoll_attached(struct xshim_conn *c)
 {
 	struct xshim_chan *ch = xshim_conn_chan(c);
-	struct xshim_reg *r;
+	struct xshim_reg *r, *next;
 	bool heard = true;
 
 	if (!xshim_eset_lock(&structure))
 		return true;
-	for (r = c->regs; r; r = r->next_of_conn) {
+	for (r = c->regs; r; r = next) {
+		next = r->next_of_conn;
+		if (!heed(r)) {		/* nor is it in the kernel's */
+			xshim_eset_drop(r, false);
+			continue;
+		}
 		xshim_eset_lock(&r->set->lock);
-		xshim_told_learn(r, ch);
+		xshim_told_learn(r);
+		xshim_joint_learnt(r);
 		xshim_eset_put_bell_in(r, ch);
 		heard = heard && !r->deaf;
 		xshim_eset_unlock(&r->set->lock);
@@ -395,8 +413,10 @@ void xshim_eset_drop(struct xshim_reg *r, bool in_kernel)
 
 	xshim_eset_lock(&set->lock);
 	xshim_eset_unlist(set, r);
-	if (r->attached && in_kernel)
+	if (r->attached && in_kernel) {
 		take_bell_out(r);
+		xshim_joint_went(r);
+	}
 	if (ch)
 		xshim_eset_count_waiters(r, ch, false, false, false);
 	if (r->tagged)
@@ -424,7 +444,7 @@ void xshim_epoll_detached(struct xshim_conn *c)
 		return;
 	for (r = c->regs; r; r = next) {
 		next = r->next_of_conn;
-		if (r->parked) {
+		if (!heed(r)) {
 			libc.epoll_ctl(r->inside ? r->set->inner : r->set->epfd, EPOLL_CTL_DEL, r->fd, NULL);
 			xshim_eset_drop(r, true);
 			continue;
@@ -448,13 +468,13 @@ void xshim_epoll_forget(struct xshim_conn *c, int fd)
 		return;
 	while (c->regs) {
 		struct xshim_reg *r = c->regs;
-		bool ours = is_ours_to_drop(r);
+		bool in = heed(r), ours = is_ours_to_drop(r);
 
 		/*
 		 * The close that follows takes the socket out of the set, unless somebody else has it open: xshimd, which
 		 * looks at what it was sent, a child from before the program took it out, or a call that is inside.
 		 */
-		if (ours && r->fd == fd && (r->parked || c->lent || c->left_fd))
+		if (ours && r->fd == fd && (!in || c->lent || c->left_fd))
 			libc.epoll_ctl(r->inside ? r->set->inner : r->set->epfd, EPOLL_CTL_DEL, fd, NULL);
 		xshim_eset_drop(r, ours);
 	}
@@ -488,7 +508,7 @@ static void look_again(struct xshim_conn *c, uint32_t events, bool quiet)
 	for (r = c->regs; r; r = r->next_of_conn) {
 		if ((!r->parked && !(r->events & events)) || !lock_to_list(r->set))
 			continue;
-		r->told.mask &= ~events;
+		xshim_joint_untell(r, events, false);
 		if (r->parked) {
 			r->tcp_dirty |= !quiet;
 		} else if (r->attached && (!r->listed || !quiet)) {
@@ -528,38 +548,6 @@ void xshim_epoll_edge(struct xshim_conn *c)
 			xshim_eset_kick(r->set, false);
 		}
 		xshim_eset_unlock(&r->set->lock);
-	}
-	xshim_eset_unlock(&structure);
-}
-
-void xshim_epoll_fork_prepare(void)
-{
-	(void)xshim_eset_lock(&structure);
-	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_EPOLL); i++) {
-		struct xshim_eset *set = (struct xshim_eset *)xshim_obj_at(XSHIM_OBJ_EPOLL, i);
-
-		if (set && xshim_eset_lock(&set->lock))
-			set->shared = true;
-	}
-}
-
-void xshim_epoll_fork_child(void)
-{
-	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_REG); i++) {
-		struct xshim_reg *r = (struct xshim_reg *)xshim_obj_at(XSHIM_OBJ_REG, i);
-
-		if (r)
-			r->inherited = true;
-	}
-}
-
-void xshim_epoll_fork_done(void)
-{
-	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_EPOLL); i++) {
-		struct xshim_eset *set = (struct xshim_eset *)xshim_obj_at(XSHIM_OBJ_EPOLL, i);
-
-		if (set)
-			xshim_eset_unlock(&set->lock);
 	}
 	xshim_eset_unlock(&structure);
 }

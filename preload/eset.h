@@ -36,6 +36,7 @@ void xshim_eset_structure_unlock(void);
 bool xshim_eset_is_plain(struct xshim_eset *set);
 /* Wake threads that sleep in the set, for what the kernel does not see. */
 void xshim_eset_kick(struct xshim_eset *set, bool even_if_none);
+/* Who waits by r counts, or does not any more. */
 void xshim_eset_count_waiters(struct xshim_reg *r, struct xshim_chan *ch, bool rx, bool tx, bool edge);
 
 #endif

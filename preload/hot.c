@@ -17,7 +17,7 @@ bool xshim_hot_may(const struct xshim_eset *set, const struct xshim_reg *r, cons
 	return (dir & POLLIN) && !rdy->in_from_tcp &&
 	       r->conn->slot->link.rx.state == XSHIM_RX_RING &&
 	       (!(dir & POLLOUT) || (rdy->mask & POLLOUT)) &&
-	       !(set->shared && xshim_slot_others_wait(r->conn->slot, xshim_conn_chan(r->conn)->waits, true, false)) &&
+	       !(set->shared && xshim_slot_others_wait(r->conn->slot, xshim_conn_chan(r->conn)->waits, true, false, false)) &&
 	       atomic_load_explicit(&set->waiting, memory_order_seq_cst) == 1;
 }
 

@@ -536,7 +536,7 @@ void xshim_chan_wake_own(struct xshim_chan *ch)
 {
 	if (atomic_load_explicit(&ch->waits->rx, memory_order_seq_cst) ||
 	    atomic_load_explicit(&ch->waits->tx, memory_order_seq_cst) ||
-	    xshim_slot_others_wait(ch->slot, ch->waits, true, true))
+	    xshim_slot_others_wait(ch->slot, ch->waits, true, true, false))
 		xshim_chan_ring_self(ch);
 }
 

@@ -184,10 +184,11 @@ static bool others_wait(struct xshim_chan *ch, unsigned int arm, unsigned int ma
 {
 	uint32_t rx = atomic_load_explicit(&ch->waits->rx, memory_order_seq_cst);
 	uint32_t tx = atomic_load_explicit(&ch->waits->tx, memory_order_seq_cst);
+	uint32_t mine = arm & XSHIM_LOOK_JOINT ? XSHIM_WAITS_JOINT : 1;
 
-	return ((mask & POLLIN) && rx > !!(arm & POLLIN)) ||
-	       ((mask & POLLOUT) && tx > !!(arm & POLLOUT)) ||
-	       xshim_slot_others_wait(ch->slot, ch->waits, mask & POLLIN, mask & POLLOUT);
+	return ((mask & POLLIN) && rx > (arm & POLLIN ? mine : 0)) ||
+	       ((mask & POLLOUT) && tx > (arm & POLLOUT ? mine : 0)) ||
+	       xshim_slot_others_wait(ch->slot, ch->waits, mask & POLLIN, mask & POLLOUT, arm & XSHIM_LOOK_JOINT);
 }
 
 /*

@@ -39,6 +39,8 @@ struct xshim_ready {
 #define XSHIM_LOOK_RECV 0x20000u
 /* In arm: the caller hears each ring of the bell as an edge, so that it need not be emptied each time. */
 #define XSHIM_LOOK_EDGE 0x40000u
+/* In arm: the caller has entered in units of XSHIM_WAITS_JOINT, and who has done so elsewhere hears of it by what is common (joint.h). */
+#define XSHIM_LOOK_JOINT 0x200000u
 /*
  * In xshim_wait: SO_RCVLOWAT is set. The kernel does not wake such a receive before that much is there, however little the call lacks still;
  * so it goes on sleeping, and takes nothing, until poll would say POLLIN.

@@ -24,12 +24,12 @@
 
 /* What there is to be told, and how far the connection was when it was looked at. */
 struct xshim_sight {
-	uint32_t fulls;		/* of the channel, before the look */
+	uint32_t fulls;		/* of the connection, before the look */
 	uint64_t arrived;	/* by TCP; 0: the entry is told of all that comes by the ring */
 };
 
 /* Nobody is inside the connection, which has just got its channel: what the kernel has told the program of it. */
-void xshim_told_learn(struct xshim_reg *r, struct xshim_chan *ch);
+void xshim_told_learn(struct xshim_reg *r);
 /* It is told of mask, r->kmask and r->seen_head. */
 void xshim_told_note(struct xshim_reg *r, uint32_t mask, const struct xshim_sight *s);
 /* The like has been told, and nothing of the kind that the entry asks for has happened since. */

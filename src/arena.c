@@ -253,14 +253,16 @@ struct xshim_waits *xshim_slot_waits(struct xshim_slot *s, pid_t pid)
 	return &s->waits[i];
 }
 
-bool xshim_slot_others_wait(struct xshim_slot *s, const struct xshim_waits *own, bool rx, bool tx)
+bool xshim_slot_others_wait(struct xshim_slot *s, const struct xshim_waits *own, bool rx, bool tx, bool not_joint)
 {
+	uint32_t counts = not_joint ? XSHIM_WAITS_JOINT - 1 : UINT32_MAX;
+
 	for (int i = 0; i <= XSHIM_ARENA_SHARERS; i++) {
 		uint32_t pid = i < XSHIM_ARENA_SHARERS ? atomic_load(&s->sharers[i]) : 0;
 
 		if (&s->waits[i] == own || (!pid && i < XSHIM_ARENA_SHARERS))
 			continue;
-		if (!(rx && atomic_load(&s->waits[i].rx)) && !(tx && atomic_load(&s->waits[i].tx)))
+		if (!(rx && (atomic_load(&s->waits[i].rx) & counts)) && !(tx && (atomic_load(&s->waits[i].tx) & counts)))
 			continue;
 		if (!pid || !sys_is_gone((pid_t)pid))
 			return true;

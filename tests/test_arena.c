@@ -390,17 +390,22 @@ START_TEST(waits_of_living_others_count)
 	its = xshim_slot_waits(s, other);
 	ck_assert(mine != its);
 	atomic_store(&mine->rx, 1);
-	ck_assert(!xshim_slot_others_wait(s, mine, true, true));
-	ck_assert(xshim_slot_others_wait(s, its, true, true));
+	ck_assert(!xshim_slot_others_wait(s, mine, true, true, false));
+	ck_assert(xshim_slot_others_wait(s, its, true, true, false));
 	atomic_store(&its->tx, 1);
-	ck_assert(!xshim_slot_others_wait(s, mine, true, false));
-	ck_assert(xshim_slot_others_wait(s, mine, false, true));
+	ck_assert(!xshim_slot_others_wait(s, mine, true, false, false));
+	ck_assert(xshim_slot_others_wait(s, mine, false, true, false));
+	/* entries of which one process is told count, but not to each other */
+	atomic_store(&its->rx, XSHIM_WAITS_JOINT);
+	ck_assert(xshim_slot_others_wait(s, mine, true, false, false));
+	ck_assert(!xshim_slot_others_wait(s, mine, true, false, true));
+	ck_assert(xshim_slot_others_wait(s, mine, true, true, true));
 	end_living();
-	ck_assert(!xshim_slot_others_wait(s, mine, true, true));
+	ck_assert(!xshim_slot_others_wait(s, mine, true, true, false));
 	/* one for whom there is no place */
 	its = xshim_slot_waits(s, dead_pid());
 	atomic_store(&its->rx, 1);
-	ck_assert(xshim_slot_others_wait(s, mine, true, true));
+	ck_assert(xshim_slot_others_wait(s, mine, true, true, false));
 	/* who comes into the place of a dead one begins anew */
 	(void)xshim_slot_sharer_remove(s, other);
 	ck_assert(xshim_slot_sharer_add(s, other = living_pid()));

@@ -32,10 +32,11 @@
 #include <xshim/reason.h>
 
 #define XSHIM_ARENA_MAGIC 0x58534841u	/* "XSHA" */
-#define XSHIM_ARENA_VERSION 3
+#define XSHIM_ARENA_VERSION 4
 #define XSHIM_ARENA_HDR 4096
 #define XSHIM_ARENA_SLOTS 4096		/* connections with a slot per arena; pages are touched on use */
 #define XSHIM_ARENA_SHARERS 6
+#define XSHIM_SLOT_JOINTS 2
 #define XSHIM_REASON_SLOTS 64		/* counters per reason; numbers beyond count as the last */
 
 enum xshim_slot_state {
@@ -66,9 +67,48 @@ struct xshim_counters {
 	_Atomic uint64_t sleeps;	/* times a call slept waiting on a channel */
 };
 
+/*
+ * Each counts in units: 1 for a call, and for an epoll entry that only this process tells of, or whose others are to be told as well;
+ * XSHIM_WAITS_JOINT for an entry of which one process of several is told (struct xshim_joint).
+ */
 struct xshim_waits {
 	_Atomic uint32_t rx, tx;
 };
+#define XSHIM_WAITS_JOINT 0x10000u
+
+/*
+ * An entry of an epoll set that a fork has given to several processes. To the kernel it is one, and so it is here: what the program asks
+ * for with it, whether one-shot has fired, and what its edges have told last (preload/joint.h).
+ *
+ *   set     the set's name in the family, 0: free. fd: the number it was added by
+ *   word    changes by epoll_ctl << 2 | XSHIM_JOINT_*
+ *   want    what is asked for, by the lowest bit of the count: the other half is written /then/ the word
+ *   turn    counts what was told, and what was made untold: who finds another than before its look looks again
+ *   hints   how often the kernel has said something of the socket; told_hints: when it was told of last
+ *   mask .. what was told, as in the shim's own words; mask is 0 while they are written, so that who is killed there leaves news
+ *   used    a process that has it from its parent has looked at it
+ *   gone    how often the kernel's entries were taken out for good
+ *
+ * All are written under joint_lock, but hints, used and gone, which only grow; a holder that is killed leaves each word good, so that nothing
+ * is to be mended. They are read under it, and word, turn, hints, used and gone also without, to see whether there is anything new.
+ */
+struct xshim_joint {
+	uint64_t set;
+	int32_t fd;
+	_Atomic uint32_t word;
+	struct {
+		uint64_t data;
+		uint32_t events, pad;
+	} want[2];
+	_Atomic uint32_t turn, hints, used;
+	uint32_t told_hints;
+	_Atomic uint32_t mask;
+	uint32_t kmask, fulls;
+	_Atomic uint32_t gone;
+	uint64_t head, arrived;
+};
+#define XSHIM_JOINT_IN 1u		/* it is in the set */
+#define XSHIM_JOINT_FIRED 2u		/* one-shot, and has told */
 
 struct xshim_slot {
 	_Atomic uint32_t state;		/* enum xshim_slot_state */
@@ -126,7 +166,11 @@ struct xshim_slot {
 	 * from one that was killed there: the kernel has to be asked how far the stream is (xshim_chan_rx_mend()).
 	 */
 	_Atomic uint32_t rx_taking;
-	uint32_t pad1;
+	/*
+	 * How often somebody of ours has looked and seen that nothing more can be sent, as the kernel notes it of a socket: room is news to
+	 * edge-triggered entries only after that, or after a send that found none (xshim_epoll_full()). Any holder adds.
+	 */
+	_Atomic uint32_t fulls;
 	/*
 	 * The most that the program has been told by TCP_INFO (preload/info.h), by any of the processes: each raises it by compare-and-swap
 	 * before it tells, and nobody lowers it. One that is killed between has told nothing, and the next tells no more than is so soon.
@@ -134,6 +178,8 @@ struct xshim_slot {
 	struct {
 		_Atomic uint64_t acked, received, sent;
 	} info;
+	struct xshim_lock joint_lock;	/* a leaf: taken with any other lock held, and none in it */
+	struct xshim_joint joint[XSHIM_SLOT_JOINTS];
 };
 
 #define XSHIM_SLOT_NONBLOCK	(1u << 0)	/* O_NONBLOCK is set on the description */
@@ -207,8 +253,8 @@ bool xshim_slot_sharer_remove(struct xshim_slot *s, pid_t pid);
 struct xshim_waits *xshim_slot_waits_begin(struct xshim_slot *s, pid_t pid);
 /* Where a holder counts its waits. */
 struct xshim_waits *xshim_slot_waits(struct xshim_slot *s, pid_t pid);
-/* Somebody waits to receive (rx) or to send (tx) in a living process that is not the one of `own`. */
-bool xshim_slot_others_wait(struct xshim_slot *s, const struct xshim_waits *own, bool rx, bool tx);
+/* Somebody waits to receive (rx) or to send (tx) in a living process that is not the one of `own`; not_joint: XSHIM_WAITS_JOINT do not count. */
+bool xshim_slot_others_wait(struct xshim_slot *s, const struct xshim_waits *own, bool rx, bool tx, bool not_joint);
 /* True if `self` is the only living holder and no fork is pending; takes the dead out. */
 bool xshim_slot_is_sole(struct xshim_slot *s, pid_t self);
 

@@ -3,10 +3,13 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -365,12 +368,106 @@ static void child_killed_in_a_send(struct scene *s)
 	say("all that was sent");
 }
 
+#define OF_ALL 4
+#define EACH 2000
+
+struct tally {
+	_Atomic unsigned int told, vain, served;
+};
+
+static void enter(int ep, int op, int fd, uint32_t events, int which)
+{
+	struct epoll_event ev = { .events = events, .data.u64 = (uint64_t)which };
+
+	if (epoll_ctl(ep, op, fd, &ev) < 0)
+		die("epoll_ctl");
+}
+
+/* Until the eventfd, which is the last, says that all have been served. */
+static void serve(int ep, const int *fds, uint32_t how, struct tally *t)
+{
+	struct epoll_event ev;
+	uint64_t one = 1;
+	char byte;
+	int i;
+
+	for (;;) {
+		if (epoll_wait(ep, &ev, 1, 20000) != 1)
+			die("epoll_wait");
+		i = (int)ev.data.u64;
+		if (i == OF_ALL)
+			return;
+		t->told++;
+		if (recv(fds[i], &byte, 1, MSG_DONTWAIT) != 1)
+			t->vain++;
+		else if (send(fds[i], &byte, 1, 0) != 1)
+			die("send");
+		else if (++t->served == OF_ALL * EACH && write(fds[OF_ALL], &one, sizeof(one)) != sizeof(one))
+			die("write");
+		if (how & EPOLLONESHOT)
+			enter(ep, EPOLL_CTL_MOD, fds[i], EPOLLIN | how, i);
+	}
+}
+
+/* Each byte is news to one of three processes that sleep in one set, and to none twice. */
+static void told_to_one(struct scene *s, uint32_t how)
+{
+	int ep = epoll_create1(0), fds[OF_ALL + 1] = { s->fd }, i, round;
+	struct tally *t;
+	pid_t pid[2];
+
+	for (i = 1; i < OF_ALL; i++)
+		fds[i] = another_connection(s);
+	if (!s->is_server) {
+		barrier(s);
+		for (round = 0; round < EACH; round++) {
+			for (i = 0; i < OF_ALL; i++)
+				send_part(fds[i], (size_t)round, 1);
+			for (i = 0; i < OF_ALL; i++)
+				recv_part(fds[i], (size_t)round, 1);
+		}
+		barrier(s);
+	} else {
+		t = mmap(NULL, sizeof(*t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		fds[OF_ALL] = eventfd(0, 0);
+		if (t == MAP_FAILED || fds[OF_ALL] < 0)
+			die("mmap, eventfd");
+		for (i = 0; i < OF_ALL; i++)
+			enter(ep, EPOLL_CTL_ADD, fds[i], EPOLLIN | how, i);
+		enter(ep, EPOLL_CTL_ADD, fds[OF_ALL], EPOLLIN, OF_ALL);
+		for (i = 0; i < 2; i++) {
+			pid[i] = fork_or_die();
+			if (pid[i] == 0) {
+				serve(ep, fds, how, t);
+				_exit(0);
+			}
+		}
+		barrier(s);
+		serve(ep, fds, how, t);
+		reap(pid[0]);
+		reap(pid[1]);
+		say("%u bytes, told %u times, in vain %u", t->served, t->told, t->vain);
+		close(fds[OF_ALL]);
+		barrier(s);
+	}
+	for (i = 1; i < OF_ALL; i++)
+		close(fds[i]);
+	close(ep);
+}
+
+static void edges_told_to_one(struct scene *s) { told_to_one(s, EPOLLET); }
+static void oneshot_told_to_one(struct scene *s) { told_to_one(s, EPOLLONESHOT); }
+static void oneshot_edges_told_to_one(struct scene *s) { told_to_one(s, EPOLLONESHOT | EPOLLET); }
+
 const struct scene_case scenes_fork[] = {
 	{ "child_killed_in_a_send", child_killed_in_a_send },
 	{ "child_killed_in_a_read", child_killed_in_a_read },
 	{ "child_serves", child_serves },
 	{ "child_exits", child_exits },
 	{ "epoll_child_closes", epoll_child_closes },
+	{ "edges_told_to_one", edges_told_to_one },
+	{ "oneshot_told_to_one", oneshot_told_to_one },
+	{ "oneshot_edges_told_to_one", oneshot_edges_told_to_one },
 	{ "child_is_killed", child_is_killed },
 	{ "client_forks", client_forks },
 	{ "reader_and_writer", reader_and_writer },

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: MIT */
+/* joint.c - entries of epoll sets that a fork has given to several processes (joint.h). */
+#include "joint.h"
+#include "channel.h"
+#include "eset.h"
+#include "process.h"
+#include "told.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#define COUNT(word) ((word) >> 2)
+
+/*
+ * False: a handler on top of who has it; the next look will do. Under a filter no call may be made for it: who waits for it looks
+ * again by itself after a while.
+ */
+static bool lock(struct xshim_reg *r)
+{
+	struct xshim_lock *l = &r->conn->slot->joint_lock;
+
+	return xshim_active ? xshim_lock_take(l, xshim_tid()) == 0 : xshim_lock_try(l, xshim_tid());
+}
+
+static void unlock(struct xshim_reg *r)
+{
+	if (xshim_active)
+		xshim_lock_drop(&r->conn->slot->joint_lock);
+	else
+		(void)xshim_lock_let(&r->conn->slot->joint_lock);
+}
+
+static uint32_t get(_Atomic uint32_t *word)
+{
+	return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static void put(_Atomic uint32_t *word, uint32_t value)
+{
+	atomic_store_explicit(word, value, memory_order_relaxed);
+}
+
+/* Its turn is over: who has looked before looks again. Joint lock. */
+static void next_turn(struct xshim_reg *r)
+{
+	struct xshim_joint *j = r->joint;
+
+	r->joint_turn = get(&j->turn) + 1;
+	put(&j->turn, r->joint_turn);
+}
+
+/* Joint lock. */
+static void publish(struct xshim_reg *r)
+{
+	struct xshim_joint *j = r->joint;
+	uint32_t count = COUNT(get(&j->word)) + 1;
+
+	put(&j->mask, 0);
+	j->want[count & 1].data = r->data;
+	j->want[count & 1].events = r->events;
+	r->joint_word = count << 2 | (r->parked ? 0 : XSHIM_JOINT_IN) | (r->disabled ? XSHIM_JOINT_FIRED : 0);
+	/* what is asked for /then/ that it is; for who takes the lock from one that was killed here */
+	atomic_store_explicit(&j->word, r->joint_word, memory_order_release);
+	next_turn(r);
+}
+
+/* As r has been told. Joint lock. */
+static void note(struct xshim_reg *r)
+{
+	struct xshim_joint *j = r->joint;
+
+	put(&j->mask, 0);
+	j->kmask = r->told.kmask;
+	j->fulls = r->told.fulls;
+	j->head = r->told.head;
+	j->arrived = r->told.arrived;
+	j->told_hints = r->told.hints;
+	/* of what state /then/ what, as above */
+	atomic_store_explicit(&j->mask, r->told.mask, memory_order_release);
+}
+
+static bool is_of(const struct xshim_joint *j, const struct xshim_reg *r)
+{
+	return j->set == r->set->family && j->fd == r->fd;
+}
+
+static bool is_in_use(const struct xshim_joint *j, const struct xshim_conn *c)
+{
+	for (const struct xshim_reg *r = c->regs; r; r = r->next_of_conn)
+		if (r->joint == j)
+			return true;
+	return false;
+}
+
+/* An entry of the slot for r. Joint lock. */
+static struct xshim_joint *find(struct xshim_reg *r, bool make)
+{
+	struct xshim_slot *s = r->conn->slot;
+
+	for (int i = 0; i < XSHIM_SLOT_JOINTS; i++)
+		if (is_of(&s->joint[i], r))
+			return &s->joint[i];
+	for (int i = 0; i < XSHIM_SLOT_JOINTS && make; i++)
+		if (!s->joint[i].set)
+			return &s->joint[i];
+	/* what is left of sets that are no more; only who has the connection alone can know */
+	for (int i = 0; i < XSHIM_SLOT_JOINTS && make; i++)
+		if (!is_in_use(&s->joint[i], r->conn) && xshim_slot_is_sole(s, xshim_sandbox_pid()))
+			return &s->joint[i];
+	return NULL;
+}
+
+static void join(struct xshim_reg *r, bool make)
+{
+	struct xshim_joint *j;
+
+	if (r->joint || !r->conn->slot || !lock(r))
+		return;
+	j = find(r, make);
+	if (j && !is_of(j, r)) {
+		memset(j, 0, sizeof(*j));
+		j->fd = r->fd;
+		j->set = r->set->family;
+	}
+	if (j) {
+		r->joint = j;
+		r->joint_hints = r->told.hints = get(&j->hints);
+		r->joint_gone = get(&j->gone);
+		publish(r);
+		note(r);
+	}
+	unlock(r);
+}
+
+/* A fork is about to share it. Structure lock and set lock held. */
+static void begin(struct xshim_reg *r)
+{
+	struct xshim_chan *ch = xshim_conn_chan(r->conn);
+
+	if (r->joint)
+		return;
+	join(r, true);
+	if (ch && r->joint)	/* in other units from now on */
+		xshim_eset_count_waiters(r, ch, r->rx_wait, r->tx_wait, r->edge_wait);
+}
+
+void xshim_joint_rejoin(struct xshim_reg *r)
+{
+	if (r->set->family)
+		join(r, false);
+}
+
+/* What the entry has become is taken over. Joint lock. */
+static void take_over(struct xshim_reg *r)
+{
+	struct xshim_joint *j = r->joint;
+	uint32_t word = get(&j->word);
+
+	if (COUNT(word) != COUNT(r->joint_word)) {
+		r->events = j->want[COUNT(word) & 1].events;
+		r->data = j->want[COUNT(word) & 1].data;
+		r->parked = !(word & XSHIM_JOINT_IN);
+		r->quiet = r->rearmed = false;
+		r->tcp_dirty = true;
+	}
+	r->disabled = word & XSHIM_JOINT_FIRED;
+	r->told = (struct xshim_told){ .mask = get(&j->mask), .kmask = j->kmask, .fulls = j->fulls, .head = j->head,
+				       .arrived = j->arrived, .hints = j->told_hints };
+	r->joint_word = word;
+	r->joint_turn = get(&j->turn);
+}
+
+void xshim_joint_heed_slow(struct xshim_reg *r)
+{
+	struct xshim_joint *j = r->joint;
+	struct xshim_chan *ch = xshim_conn_chan(r->conn);
+	uint32_t hints = get(&j->hints), before = r->joint_word;
+
+	if (r->inherited && !get(&j->used))
+		put(&j->used, 1);
+	if (hints != r->joint_hints) {
+		r->joint_hints = hints;
+		r->tcp_dirty = true;
+	}
+	/* both change under the lock, and who claims looks at them under it again */
+	if ((get(&j->turn) == r->joint_turn && get(&j->word) == r->joint_word) || !lock(r))
+		return;
+	take_over(r);
+	unlock(r);
+	if (COUNT(before) == COUNT(r->joint_word))
+		return;
+	if (!r->parked) {
+		if (r->attached)
+			xshim_eset_list(r->set, r);
+		return;
+	}
+	xshim_eset_unlist(r->set, r);
+	if (ch)
+		xshim_eset_count_waiters(r, ch, false, false, false);
+}
+
+void xshim_joint_changed(struct xshim_reg *r)
+{
+	r->told.mask = 0;
+	if (!r->joint || !lock(r))
+		return;
+	publish(r);
+	unlock(r);
+}
+
+bool xshim_joint_claim(struct xshim_reg *r, uint32_t mask, const struct xshim_sight *s)
+{
+	struct xshim_joint *j = r->joint;
+	bool ours;
+
+	if (!xshim_joint_is_for_one(r) || !lock(r)) {
+		xshim_told_note(r, mask, s);
+		return true;
+	}
+	ours = get(&j->turn) == r->joint_turn && get(&j->word) == r->joint_word;
+	if (ours) {
+		xshim_told_note(r, mask, s);
+		note(r);
+		if (r->events & EPOLLONESHOT) {
+			r->joint_word |= XSHIM_JOINT_FIRED;
+			put(&j->word, r->joint_word);
+		}
+		next_turn(r);
+	}
+	unlock(r);
+	return ours;
+}
+
+void xshim_joint_learnt(struct xshim_reg *r)
+{
+	if (!r->joint || !lock(r))
+		return;
+	r->told.hints = r->joint_hints;
+	note(r);
+	next_turn(r);
+	unlock(r);
+}
+
+void xshim_joint_untell(struct xshim_reg *r, uint32_t events, bool unfire)
+{
+	struct xshim_joint *j = r->joint;
+
+	r->told.mask &= ~events;
+	if (!j || !lock(r))
+		return;
+	take_over(r);
+	put(&j->mask, get(&j->mask) & ~events);
+	r->told.mask = get(&j->mask);
+	if (unfire) {
+		r->joint_word &= ~XSHIM_JOINT_FIRED;
+		put(&j->word, r->joint_word);
+		r->disabled = false;
+	}
+	next_turn(r);
+	unlock(r);
+}
+
+void xshim_joint_hint(struct xshim_reg *r)
+{
+	if (r->joint)
+		atomic_fetch_add_explicit(&r->joint->hints, 1, memory_order_relaxed);
+}
+
+void xshim_joint_went(struct xshim_reg *r)
+{
+	if (r->joint)
+		atomic_fetch_add_explicit(&r->joint->gone, 1, memory_order_release);
+}
+
+bool xshim_joint_has_gone(struct xshim_reg *r)
+{
+	uint32_t gone = r->joint ? atomic_load_explicit(&r->joint->gone, memory_order_acquire) : 0;
+	bool yes = gone != r->joint_gone;
+
+	r->joint_gone = gone;
+	return yes;
+}
+
+void xshim_joint_pass_on(struct xshim_reg *r)
+{
+	struct xshim_chan *ch = xshim_conn_chan(r->conn);
+
+	if (ch && r->joint && get(&r->joint->used) && !xshim_slot_is_sole(r->conn->slot, xshim_sandbox_pid()))
+		xshim_chan_ring_self(ch);
+}
+
+/* ---- fork ---- */
+
+void xshim_joint_begin_inherited(struct xshim_eset *set)
+{
+	set->inherited = false;
+	for (struct xshim_reg *r = set->regs; r; r = r->next_of_set)
+		if (r->attached && !r->parked && !r->disabled && !r->listed && xshim_joint_is_for_one(r)) {
+			r->rearmed = true;
+			xshim_eset_list(set, r);
+		}
+}
+
+void xshim_epoll_fork_prepare(void)
+{
+	static uint32_t families;
+
+	(void)xshim_eset_structure_lock();
+	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_EPOLL); i++) {
+		struct xshim_eset *set = (struct xshim_eset *)xshim_obj_at(XSHIM_OBJ_EPOLL, i);
+
+		if (!set || !xshim_eset_lock(&set->lock))
+			continue;
+		set->shared = true;
+		if (!xshim_active)
+			continue;	/* a filter: all is the kernel's */
+		if (!set->family)
+			set->family = (uint64_t)getpid() << 32 | ++families;
+		for (struct xshim_reg *r = set->regs; r; r = r->next_of_set)
+			begin(r);
+	}
+}
+
+void xshim_epoll_fork_child(void)
+{
+	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_REG); i++) {
+		struct xshim_reg *r = (struct xshim_reg *)xshim_obj_at(XSHIM_OBJ_REG, i);
+
+		if (r)
+			r->inherited = r->set->inherited = true;
+	}
+}
+
+void xshim_epoll_fork_done(void)
+{
+	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_EPOLL); i++) {
+		struct xshim_eset *set = (struct xshim_eset *)xshim_obj_at(XSHIM_OBJ_EPOLL, i);
+
+		if (set)
+			xshim_eset_unlock(&set->lock);
+	}
+	xshim_eset_structure_unlock();
+}

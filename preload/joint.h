@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * joint.h - entries of epoll sets that a fork has given to several processes (struct xshim_joint).
+ *
+ * To the kernel a set is one, whoever has it: an edge is told to one process, one-shot fires once, and what one process changes by
+ * epoll_ctl is changed. Each process has a view of its own of an entry (struct xshim_reg); what the views have to agree on is in the
+ * connection's slot from the first fork on, with the entry in it. Before an entry is told of or changed its view heeds what others have done to
+ * it, and who tells claims that under the lock: if another has told of it, or changed it, since, the look is made anew.
+ *
+ * The kernel's hints (eset.h) go to one process, as the set's entries in the kernel are common, too: whoever takes one finds by itself what
+ * is to be told. A process that never looks at what it has inherited costs the others no call.
+ *
+ * An entry made after the fork, and one too many of a connection, are of one process, and so is one of a connection that this process has
+ * closed: what the kernel says of them to another is dropped there.
+ *
+ * Locks: all with the lock of the entry's set held; takes joint_lock of the slot, for a few stores, and pass_on none. Threads: any.
+ * Fork: it is what this is about; joint.c has the epoll part of it (xshim_epoll_fork_prepare() and what follows).
+ */
+#ifndef XSHIM_JOINT_H
+#define XSHIM_JOINT_H
+#include "epoll.h"
+
+struct xshim_sight;
+
+/* The first wait of a forked child: its sleeps are to be known to its parent, which looks at what is hot by itself. */
+void xshim_joint_begin_inherited(struct xshim_eset *set);
+
+/* It is added where another of the processes had taken it out. Structure lock held, too. */
+void xshim_joint_rejoin(struct xshim_reg *r);
+/* What other processes have done to it is done to r: events, data, disabled, parked, told. */
+void xshim_joint_heed_slow(struct xshim_reg *r);
+static inline void xshim_joint_heed(struct xshim_reg *r)
+{
+	if (r->joint)
+		xshim_joint_heed_slow(r);
+}
+/* r is what the program has asked for now: nothing of that has been told. parked: it is not in the set. */
+void xshim_joint_changed(struct xshim_reg *r);
+/* r is to be told of mask. False: another process was first, with that or a change; look again. */
+bool xshim_joint_claim(struct xshim_reg *r, uint32_t mask, const struct xshim_sight *s);
+/* r->told is what the program knows: this process is the only one left, and has brought the connection onto a ring. */
+void xshim_joint_learnt(struct xshim_reg *r);
+/* What was told of these events is to be told again / and it has not fired. */
+void xshim_joint_untell(struct xshim_reg *r, uint32_t events, bool unfire);
+/* The kernel has said something of the socket: the others are to ask, too. */
+void xshim_joint_hint(struct xshim_reg *r);
+/* The kernel's entries were taken out, not only the program's / since r was last put back. */
+void xshim_joint_went(struct xshim_reg *r);
+bool xshim_joint_has_gone(struct xshim_reg *r);
+/* Who waits for r in any process is to look. */
+void xshim_joint_pass_on(struct xshim_reg *r);
+/* One process is told of it, and the others are not. */
+static inline bool xshim_joint_is_for_one(const struct xshim_reg *r)
+{
+	return r->joint && (r->events & (EPOLLET | EPOLLONESHOT));
+}
+
+#endif
