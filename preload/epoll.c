@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #define HINTS 64		/* an entry gives at most three at a time */
+#define STRANGERS 16
 /*
  * Of an answer that rings could fill, others have at least this part: who serves many on TCP beside many on rings would wait for
  * TCP half of the time if they had each second one.
@@ -39,6 +40,8 @@ struct wait {
 	bool inner;			/* the inner set has news */
 	uint32_t nest[HINTS];		/* tags of members that the kernel says are ready */
 	int nests;
+	struct epoll_event stranger[STRANGERS];	/* hints of entries that another process may have added */
+	int strangers;
 	struct xshim_hot_wait spin;
 };
 
@@ -63,8 +66,12 @@ static bool take_hint(struct wait *w, struct epoll_event *ev)
 		return false;
 	}
 	r = (struct xshim_reg *)xshim_obj_at(XSHIM_OBJ_REG, low & 0xffff);
-	if (!r || r->set != set || r->tag != (low & XSHIM_TAG_ENTRY))
+	if ((!r || r->set != set || r->tag != (low & XSHIM_TAG_ENTRY)) &&
+	    (!set->family || !(r = xshim_joint_by_tag(set, low & XSHIM_TAG_ENTRY)))) {
+		if (set->family && w->strangers < STRANGERS)
+			w->stranger[w->strangers++] = *ev;
 		return false;		/* it was deleted meanwhile */
+	}
 	if (!(low & XSHIM_TAG_BELL))
 		xshim_joint_hint(r);
 	r->hinted = !(low & XSHIM_TAG_BELL) || (r->kmask && r->joint);
@@ -166,6 +173,26 @@ static void sort(struct wait *w, int k)
 		empty_inner(w);
 }
 
+/* Each hint has left its place in the answer. */
+static void meet(struct wait *w)
+{
+	struct xshim_answer *to = &w->to;
+	int n = w->strangers;
+
+	xshim_joint_adopt(to->set);
+	if (!xshim_eset_lock(&to->set->lock))
+		return;
+	for (int i = 0; i < n; i++)
+		if (to->n < to->max && take_hint(w, &w->stranger[i])) {
+			to->events[to->n++] = w->stranger[i];
+			to->plain = true;
+		}
+	w->strangers = 0;
+	if (to->n < to->max)
+		xshim_answer_collect(to, to->max);
+	xshim_eset_unlock(&to->set->lock);
+}
+
 /*
  * The kernel gave k events at events[n]. Several may be of one entry, and hints that are no event to the program: when they have
  * taken all the room, there may be more behind them.
@@ -194,6 +221,8 @@ static void take_in(struct wait *w, int k)
 				to->n++;
 				to->plain = true;
 			}
+		if (w->strangers)
+			meet(w);
 		went = xshim_answer_take_away(to);
 		if (w->heard)
 			xshim_client_mail();

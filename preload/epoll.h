@@ -52,7 +52,7 @@ struct xshim_reg {			/* a connection in a set */
 	/* the set's lock */
 	uint32_t events;		/* as the program asked */
 	uint64_t data;
-	uint32_t tag;
+	uint32_t tag;			/* with a joint, of who made that: another may have the place that it names */
 	bool tagged;			/* the kernel's entry carries our tag */
 	bool attached;			/* and the bell is in the set, */
 	bool deaf;			/* or should be: the kernel had no room for bell or life, so they are looked at each XSHIM_DEAF_MS */

@@ -35,11 +35,18 @@ static int add(struct xshim_eset *set, struct xshim_conn *c, int fd, const struc
 	r->events = want->events;
 	r->data = want->data.u64;
 	r->tag = (r->obj.index & 0xffff) | (r->obj.life & 0x0fff) << 16;
+	if (set->family)	/* other processes count lives of their own */
+		r->tag ^= (xshim_tid() & 0x0fff) << 16;
+	xshim_eset_lock(&set->lock);
+	xshim_joint_rejoin(r);
+	xshim_eset_unlock(&set->lock);
 	if (want->events & EPOLLONESHOT)
 		ev.data.u64 = xshim_eset_datum(r, 0);
 	rc = libc.epoll_ctl(set->epfd, EPOLL_CTL_ADD, fd, &ev);
 	if (rc < 0) {
 		rc = -errno;
+		r->parked = true;
+		xshim_joint_changed(r);
 		xshim_obj_put(&r->obj);
 		return rc;
 	}
@@ -52,7 +59,6 @@ static int add(struct xshim_eset *set, struct xshim_conn *c, int fd, const struc
 	c->regs = r;
 	r->next_of_set = set->regs;
 	set->regs = r;
-	xshim_joint_rejoin(r);
 	if (ch)
 		xshim_eset_put_bell_in(r, ch);
 	xshim_eset_unlock(&set->lock);
@@ -161,6 +167,10 @@ static int control(struct xshim_eset *set, struct xshim_conn *c, int op, int fd,
 	struct xshim_reg *r = find(set, c, fd);
 	int rc;
 
+	if (!r && set->family) {
+		xshim_joint_adopt_of(set, c);
+		r = find(set, c, fd);
+	}
 	if (r && r->joint) {
 		xshim_eset_lock(&set->lock);
 		xshim_joint_heed(r);

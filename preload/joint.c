@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define COUNT(word) ((word) >> 2)
+#define ONE_CHANGE (1u << 2)
 
 /*
  * False: a handler on top of who has it; the next look will do. Under a filter no call may be made for it: who waits for it looks
@@ -120,10 +121,12 @@ static void join(struct xshim_reg *r, bool make)
 	if (j && !is_of(j, r)) {
 		memset(j, 0, sizeof(*j));
 		j->fd = r->fd;
+		j->tag = r->tag;
 		j->set = r->set->family;
 	}
 	if (j) {
 		r->joint = j;
+		r->tag = j->tag;
 		r->joint_hints = r->told.hints = get(&j->hints);
 		r->joint_gone = get(&j->gone);
 		publish(r);
@@ -146,8 +149,9 @@ static void begin(struct xshim_reg *r)
 
 void xshim_joint_rejoin(struct xshim_reg *r)
 {
-	if (r->set->family)
-		join(r, false);
+	/* nobody who has the connection alone needs one */
+	if (r->set->family && r->conn->slot)
+		join(r, !xshim_slot_is_sole(r->conn->slot, xshim_sandbox_pid()));
 }
 
 /* What the entry has become is taken over. Joint lock. */
@@ -287,6 +291,74 @@ void xshim_joint_pass_on(struct xshim_reg *r)
 
 	if (ch && r->joint && get(&r->joint->used) && !xshim_slot_is_sole(r->conn->slot, xshim_sandbox_pid()))
 		xshim_chan_ring_self(ch);
+}
+
+/* ---- what others have added ---- */
+
+static void adopt(struct xshim_eset *set, struct xshim_conn *c, struct xshim_joint *j)
+{
+	struct xshim_reg *r = (struct xshim_reg *)xshim_obj_new(XSHIM_OBJ_REG);
+	struct xshim_chan *ch = xshim_conn_chan(c);
+
+	if (!r)
+		return;
+	r->set = set;
+	r->conn = c;
+	r->fd = j->fd;
+	r->tag = j->tag;
+	r->joint = j;
+	r->joint_gone = get(&j->gone);
+	r->joint_word = get(&j->word) - ONE_CHANGE;	/* to be heeded */
+	r->inherited = true;
+	if (ch) {
+		r->attached = true;
+		r->bell = ch->local.fds[XSHIM_LOCAL_BELL];
+		r->life = ch->remote.life;
+	}
+	xshim_eset_lock(&set->lock);
+	r->next_of_conn = c->regs;
+	c->regs = r;
+	r->next_of_set = set->regs;
+	set->regs = r;
+	xshim_joint_heed_slow(r);
+	r->tagged = ch || (r->events & EPOLLONESHOT);
+	if (r->tagged)
+		atomic_fetch_add_explicit(&set->tagged, 1, memory_order_release);
+	xshim_eset_unlock(&set->lock);
+}
+
+void xshim_joint_adopt_of(struct xshim_eset *set, struct xshim_conn *c)
+{
+	if (!set->family || !c->slot)
+		return;
+	for (int i = 0; i < XSHIM_SLOT_JOINTS; i++) {
+		struct xshim_joint *j = &c->slot->joint[i];
+
+		if ((get(&j->word) & XSHIM_JOINT_IN) && j->set == set->family && !is_in_use(j, c))
+			adopt(set, c, j);
+	}
+}
+
+void xshim_joint_adopt(struct xshim_eset *set)
+{
+	if (!xshim_eset_structure_lock())
+		return;
+	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_CONN); i++) {
+		struct xshim_conn *c = (struct xshim_conn *)xshim_obj_at(XSHIM_OBJ_CONN, i);
+
+		if (c && atomic_load_explicit(&c->obj.fds, memory_order_relaxed))
+			xshim_joint_adopt_of(set, c);
+	}
+	xshim_eset_structure_unlock();
+}
+
+struct xshim_reg *xshim_joint_by_tag(struct xshim_eset *set, uint32_t tag)
+{
+	struct xshim_reg *r;
+
+	for (r = set->regs; r && r->tag != tag; r = r->next_of_set)
+		;
+	return r;
 }
 
 /* ---- fork ---- */

@@ -10,8 +10,9 @@
  * The kernel's hints (eset.h) go to one process, as the set's entries in the kernel are common, too: whoever takes one finds by itself what
  * is to be told. A process that never looks at what it has inherited costs the others no call.
  *
- * An entry made after the fork, and one too many of a connection, are of one process, and so is one of a connection that this process has
- * closed: what the kernel says of them to another is dropped there.
+ * An entry that is made after the fork has a view in another process once that hears of it, by a hint with a tag that it does not know or by
+ * an epoll_ctl of its own. One too many of a connection is of one process, and so is one of a connection that another does not have, or has
+ * closed: what the kernel says of them there is dropped.
  *
  * Locks: all with the lock of the entry's set held; takes joint_lock of the slot, for a few stores, and pass_on none. Threads: any.
  * Fork: it is what this is about; joint.c has the epoll part of it (xshim_epoll_fork_prepare() and what follows).
@@ -25,8 +26,13 @@ struct xshim_sight;
 /* The first wait of a forked child: its sleeps are to be known to its parent, which looks at what is hot by itself. */
 void xshim_joint_begin_inherited(struct xshim_eset *set);
 
-/* It is added where another of the processes had taken it out. Structure lock held, too. */
+/* It is about to be added, and others have the set, or had taken it out. Structure lock held, too. */
 void xshim_joint_rejoin(struct xshim_reg *r);
+/* The entries of c that other processes have added get views here / of all connections; no lock held. Structure lock held, the set's not. */
+void xshim_joint_adopt_of(struct xshim_eset *set, struct xshim_conn *c);
+void xshim_joint_adopt(struct xshim_eset *set);
+/* The entry with this tag, wherever it was made. */
+struct xshim_reg *xshim_joint_by_tag(struct xshim_eset *set, uint32_t tag);
 /* What other processes have done to it is done to r: events, data, disabled, parked, told. */
 void xshim_joint_heed_slow(struct xshim_reg *r);
 static inline void xshim_joint_heed(struct xshim_reg *r)

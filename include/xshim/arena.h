@@ -80,7 +80,7 @@ struct xshim_waits {
  * An entry of an epoll set that a fork has given to several processes. To the kernel it is one, and so it is here: what the program asks
  * for with it, whether one-shot has fired, and what its edges have told last (preload/joint.h).
  *
- *   set     the set's name in the family, 0: free. fd: the number it was added by
+ *   set     the set's name in the family, 0: free. fd: the number it was added by. tag: what the kernel calls it (preload/eset.h)
  *   word    changes by epoll_ctl << 2 | XSHIM_JOINT_*
  *   want    what is asked for, by the lowest bit of the count: the other half is written /then/ the word
  *   turn    counts what was told, and what was made untold: who finds another than before its look looks again
@@ -106,6 +106,7 @@ struct xshim_joint {
 	uint32_t kmask, fulls;
 	_Atomic uint32_t gone;
 	uint64_t head, arrived;
+	uint32_t tag, pad;
 };
 #define XSHIM_JOINT_IN 1u		/* it is in the set */
 #define XSHIM_JOINT_FIRED 2u		/* one-shot, and has told */
