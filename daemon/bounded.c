@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 #define ALARM_US 10000
 
@@ -67,4 +68,11 @@ int xshimd_bounded_accept(int fd)
 		rc = -errno;
 	set_alarm(0);
 	return rc == -EINTR ? -EAGAIN : rc;
+}
+
+void xshimd_bounded_close(int fd)
+{
+	set_alarm(ALARM_US);
+	close(fd);
+	set_alarm(0);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bounded.h - connect and accept on a socket that somebody else holds too, without ever hanging in them.
+ * bounded.h - connect, accept and close of a socket that somebody else holds too, without ever hanging in them.
  *
  * O_NONBLOCK, SO_SNDTIMEO and SO_RCVTIMEO belong to the open socket, not to our descriptor: a client that
  * kept a duplicate can clear them between our setting them and our call, and a blocking connect to an address
@@ -15,6 +15,11 @@
 
 int xshimd_bounded_init(void);
 int xshimd_bounded_connect(int fd, const struct sockaddr *sa, socklen_t len);
+/*
+ * The last close of a TCP socket waits until what is unsent is acknowledged if SO_LINGER says so, which is the socket's, too. Interrupted, it goes
+ * on without us.
+ */
+void xshimd_bounded_close(int fd);
 /* The accepted socket, close-on-exec and non-blocking. */
 int xshimd_bounded_accept(int fd);
 

@@ -188,10 +188,17 @@ static void on_endpoint(struct xshimd_conn *c, const union xshim_msg *m, int fd)
 static bool on_probe(struct xshimd_conn *c, const union xshim_msg *m, int fd)
 {
 	struct xshimd_wait *w = xshimd_wait_find(c, m->h.id);
+	struct xshimd_verdict v;
 
 	/* Late, as what it was asked for has been settled: ordinary. */
 	if (!w || !w->probe_asked || w->probe >= 0)
 		return false;
+	/* The rest is looked at when its turn comes, but from here on it is closed like a socket. */
+	if (xshimd_verify_kind(fd, 0, &v) != XSHIMD_OK) {
+		xshimd_wait_decline(c->d, w, XSHIM_R_NETNS);
+		xshimd_conn_verdict(c, m, &v);
+		return false;
+	}
 	w->probe = fd;
 	c->d->probes.ready = true;
 	return true;
@@ -215,6 +222,14 @@ static void on_report_ask(struct xshimd_conn *c, const union xshim_msg *m)
 	xshim_msg_init(&reply, XSHIM_MSG_REPORT, m->h.id);
 	xshimd_conn_send(c, &reply, &fd, 1);
 	close(fd);
+}
+
+/* He is not to be heard now (closer.h). */
+static void hear_no_more(struct xshimd_conn *c, uint32_t limit)
+{
+	xshimd_conn_note(c, XSHIM_LOG_WARN, "closed", "%s=%u: nothing is received from this user; refused (quota)",
+			 xshimd_thing_name(XSHIMD_CLOSED), limit);
+	refuse(c, XSHIM_R_QUOTA);
 }
 
 /* What xshim_msg_check() finds, in the words of the log. */
@@ -295,10 +310,11 @@ static void dispatch(struct xshimd_conn *c, const union xshim_msg *m, int *fds, 
 		break;
 	case XSHIM_MSG_LOOK:
 		xshimd_xen_look(c, m, fds[0]);
-		return;
+		break;
 	case XSHIM_MSG_RESUME:
-		xshimd_xen_resume(c, m, fds[0]);
-		return;
+		if (xshimd_xen_resume(c, m, fds[0]))
+			return;
+		break;
 	case XSHIM_MSG_LEFT:
 		xshimd_xen_left(c, m->h.id);
 		break;
@@ -306,9 +322,7 @@ static void dispatch(struct xshimd_conn *c, const union xshim_msg *m, int *fds, 
 		xshimd_xen_drain(c, m);
 		break;
 	}
-	for (unsigned int i = 0; i < nfds; i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
+	xshimd_closer_take(c->d, c->cred.uid, fds, nfds);
 }
 
 static void on_packet(struct xshimd_conn *c, const union xshim_msg *m, size_t len, int *fds, unsigned int nfds)
@@ -334,8 +348,7 @@ static void on_packet(struct xshimd_conn *c, const union xshim_msg *m, size_t le
 		bad(c, xshim_msg_name(m->h.type), "type=%s: unexpected in state %s%s", xshim_msg_name(m->h.type),
 		    state_name(c), c->kind == XSHIM_CLIENT_TOOL ? " of the command" : "");
 	}
-	while (nfds)
-		close(fds[--nfds]);
+	xshimd_closer_take(c->d, c->cred.uid, fds, nfds);
 }
 
 /* recvmsg gives 0 for the end and for an empty packet alike. */
@@ -353,11 +366,16 @@ static void on_ready(void *owner, int events)
 	int fds[XSHIM_PROTO_MAX_FDS];
 	unsigned int nfds;
 	union xshim_msg m;
+	uint32_t limit;
 	ssize_t n;
 
 	if (!events)
 		xshimd_conn_drop(c);
 	for (int i = 0; i < BURST && c->state != XSHIMD_CONN_DEAD; i++) {
+		if (xshimd_closer_is_full(d, c->cred.uid, &limit)) {
+			hear_no_more(c, limit);
+			break;
+		}
 		n = xshim_msg_recv(c->fd, &m, fds, &nfds);
 		if (n == -EAGAIN)
 			break;
@@ -366,8 +384,10 @@ static void on_ready(void *owner, int events)
 			if (m.h.type == XSHIM_MSG_REPORT_ASK)
 				break;	/* costs more than the others */
 		} else if (n == -EMSGSIZE) {
+			xshimd_closer_take(d, c->cred.uid, fds, nfds);
 			bad(c, "cut", "length: more than %d bytes or %d descriptors", XSHIM_PROTO_MAX, XSHIM_PROTO_MAX_FDS);
 		} else if (n == 0 && !has_hung_up(c->fd)) {
+			xshimd_closer_take(d, c->cred.uid, fds, nfds);
 			bad(c, "empty", "length=0: an empty packet");
 		} else {
 			xshimd_conn_drop(c);

@@ -51,6 +51,9 @@ int xshimd_init(struct xshimd *d)
 	d->timer.data = d;
 	d->timer_ms = UINT64_MAX;
 	d->started_ms = uv_now(&d->loop);
+	rc = xshimd_closer_open(d);
+	if (rc < 0)
+		return rc;
 	return xshimd_publish_open(&d->publish);
 }
 
@@ -69,6 +72,7 @@ void xshimd_shut(struct xshimd *d)
 	xshimd_probes_close(d);
 	xshimd_arenas_close(d);
 	xshimd_publish_close(&d->publish);
+	xshimd_closer_close(d);
 	uv_close((uv_handle_t *)&d->timer, NULL);
 }
 
@@ -98,7 +102,8 @@ void xshimd_settle(struct xshimd *d)
 bool xshimd_has_room(const struct xshimd *d)
 {
 	uint64_t used = d->quota.total[XSHIMD_CONNECTIONS] + d->quota.total[XSHIMD_ARENAS] +
-			4ull * d->quota.total[XSHIMD_OFFERS] + 3ull * d->probes.running_n + d->channels.n;
+			4ull * d->quota.total[XSHIMD_OFFERS] + 3ull * d->probes.running_n + d->channels.n +
+			(uint64_t)XSHIM_PROTO_MAX_FDS * d->quota.total[XSHIMD_CLOSED];
 
 	return used + FD_RESERVE <= d->server.fd_limit;
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "bounded.h"
 #include "verify.h"
 #include "xshimd.h"
 
@@ -277,14 +278,18 @@ void xshimd_match_channel(struct xshimd_conn *c, const union xshim_msg *m, int *
 		d->stats.claims++;
 	a = xshimd_verify_tcp(fds[FD_TCP], FD_TCP, c->cred.uid, &m->channel.cookie, &tcp, &v);
 	/* At once: while it is open here the connection cannot end. */
-	close(fds[FD_TCP]);
-	fds[FD_TCP] = -1;
+	if (xshimd_verify_closes_at_once(fds[FD_TCP])) {
+		xshimd_bounded_close(fds[FD_TCP]);
+		fds[FD_TCP] = -1;
+	}
 	if (a == XSHIMD_OK)
 		a = xshimd_verify_region(fds[FD_REGION], FD_REGION, m->channel.order, d->opt.max_ring_size, &v);
 	if (a == XSHIMD_OK)
 		a = xshimd_verify_bell(fds[FD_BELL], FD_BELL, &v);
 	if (a == XSHIMD_OK)
 		a = xshimd_verify_pair(fds[FD_LIFE], FD_LIFE, "a life", &v);
+	if (a == XSHIMD_OK && nfds > FD_PROBE)
+		a = xshimd_verify_kind(fds[FD_PROBE], FD_PROBE, &v);
 	if (a != XSHIMD_OK) {
 		xshimd_conn_verdict(c, m, &v);
 		if (a == XSHIMD_NO) {
@@ -297,9 +302,7 @@ void xshimd_match_channel(struct xshimd_conn *c, const union xshim_msg *m, int *
 		if (reason)
 			xshimd_conn_decline(c, m->h.id, reason);
 	}
-	for (unsigned int i = 0; i < nfds; i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
+	xshimd_closer_take(d, c->cred.uid, fds, nfds);
 }
 
 void xshimd_match_withdraw(struct xshimd_conn *c, uint32_t id)

@@ -9,6 +9,7 @@
 #include <xshim/backend.h>
 #include <xshim/region.h>
 
+#include "bounded.h"
 #include "match.h"
 #include "verify.h"
 #include "xen.h"
@@ -189,12 +190,9 @@ void xshimd_xen_look(struct xshimd_conn *c, const union xshim_msg *m, int tcp_fd
 	enum xshimd_answer a;
 
 	/* Late, as the offer has been settled: ordinary. */
-	if (!w || !w->look_asked || w->is_made) {
-		close(tcp_fd);
+	if (!w || !w->look_asked || w->is_made)
 		return;
-	}
 	a = xshimd_verify_tcp(tcp_fd, FD_TCP, c->cred.uid, &w->tcp.cookie, &tcp, &v);
-	close(tcp_fd);
 	if (a != XSHIMD_OK) {
 		xshimd_conn_verdict(c, m, &v);
 		if (a == XSHIMD_NO)
@@ -300,7 +298,10 @@ void xshimd_xen_channel(struct xshimd_conn *c, const union xshim_msg *m, int *fd
 		d->stats.claims++;
 	a = xshimd_verify_tcp(fds[FD_TCP], FD_TCP, c->cred.uid, &m->channel.cookie, &tcp, &v);
 	/* At once: while it is open here the connection cannot end. */
-	close(fds[FD_TCP]);
+	if (xshimd_verify_closes_at_once(fds[FD_TCP])) {
+		xshimd_bounded_close(fds[FD_TCP]);
+		fds[FD_TCP] = -1;
+	}
 	/* What was offered or introduced under this id before was another state of the connection. */
 	xshimd_match_withdraw(c, m->h.id);
 	xshimd_channel_left(d, c, m->h.id);
@@ -310,10 +311,10 @@ void xshimd_xen_channel(struct xshimd_conn *c, const union xshim_msg *m, int *fd
 		xshimd_conn_verdict(c, m, &v);
 		if (a == XSHIMD_NO)
 			xshimd_conn_decline(c, m->h.id, v.reason);
-		goto close_bell;
+		goto close_fds;
 	}
 	if (is_malformed(c, m))
-		goto close_bell;
+		goto close_fds;
 	reason = find_peer(d, m, &tcp, &p);
 	if (!reason)
 		reason = xshimd_match_quota(c);
@@ -326,9 +327,8 @@ void xshimd_xen_channel(struct xshimd_conn *c, const union xshim_msg *m, int *fd
 	}
 	if (reason)
 		xshimd_conn_decline(c, m->h.id, reason);
-close_bell:
-	if (fds[FD_BELL] >= 0)
-		close(fds[FD_BELL]);
+close_fds:
+	xshimd_closer_take(d, c->cred.uid, fds, 2);
 }
 
 void xshimd_xen_wait_gone(struct xshimd *d, struct xshimd_wait *w)

@@ -43,7 +43,7 @@ static void clean(struct xshimd_probe *p)
 	xshimd_watch_close(&p->w_accepted);
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++) {
 		if (*fds[i] >= 0)
-			close(*fds[i]);
+			xshimd_bounded_close(*fds[i]);
 		*fds[i] = -1;
 	}
 	DL_DELETE(all->running, p);

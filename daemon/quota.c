@@ -6,7 +6,10 @@
 #include <stdlib.h>
 #include <xshim/map.h>
 
+#include "closer.h"
 #include "options.h"
+
+#define CLOSED_MAX 4u	/* that of an honest user, if he has one at all, is closed in no time */
 
 /* What there is altogether; 0: bounded by memory and descriptors alone. */
 static const uint32_t totals[XSHIMD_THINGS] = {
@@ -15,6 +18,7 @@ static const uint32_t totals[XSHIMD_THINGS] = {
 	/* twice what the map holds, as many clients of one server register the same endpoint */
 	[XSHIMD_ENDPOINTS] = 2 * XSHIM_MAP_ENDPOINTS,
 	[XSHIMD_ARENAS] = 4 * XSHIM_MAP_MAIL,
+	[XSHIMD_CLOSED] = XSHIMD_CLOSINGS,
 };
 
 static uint32_t limit_of(const struct xshimd_options *o, enum xshimd_thing what)
@@ -28,6 +32,8 @@ static uint32_t limit_of(const struct xshimd_options *o, enum xshimd_thing what)
 		return o->max_endpoints;
 	case XSHIMD_ARENAS:
 		return o->max_arenas;
+	case XSHIMD_CLOSED:
+		return CLOSED_MAX;
 	case XSHIMD_THINGS:
 		break;
 	}
@@ -42,20 +48,29 @@ struct xshimd_user *xshimd_quota_user(const struct xshimd_quota *q, uid_t uid)
 	return u;
 }
 
-int xshimd_quota_take(struct xshimd_quota *q, const struct xshimd_options *o, uid_t uid,
-		      enum xshimd_thing what, uint32_t *limit)
+bool xshimd_quota_is_met(const struct xshimd_quota *q, const struct xshimd_options *o, uid_t uid, enum xshimd_thing what,
+			 uint32_t *limit)
 {
-	struct xshimd_user *u = xshimd_quota_user(q, uid);
+	const struct xshimd_user *u = xshimd_quota_user(q, uid);
 	uint32_t has = u ? u->has[what] : 0;
 	uint32_t left = totals[what] > q->total[what] ? totals[what] - q->total[what] : 0;
 
 	*limit = limit_of(o, what);
 	if (has >= *limit)
+		return true;
+	if (left && (uid == 0 || has < left))
+		return false;
+	*limit = has;
+	return true;
+}
+
+int xshimd_quota_take(struct xshimd_quota *q, const struct xshimd_options *o, uid_t uid,
+		      enum xshimd_thing what, uint32_t *limit)
+{
+	struct xshimd_user *u = xshimd_quota_user(q, uid);
+
+	if (xshimd_quota_is_met(q, o, uid, what, limit))
 		return -EDQUOT;
-	if (!left || (uid != 0 && has >= left)) {
-		*limit = has;
-		return -EDQUOT;
-	}
 	if (!u) {
 		u = calloc(1, sizeof(*u));
 		if (!u)
@@ -93,6 +108,7 @@ const char *xshimd_thing_name(enum xshimd_thing what)
 		[XSHIMD_OFFERS] = "waiting offers",
 		[XSHIMD_ENDPOINTS] = "endpoints",
 		[XSHIMD_ARENAS] = "arenas",
+		[XSHIMD_CLOSED] = "descriptors that do not close",
 	};
 
 	return names[what];

@@ -8,6 +8,7 @@
  */
 #ifndef XSHIMD_QUOTA_H
 #define XSHIMD_QUOTA_H
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -20,6 +21,7 @@ enum xshimd_thing {
 	XSHIMD_OFFERS,
 	XSHIMD_ENDPOINTS,
 	XSHIMD_ARENAS,
+	XSHIMD_CLOSED,		/* messages whose descriptors are being closed (closer.h) */
 	XSHIMD_THINGS
 };
 
@@ -36,6 +38,9 @@ struct xshimd_quota {
 	uint32_t total[XSHIMD_THINGS];
 };
 
+/* He can have no more; *limit is the bound that is met. */
+bool xshimd_quota_is_met(const struct xshimd_quota *q, const struct xshimd_options *o, uid_t uid, enum xshimd_thing what,
+			 uint32_t *limit);
 /* 0, -EDQUOT or -ENOMEM. *limit then is the bound that was met, for the message. */
 int xshimd_quota_take(struct xshimd_quota *q, const struct xshimd_options *o, uid_t uid,
 		      enum xshimd_thing what, uint32_t *limit);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "bounded.h"
 #include "xen.h"
 #include "xen_bells.h"
 #include "xshimd.h"
@@ -96,7 +97,7 @@ of_the_client:
 	else if (w->bell >= 0)
 		close(w->bell);
 	if (w->probe >= 0)
-		close(w->probe);
+		xshimd_bounded_close(w->probe);
 	xshimd_quota_give(&d->quota, w->conn->cred.uid, XSHIMD_OFFERS);
 	/* Fewer candidates can settle what was ambiguous, or free a claim that waited for this one's probe. */
 	d->rematch = true;

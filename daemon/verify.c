@@ -28,6 +28,7 @@
 #define HUGETLBFS_MAGIC 0x958458f6
 #endif
 
+#define MEMORY_MAX (64u << 20)	/* an arena, the greatest region, and some */
 #define REGION_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL)
 
 __attribute__((format(printf, 5, 6)))
@@ -74,31 +75,45 @@ static int get_u64(int fd, int name, uint64_t *out)
 	return len == sizeof(*out) ? 0 : -EINVAL;
 }
 
+static bool is_timer(int fd)
+{
+	struct itimerspec left;
+
+	return timerfd_gettime(fd, &left) == 0;
+}
+
+/* Of what is no socket. */
 static const char *file_kind(int fd)
 {
+	if (fcntl(fd, F_GETPIPE_SZ) >= 0)
+		return "a pipe";
+	if (fcntl(fd, F_GET_SEALS) >= 0)
+		return "memory";
+	return is_timer(fd) ? "a timer" : "a file";
+}
+
+bool xshimd_verify_closes_at_once(int fd)
+{
+	int domain, type, proto, seals;
 	struct stat st;
 
-	if (fstat(fd, &st) < 0)
-		return "an unknown thing";
-	switch (st.st_mode & S_IFMT) {
-	case S_IFREG:
-		return "a file";
-	case S_IFDIR:
-		return "a directory";
-	case S_IFIFO:
-		return "a pipe";
-	case S_IFCHR:
-	case S_IFBLK:
-		return "a device";
-	case S_IFSOCK:
-		return "a socket";
-	default:
-		return "an anonymous inode";
+	if (get_int(fd, SOL_SOCKET, SO_DOMAIN, &domain) == 0) {
+		if (domain == AF_UNIX)
+			return true;
+		return (domain == AF_INET || domain == AF_INET6) && get_int(fd, SOL_SOCKET, SO_TYPE, &type) == 0 &&
+		       get_int(fd, SOL_SOCKET, SO_PROTOCOL, &proto) == 0 &&
+		       ((type == SOCK_STREAM && (proto == IPPROTO_TCP || proto == IPPROTO_MPTCP)) ||
+			(type == SOCK_DGRAM && proto == IPPROTO_UDP));
 	}
+	/* The last close of memory frees it, which takes as long as there is much of it. Pages of hugetlbfs are no more per byte. */
+	seals = fcntl(fd, F_GET_SEALS);
+	if (seals >= 0)
+		return seals & F_SEAL_GROW && fstat(fd, &st) == 0 && st.st_size >= 0 && (size_t)st.st_size <= MEMORY_MAX;
+	return is_timer(fd);
 }
 
 /* Family, type and protocol: the part that is the same for connected and for probe sockets. */
-static enum xshimd_answer check_kind(int fd, unsigned int n, struct xshimd_verdict *v)
+enum xshimd_answer xshimd_verify_kind(int fd, unsigned int n, struct xshimd_verdict *v)
 {
 	int domain, type, proto;
 
@@ -158,7 +173,7 @@ enum xshimd_answer xshimd_verify_tcp(int fd, unsigned int n, uid_t uid, const ui
 {
 	enum xshimd_answer a;
 
-	a = check_kind(fd, n, v);
+	a = xshimd_verify_kind(fd, n, v);
 	if (a == XSHIMD_OK)
 		a = check_state(fd, n, v);
 	if (a == XSHIMD_OK)
@@ -237,9 +252,7 @@ enum xshimd_answer xshimd_verify_pair(int fd, unsigned int n, const char *what, 
 
 enum xshimd_answer xshimd_verify_bell(int fd, unsigned int n, struct xshimd_verdict *v)
 {
-	struct itimerspec left;
-
-	if (timerfd_gettime(fd, &left) == 0)
+	if (is_timer(fd))
 		return XSHIMD_OK;
 	return xshimd_verify_pair(fd, n, "a bell that is no timerfd", v);
 }
@@ -257,7 +270,7 @@ enum xshimd_answer xshimd_verify_probe(int fd, uid_t uid, bool listening, uint64
 	uint64_t ns;
 	int repair = 0;
 
-	a = check_kind(fd, 0, v);
+	a = xshimd_verify_kind(fd, 0, v);
 	if (a == XSHIMD_OK)
 		a = check_rest(fd, 0, uid, v);
 	if (a != XSHIMD_OK)

@@ -3,7 +3,9 @@
  * verify.h - what the kernel says about a descriptor that a client has passed.
  *
  * Nothing a client writes is believed where the kernel can be asked. Every function leaves the descriptor
- * open; none blocks.
+ * open; none blocks: what it is is asked first, with calls that the kernel answers by itself for a descriptor of any kind (getsockopt
+ * F_GET_SEALS, F_GETPIPE_SZ, timerfd_gettime), and only of what is known then more. fstat of an unknown file asks its file system, which may be
+ * a user's program that does not answer.
  *
  * A verdict has two bad cases. XSHIMD_BAD: no well-behaved client can have sent it, the client is dropped.
  * XSHIMD_NO: the rules say no, or the connection changed while the message was under way; DECLINED.
@@ -30,6 +32,10 @@ struct xshimd_tcp {
 	uint64_t cookie, netns;
 };
 
+/* It is one whose close() the kernel finishes by itself, soon: a socket of IP or unix, a timerfd, or memory of a bounded size. */
+bool xshimd_verify_closes_at_once(int fd);
+/* fd number `n` is a TCP socket, whatever its state. */
+enum xshimd_answer xshimd_verify_kind(int fd, unsigned int n, struct xshimd_verdict *v);
 /*
  * fd number `n` of a message must be a connected TCP socket of `uid` (any, for root). cookie: the one it must have, NULL: any.
  * Half-closed in either direction will do.

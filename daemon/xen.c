@@ -62,20 +62,18 @@ uint64_t xshimd_xen_sweep(struct xshimd *d, uint64_t now_ms)
 	return d->host ? xshimd_host_sweep(d->host, now_ms) : UINT64_MAX;
 }
 
-void xshimd_xen_resume(struct xshimd_conn *c, const union xshim_msg *m, int bell)
+bool xshimd_xen_resume(struct xshimd_conn *c, const union xshim_msg *m, int bell)
 {
 	struct xshimd_verdict v;
 
-	if (!c->d->guest) {		/* a role without channels over xen; the shim comes from another one */
-		close(bell);
-		return;
-	}
+	if (!c->d->guest)		/* a role without channels over xen; the shim comes from another one */
+		return false;
 	if (xshimd_verify_pair(bell, 0, "a bell", &v) != XSHIMD_OK) {
-		close(bell);
 		xshimd_conn_verdict(c, m, &v);
-		return;
+		return false;
 	}
 	xshimd_channel_resume(c, m->h.id, m->resume.domid, bell);
+	return true;
 }
 
 void xshimd_xen_left(struct xshimd_conn *c, uint32_t id)

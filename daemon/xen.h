@@ -25,7 +25,7 @@ uint64_t xshimd_xen_sweep(struct xshimd *d, uint64_t now_ms);
 
 /* OFFER or CLAIM with backend xen and its two descriptors, which are taken over (match_xen.c). */
 void xshimd_xen_channel(struct xshimd_conn *c, const union xshim_msg *m, int *fds);
-/* LOOK with the TCP socket of an offer over xen, which is taken over. */
+/* LOOK with the TCP socket of an offer over xen, which stays the caller's. */
 void xshimd_xen_look(struct xshimd_conn *c, const union xshim_msg *m, int tcp);
 /* An offer over xen is about to be freed, for whatever reason. */
 void xshimd_xen_wait_gone(struct xshimd *d, struct xshimd_wait *w);
@@ -33,8 +33,8 @@ void xshimd_xen_wait_gone(struct xshimd *d, struct xshimd_wait *w);
 bool xshimd_xen_export(struct xshimd *d, const struct xshim_endpoint *ep, uint64_t netns);
 void xshimd_xen_unexport(struct xshimd *d, const struct xshim_endpoint *ep);
 
-/* RESUME with its descriptor, which is taken over; LEFT, DRAIN_ASK, the end of a client. */
-void xshimd_xen_resume(struct xshimd_conn *c, const union xshim_msg *m, int bell);
+/* RESUME with its descriptor, which is taken over if this is true; LEFT, DRAIN_ASK, the end of a client. */
+bool xshimd_xen_resume(struct xshimd_conn *c, const union xshim_msg *m, int bell);
 void xshimd_xen_left(struct xshimd_conn *c, uint32_t id);
 void xshimd_xen_drain(struct xshimd_conn *c, const union xshim_msg *m);
 void xshimd_xen_conn_gone(struct xshimd_conn *c);

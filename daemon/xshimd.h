@@ -14,6 +14,7 @@
 #include <xshim/reason.h>
 
 #include "arenas.h"
+#include "closer.h"
 #include "conn.h"
 #include "journal.h"
 #include "options.h"
@@ -52,6 +53,7 @@ struct xshimd {
 	struct xshimd_registry registry;
 	struct xshimd_probes probes;
 	struct xshimd_arenas arenas;
+	struct xshimd_closer closer;
 	struct xshimd_stats stats;
 	struct xshimd_channels channels;	/* over xen */
 	struct xshimd_guest *guest;	/* role guest, else NULL */

@@ -440,6 +440,8 @@ static void take_all(void)
 		if (n == -EAGAIN || n == -EINTR)
 			return;
 		if (n <= 0) {
+			while (nfds)
+				raw_close(fds[--nfds]);
 			hang_up(greeted ? XSHIM_R_DAEMON_LOST : why);
 			return;
 		}

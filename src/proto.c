@@ -234,7 +234,5 @@ ssize_t xshim_msg_recv(int sock, union xshim_msg *m, int *fds, unsigned int *nfd
 	if (n > 0 && !(mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
 		return n;
 	/* The end, an empty packet (which cannot be told from it), or one that was cut. */
-	while (*nfds)
-		sys_close(fds[--*nfds]);
 	return n > 0 || mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? -EMSGSIZE : 0;
 }

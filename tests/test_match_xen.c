@@ -11,6 +11,7 @@
 #include <utlist.h>
 #include <xshim/backend.h>
 
+#include "../daemon/bounded.h"
 #include "../daemon/conn.h"
 #include "../daemon/role.h"
 #include "../daemon/xen.h"
@@ -159,6 +160,7 @@ static void start(struct guest *s, uint32_t domid, const char *own, uint32_t oth
 	s->d.journal.log = (struct xshim_log){ .fd = 2, .level = XSHIM_LOG_ERROR };
 	s->d.role = XSHIMD_ROLE_GUEST;
 	s->d.server.fd_limit = 4096;
+	ck_assert_int_eq(xshimd_bounded_init(), 0);
 	ck_assert_int_eq(xshimd_init(&s->d), 0);
 	s->d.guest = &s->g;
 	s->g.d = &s->d;
@@ -190,6 +192,7 @@ static void stop(struct guest *s)
 	xshimd_bells_free(&s->g.bells);
 	HASH_DEL(s->g.peers, &s->other);
 	xshimd_publish_close(&s->d.publish);
+	xshimd_closer_close(&s->d);
 	uv_close((uv_handle_t *)&s->d.timer, NULL);
 	uv_run(&s->d.loop, UV_RUN_DEFAULT);
 	ck_assert_int_eq(uv_loop_close(&s->d.loop), 0);
@@ -300,7 +303,7 @@ static void look(uint32_t id, int tcp)
 	union xshim_msg m;
 
 	xshim_msg_init(&m, XSHIM_MSG_LOOK, id);
-	xshimd_xen_look(a.c, &m, dup(tcp));
+	xshimd_xen_look(a.c, &m, tcp);
 	xshimd_settle(&a.d);
 	run();
 }

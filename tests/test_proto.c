@@ -349,8 +349,7 @@ START_TEST(what_does_not_fit_is_refused_and_leaks_nothing)
 
 	send_raw(big, cut[_i].len, cut[_i].fds);
 	ck_assert_int_eq(xshim_msg_recv(sock[1], &m, fd, &n), cut[_i].rc);
-	if (cut[_i].rc <= 0)
-		ck_assert_uint_eq(n, 0);
+	/* They are ours, whatever the result is. */
 	while (n)
 		close(fd[--n]);
 	ck_assert_int_eq(unit_open_fds(), before);
@@ -373,7 +372,8 @@ START_TEST(other_control_data_is_passed_over)
 	ck_assert_uint_eq(n, 0);
 	send_raw("0123456789abcdef", 16, XSHIM_PROTO_MAX_FDS);
 	ck_assert_int_eq(xshim_msg_recv(sock[1], &m, fd, &n), -EMSGSIZE);
-	ck_assert_uint_eq(n, 0);
+	while (n)
+		close(fd[--n]);
 }
 END_TEST
 

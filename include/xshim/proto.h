@@ -247,7 +247,8 @@ int xshim_msg_check(const union xshim_msg *m, size_t len, unsigned int nfds, con
 int xshim_msg_send(int sock, const union xshim_msg *m, const int *fds, unsigned int nfds);
 /*
  * One recvmsg(MSG_DONTWAIT|MSG_CMSG_CLOEXEC). Length, 0 at the end, or -errno (-EAGAIN: nothing; -EMSGSIZE: longer
- * than any message, or its descriptors were cut; all that came are closed). fds has room for XSHIM_PROTO_MAX_FDS.
+ * than any message, or its descriptors were cut). The descriptors are the caller's, also those that came with an error or an empty packet:
+ * they may be of any kind, and to close one may take for ever (daemon/closer.h). fds has room for XSHIM_PROTO_MAX_FDS.
  */
 ssize_t xshim_msg_recv(int sock, union xshim_msg *m, int *fds, unsigned int *nfds);
 
