@@ -108,13 +108,14 @@ int shmem_check(int fd, size_t bytes, int seals, struct stat *st)
 	int rc = -EPROTO;
 	int has;
 
+	/* First: the kernel answers that for any file by itself, but fstat of one that is no memory asks its file system, which may not answer. */
+	has = sys_fcntl(fd, F_GET_SEALS, 0);
+	if (has < 0 || (has & seals) != seals)
+		goto restore_errno;
 	if (fstat(fd, &local) < 0 || !S_ISREG(local.st_mode) || (uint64_t)local.st_size != bytes)
 		goto restore_errno;
 	/* hugetlbfs has seals too, but its pages come from a pool that can run dry under a reader. */
 	if (fstatfs(fd, &fs) < 0 || fs.f_type != TMPFS_MAGIC)
-		goto restore_errno;
-	has = sys_fcntl(fd, F_GET_SEALS, 0);
-	if (has < 0 || (has & seals) != seals)
 		goto restore_errno;
 	if (st)
 		*st = local;
