@@ -17,7 +17,7 @@ int xshimd_bounded_init(void);
 int xshimd_bounded_connect(int fd, const struct sockaddr *sa, socklen_t len);
 /*
  * The last close of a TCP socket waits until what is unsent is acknowledged if SO_LINGER says so, which is the socket's, too. Interrupted, it goes
- * on without us.
+ * on without us. That may be the last close of a connection to a client, too, because of what lies unread in that.
  */
 void xshimd_bounded_close(int fd);
 /* The accepted socket, close-on-exec and non-blocking. */

@@ -11,6 +11,7 @@
 #include <utlist.h>
 #include <xshim/backend.h>
 
+#include "bounded.h"
 #include "match.h"
 #include "report.h"
 #include "xen.h"
@@ -442,7 +443,7 @@ void xshimd_conn_destroy(struct xshimd_conn *c)
 		xshimd_arena_leave(d, c->arenas[i]);
 	if (c->mail >= 0)
 		xshimd_mail_give(&d->publish, (uint32_t)c->mail);
-	close(c->fd);
+	xshimd_bounded_close(c->fd);	/* with what was not received */
 	xshimd_quota_give(&d->quota, c->cred.uid, XSHIMD_CONNECTIONS);
 	free(c);
 }

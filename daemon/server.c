@@ -16,6 +16,7 @@
 #endif
 #include <xshim/proto.h>
 
+#include "bounded.h"
 #include "xshimd.h"
 
 #define ACCEPTS 64	/* before the loop goes on with the others */
@@ -199,26 +200,26 @@ static void greet(struct xshimd *d, int fd)
 	int rc;
 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0) {
-		close(fd);
+		xshimd_bounded_close(fd);
 		return;
 	}
 	if (!xshimd_has_room(d)) {
 		turn_away(d, fd, &cred, XSHIM_R_FD_LIMIT, "descriptors", d->server.fd_limit);
-		close(fd);
+		xshimd_bounded_close(fd);
 		return;
 	}
 	rc = xshimd_quota_take(&d->quota, &d->opt, cred.uid, XSHIMD_CONNECTIONS, &limit);
 	if (rc < 0) {
 		turn_away(d, fd, &cred, rc == -EDQUOT ? XSHIM_R_QUOTA : XSHIM_R_MEMORY,
 			  xshimd_thing_name(XSHIMD_CONNECTIONS), limit);
-		close(fd);
+		xshimd_bounded_close(fd);
 		return;
 	}
 	rc = xshimd_conn_open(d, fd, &cred);
 	if (rc < 0) {
 		xshimd_quota_give(&d->quota, cred.uid, XSHIMD_CONNECTIONS);
 		turn_away(d, fd, &cred, XSHIM_R_MEMORY, "memory", 0);
-		close(fd);
+		xshimd_bounded_close(fd);
 	}
 }
 
@@ -244,7 +245,7 @@ static void on_client(void *owner, int events)
 		close(s->spare);
 		fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd >= 0)
-			close(fd);
+			xshimd_bounded_close(fd);
 		s->spare = fcntl(s->fd, F_DUPFD_CLOEXEC, 3);
 		if (xshimd_journal_due(&d->journal, "emfile", 0, uv_now(&d->loop), &left_out))
 			xshim_log(&d->journal.log, XSHIM_LOG_ERROR,
