@@ -459,6 +459,86 @@ static void edges_told_to_one(struct scene *s) { told_to_one(s, EPOLLET); }
 static void oneshot_told_to_one(struct scene *s) { told_to_one(s, EPOLLONESHOT); }
 static void oneshot_edges_told_to_one(struct scene *s) { told_to_one(s, EPOLLONESHOT | EPOLLET); }
 
+#define KILLS 100
+
+static void read_all(int ep, const int *fds, _Atomic unsigned int *ended)
+{
+	struct epoll_event ev;
+	char buf[512];
+	ssize_t n;
+	int i;
+
+	while (epoll_wait(ep, &ev, 1, 20000) == 1) {
+		i = (int)ev.data.u64;
+		while ((n = recv(fds[i], buf, sizeof(buf), MSG_DONTWAIT)) > 0)
+			;
+		if (n == 0)
+			ended[i] = 1;
+		else
+			enter(ep, EPOLL_CTL_MOD, fds[i], EPOLLIN | EPOLLET | EPOLLONESHOT, i);
+	}
+	_exit(1);
+}
+
+/* Whoever is killed with an event in hand has taken it away; but nothing more than that, as the others see when they ask anew. */
+static void killed_with_a_set(struct scene *s)
+{
+	int ep = epoll_create1(0), fds[OF_ALL] = { s->fd }, i, k, left = OF_ALL;
+	struct pollfd killed = { .fd = s->step, .events = POLLIN };
+	_Atomic unsigned int *ended;
+	pid_t pid[2] = { 0 };
+
+	for (i = 1; i < OF_ALL; i++)
+		fds[i] = another_connection(s);
+	if (!s->is_server) {
+		barrier(s);
+		/* until the server has killed as many as it wants, and some more */
+		while (poll(&killed, 1, 0) == 0)
+			for (i = 0; i < OF_ALL; i++)
+				send_exactly(fds[i], 400);
+		barrier(s);
+		for (k = 0; k < 100; k++)
+			for (i = 0; i < OF_ALL; i++)
+				send_exactly(fds[i], 400);
+		for (i = 0; i < OF_ALL; i++)
+			shutdown(fds[i], SHUT_WR);
+		barrier(s);
+		return;
+	}
+	ended = mmap(NULL, OF_ALL * sizeof(*ended), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (ended == MAP_FAILED)
+		die("mmap");
+	for (i = 0; i < OF_ALL; i++)
+		enter(ep, EPOLL_CTL_ADD, fds[i], EPOLLIN | EPOLLET | EPOLLONESHOT, i);
+	barrier(s);
+	for (k = 0; left; k++) {
+		if (pid[k & 1] && k < KILLS) {
+			kill(pid[k & 1], SIGKILL);
+			waitpid(pid[k & 1], NULL, 0);
+			pid[k & 1] = 0;
+			for (i = 0; i < OF_ALL; i++)
+				enter(ep, EPOLL_CTL_MOD, fds[i], EPOLLIN | EPOLLET | EPOLLONESHOT, i);
+		}
+		if (!pid[k & 1]) {
+			pid[k & 1] = fork_or_die();
+			if (pid[k & 1] == 0)
+				read_all(ep, fds, ended);
+		}
+		if (k == KILLS)
+			barrier(s);
+		usleep((useconds_t)(k * 7919 % 1000));
+		for (left = OF_ALL, i = 0; i < OF_ALL; i++)
+			left -= (int)ended[i];
+	}
+	for (i = 0; i < 2; i++)
+		if (pid[i]) {
+			kill(pid[i], SIGKILL);
+			waitpid(pid[i], NULL, 0);
+		}
+	say("all ends have been seen");
+	barrier(s);
+}
+
 const struct scene_case scenes_fork[] = {
 	{ "child_killed_in_a_send", child_killed_in_a_send },
 	{ "child_killed_in_a_read", child_killed_in_a_read },
@@ -468,6 +548,7 @@ const struct scene_case scenes_fork[] = {
 	{ "edges_told_to_one", edges_told_to_one },
 	{ "oneshot_told_to_one", oneshot_told_to_one },
 	{ "oneshot_edges_told_to_one", oneshot_edges_told_to_one },
+	{ "killed_with_a_set", killed_with_a_set },
 	{ "child_is_killed", child_is_killed },
 	{ "client_forks", client_forks },
 	{ "reader_and_writer", reader_and_writer },
