@@ -270,11 +270,22 @@ bool xshim_slot_others_wait(struct xshim_slot *s, const struct xshim_waits *own,
 	return false;
 }
 
+/* 0: nobody but self, or nobody, is in it. For each connection that ends, and without a branch. */
+static uint32_t strangers(struct xshim_slot *s, pid_t self)
+{
+#define STRANGER(i) (atomic_load(&s->sharers[i]) == (uint32_t)self ? 0 : atomic_load(&s->sharers[i]))
+	_Static_assert(XSHIM_ARENA_SHARERS == 6, "all of them");
+	return STRANGER(0) | STRANGER(1) | STRANGER(2) | STRANGER(3) | STRANGER(4) | STRANGER(5);
+#undef STRANGER
+}
+
 /* Holders other than self that live; the dead are taken out. */
 static int others(struct xshim_slot *s, pid_t self)
 {
 	int n = 0;
 
+	if (!strangers(s, self))
+		return 0;
 	for (int i = 0; i < XSHIM_ARENA_SHARERS; i++) {
 		uint32_t pid = atomic_load(&s->sharers[i]);
 
@@ -299,8 +310,9 @@ bool xshim_slot_sharer_remove(struct xshim_slot *s, pid_t pid)
 	for (int i = 0; i < XSHIM_ARENA_SHARERS; i++) {
 		uint32_t mine = (uint32_t)pid;
 
-		if (atomic_load(&s->sharers[i]) == mine)
-			atomic_compare_exchange_strong(&s->sharers[i], &mine, 0);
+		/* it is in it once */
+		if (atomic_load(&s->sharers[i]) == mine && atomic_compare_exchange_strong(&s->sharers[i], &mine, 0))
+			break;
 	}
 	return !has_unknown_holders(s) && others(s, pid) == 0;
 }
