@@ -44,7 +44,7 @@ static uint64_t received(struct xshim_conn *c, struct xshim_chan *ch, int fd, ui
 	queued = MAX(xshim_ask_queued(fd), 0);
 	ahead = atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) != l->rx.seq;
 	head = atomic_load_explicit(&peer->head, memory_order_acquire);
-	switch (l->rx.state) {
+	switch (atomic_load_explicit(&l->rx.state, memory_order_relaxed)) {
 	case XSHIM_RX_TCP:
 		up = atomic_load_explicit(&peer->sw_at[(l->rx.seq + 1) & 1], memory_order_relaxed);
 		return ahead && at >= up && head > up ? at + arrived(l, ch, head - up) : at;
