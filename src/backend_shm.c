@@ -259,8 +259,9 @@ static int shm_ring(const struct xshim_local *l, const struct xshim_remote *r)
 
 	atomic_fetch_add_explicit(&l->region->rung, 1, memory_order_seq_cst);
 	if (r->ticks) {
-		(void)tick(r->bell);	/* -ECANCELED: it has made its bell one that the clock's being set ends */
-		return 0;
+		rc = tick(r->bell);
+		/* it has made its bell one that the clock's being set ends */
+		return rc == -ECANCELED ? 0 : (int)rc;
 	}
 	rc = put_token(r->bell);
 	if (rc >= 0 || rc == -EAGAIN)

@@ -213,6 +213,21 @@ START_TEST(a_socket_is_a_bell_here_too)
 }
 END_TEST
 
+/* The number means something else by now, say: it is told, and nothing is taken for a ring. */
+START_TEST(a_timer_that_cannot_be_rung_any_more_is_told)
+{
+	int bell = remote.bell, other = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	ck_assert_int_ge(other, 0);
+	remote.bell = other;
+	ck_assert_int_eq(be->ring(&local, &remote), -ENOTTY);
+	close(other);
+	ck_assert_int_eq(be->ring(&local, &remote), -EBADF);
+	remote.bell = bell;
+	ck_assert_int_eq(be->ring(&local, &remote), 0);
+}
+END_TEST
+
 /* And who cannot ring the other kind says so, and does not wait for what he cannot wake. */
 START_TEST(a_timer_that_cannot_be_rung_is_refused)
 {
@@ -324,6 +339,7 @@ static Suite *suite(void)
 	tcase_add_test(tb, each_ring_is_an_edge);
 	tcase_add_test(tb, a_timer_that_the_peer_plays_with_does_not_block);
 	tcase_add_test(tb, a_socket_is_a_bell_here_too);
+	tcase_add_test(tb, a_timer_that_cannot_be_rung_any_more_is_told);
 	tcase_add_test(tb, the_life_hangs_up);
 	suite_add_tcase(s, tb);
 	tcase_add_checked_fixture(tp, attach_remote_without_ticks, detach_remote);

@@ -92,7 +92,7 @@ struct xshim_backend {
 	 */
 	int (*attach)(struct xshim_remote *r, struct xshim_local *l, const struct xshim_ticket *t, int *fds);
 	void (*detach)(struct xshim_remote *r);
-	/* Ring the peer. 0 (also when it has been rung already); -EPIPE: its half is gone, where ringing tells (not of a bell that ticks). */
+	/* Ring the peer. 0 (also when it has been rung already); -EPIPE: its half is gone, where ringing tells (not of a bell that ticks); others: it cannot be rung. */
 	int (*ring)(const struct xshim_local *l, const struct xshim_remote *r);
 	/* Empty our own doorbell, a bounded amount. 0, or -EPIPE when nobody can ring it any more. */
 	int (*hush)(const struct xshim_local *l, const struct xshim_remote *r);
