@@ -3,9 +3,12 @@
  * verify.h - what the kernel says about a descriptor that a client has passed.
  *
  * Nothing a client writes is believed where the kernel can be asked. Every function leaves the descriptor
- * open; none blocks: what it is is asked first, with calls that the kernel answers by itself for a descriptor of any kind (getsockopt
+ * open; none blocks: what it is is asked first, with calls that the kernel answers by itself for a descriptor of any kind (getsockopt,
  * F_GET_SEALS, F_GETPIPE_SZ, timerfd_gettime), and only of what is known then more. fstat of an unknown file asks its file system, which may be
  * a user's program that does not answer.
+ *
+ * Open: TCP_INFO and getsockname() of a TCP socket wait for its lock, which the owner's send() holds while it copies; from a page that does not come
+ * (a mapped file of such a file system) it holds it for as long as he likes. Nothing asks for that lock without waiting.
  *
  * A verdict has two bad cases. XSHIMD_BAD: no well-behaved client can have sent it, the client is dropped.
  * XSHIMD_NO: the rules say no, or the connection changed while the message was under way; DECLINED.
