@@ -4,7 +4,7 @@
  *
  * Nothing a client writes is believed where the kernel can be asked. Every function leaves the descriptor
  * open; none blocks: what it is is asked first, with calls that the kernel answers by itself for a descriptor of any kind (getsockopt,
- * F_GET_SEALS, F_GETPIPE_SZ, timerfd_gettime), and only of what is known then more. fstat of an unknown file asks its file system, which may be
+ * F_GET_SEALS, timerfd_gettime), and only of what is known then more. fstat of an unknown file asks its file system, which may be
  * a user's program that does not answer.
  *
  * Open: TCP_INFO and getsockname() of a TCP socket wait for its lock, which the owner's send() holds while it copies; from a page that does not come
