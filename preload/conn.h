@@ -136,6 +136,7 @@ struct xshim_conn {
 	struct xshim_chan *_Atomic dead; /* detached; calls under way may still look at it */
 	/* epoll sets that watch it, under their structure lock (eset.h) */
 	struct xshim_reg *regs;
+	struct xshim_conn *next_late;	/* late.h: of the thread that has closed it */
 };
 
 /* The connection that fd names, referenced; NULL for everything else. */

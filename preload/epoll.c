@@ -350,9 +350,10 @@ static int wait_tagged(struct xshim_eset *set, enum call call, struct epoll_even
 		xshim_hot_over(set, &w.spin);
 	}
 	if (!good && n > 0) {
-		xshim_eset_lock(&set->lock);
+		bool taken = xshim_eset_lock(&set->lock);
+
 		xshim_answer_tell_again(&w.to);
-		xshim_eset_unlock(&set->lock);
+		xshim_eset_leave(set, taken);
 		n = -EFAULT;
 	}
 	return n;

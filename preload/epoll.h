@@ -101,6 +101,7 @@ struct xshim_eset {
 	struct xshim_spin spin;
 	uint64_t waits;			/* the set's lock: numbers the waits */
 	_Atomic uint32_t waiting;	/* threads inside epoll_wait */
+	uint32_t forked;		/* fork.c's locks: taken by the fork of this depth */
 	bool shared;			/* a forked process has it, too (or had) */
 	bool inherited;			/* by this process, which has not waited in it yet; the set's lock */
 	uint64_t family;		/* its name among the processes that have it; 0: none has been forked yet. Structure lock */

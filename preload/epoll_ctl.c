@@ -25,6 +25,7 @@ static int add(struct xshim_eset *set, struct xshim_conn *c, int fd, const struc
 	struct xshim_chan *ch = xshim_conn_chan(c);
 	struct xshim_reg *r = (struct xshim_reg *)xshim_obj_new(XSHIM_OBJ_REG);
 	struct epoll_event ev = *want;
+	bool taken;
 	int rc;
 
 	if (!r)
@@ -50,7 +51,7 @@ static int add(struct xshim_eset *set, struct xshim_conn *c, int fd, const struc
 		xshim_obj_put(&r->obj);
 		return rc;
 	}
-	xshim_eset_lock(&set->lock);
+	taken = xshim_eset_lock(&set->lock);
 	if (want->events & EPOLLONESHOT) {
 		r->tagged = true;
 		atomic_fetch_add_explicit(&set->tagged, 1, memory_order_release);
@@ -61,7 +62,7 @@ static int add(struct xshim_eset *set, struct xshim_conn *c, int fd, const struc
 	set->regs = r;
 	if (ch)
 		xshim_eset_put_bell_in(r, ch);
-	xshim_eset_unlock(&set->lock);
+	xshim_eset_leave(set, taken);
 	return 0;
 }
 
@@ -85,12 +86,12 @@ static int modify(struct xshim_reg *r, const struct epoll_event *want)
 {
 	struct xshim_eset *set = r->set;
 	struct epoll_event old = { .events = r->events, .data.u64 = r->data };
-	bool fired = r->disabled;
+	bool fired = r->disabled, taken;
 	int rc = 0;
 
 	if ((want->events | r->events) & EPOLLEXCLUSIVE)
 		return -EINVAL;
-	xshim_eset_lock(&set->lock);
+	taken = xshim_eset_lock(&set->lock);
 	ask_anew(r, want);
 	if (r->attached) {
 		xshim_eset_list(set, r);
@@ -118,7 +119,7 @@ static int modify(struct xshim_reg *r, const struct epoll_event *want)
 		}
 		r->stuck = r->stuck && rc;
 	}
-	xshim_eset_unlock(&set->lock);
+	xshim_eset_leave(set, taken);
 	return rc;
 }
 
@@ -129,21 +130,21 @@ static int modify(struct xshim_reg *r, const struct epoll_event *want)
 static void park(struct xshim_reg *r)
 {
 	struct xshim_chan *ch = xshim_conn_chan(r->conn);
+	bool taken = xshim_eset_lock(&r->set->lock);
 
-	xshim_eset_lock(&r->set->lock);
 	r->parked = true;
 	xshim_eset_unlist(r->set, r);
 	if (ch)
 		xshim_eset_count_waiters(r, ch, false, false, false);
 	xshim_joint_changed(r);
-	xshim_eset_unlock(&r->set->lock);
+	xshim_eset_leave(r->set, taken);
 }
 
 static int unpark(struct xshim_reg *r, const struct epoll_event *want)
 {
 	struct xshim_chan *ch = xshim_conn_chan(r->conn);
+	bool taken = xshim_eset_lock(&r->set->lock);
 
-	xshim_eset_lock(&r->set->lock);
 	r->parked = false;
 	ask_anew(r, want);
 	/* another process may have taken them out for good */
@@ -154,7 +155,7 @@ static int unpark(struct xshim_reg *r, const struct epoll_event *want)
 	xshim_eset_list(r->set, r);
 	xshim_eset_kick(r->set, false);
 	xshim_joint_pass_on(r);
-	xshim_eset_unlock(&r->set->lock);
+	xshim_eset_leave(r->set, taken);
 	return 0;
 }
 

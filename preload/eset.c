@@ -3,6 +3,7 @@
 #include "eset.h"
 #include "hot.h"
 #include "joint.h"
+#include "late.h"
 #include "nest.h"
 #include "privfd.h"
 #include "process.h"
@@ -20,7 +21,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-static _Atomic uint32_t structure;
+_Atomic uint32_t xshim_eset_structure;
 
 bool xshim_eset_lock(_Atomic uint32_t *l)
 {
@@ -45,6 +46,17 @@ void xshim_eset_unlock(_Atomic uint32_t *l)
 {
 	atomic_store_explicit(l, 0, memory_order_release);
 	xshim_deferred_end();
+	xshim_late_run();
+}
+
+void xshim_eset_leave(struct xshim_eset *set, bool taken)
+{
+	if (taken) {
+		xshim_eset_unlock(&set->lock);
+		return;
+	}
+	atomic_store_explicit(&set->again, true, memory_order_seq_cst);
+	xshim_eset_kick(set, true);
 }
 
 /* Upper half of our data: 32 random bits of this process, so that no program's own datum looks like it. */
@@ -71,12 +83,12 @@ uint64_t xshim_eset_datum(const struct xshim_reg *r, uint32_t extra)
 
 bool xshim_eset_structure_lock(void)
 {
-	return xshim_eset_lock(&structure);
+	return xshim_eset_lock(&xshim_eset_structure);
 }
 
 void xshim_eset_structure_unlock(void)
 {
-	xshim_eset_unlock(&structure);
+	xshim_eset_unlock(&xshim_eset_structure);
 }
 
 void xshim_eset_list(struct xshim_eset *set, struct xshim_reg *r)
@@ -217,17 +229,26 @@ out:
 	return true;
 }
 
+/* Structure lock held. */
+static bool some_are_below(const struct xshim_conn *c)
+{
+	const struct xshim_reg *r = c->regs;
+
+	while (r && atomic_load_explicit(&r->set->lock, memory_order_relaxed) != xshim_tid())
+		r = r->next_of_conn;
+	return r;
+}
+
 bool xshim_epoll_is_below(struct xshim_conn *c)
 {
-	bool below = false;
+	bool below;
 
 	if (!c->regs)
 		return false;
-	if (!xshim_eset_lock(&structure))
+	if (!xshim_eset_lock(&xshim_eset_structure))
 		return true;
-	for (const struct xshim_reg *r = c->regs; r && !below; r = r->next_of_conn)
-		below = atomic_load_explicit(&r->set->lock, memory_order_relaxed) == xshim_tid();
-	xshim_eset_unlock(&structure);
+	below = some_are_below(c);
+	xshim_eset_unlock(&xshim_eset_structure);
 	return below;
 }
 
@@ -236,8 +257,7 @@ static bool lock_to_list(struct xshim_eset *set)
 {
 	if (xshim_eset_lock(&set->lock))
 		return true;
-	atomic_store_explicit(&set->again, true, memory_order_seq_cst);
-	xshim_eset_kick(set, true);
+	xshim_eset_leave(set, false);
 	return false;
 }
 
@@ -257,14 +277,14 @@ bool xshim_epoll_can_follow(struct xshim_conn *c)
 	bool good = true;
 	int lent;
 
-	if (!c->regs || !xshim_eset_lock(&structure))
+	if (!c->regs || !xshim_eset_lock(&xshim_eset_structure))
 		return true;
 	for (struct xshim_reg *r = c->regs; r && good; r = r->next_of_conn) {
 		good = number_is_good(r, &lent);
 		if (lent >= 0)
 			raw_close(lent);
 	}
-	xshim_eset_unlock(&structure);
+	xshim_eset_unlock(&xshim_eset_structure);
 	return good;
 }
 
@@ -375,7 +395,7 @@ bool xshim_epoll_attached(struct xshim_conn *c)
 	struct xshim_reg *r, *next;
 	bool heard = true;
 
-	if (!xshim_eset_lock(&structure))
+	if (!xshim_eset_lock(&xshim_eset_structure))
 		return true;
 	for (r = c->regs; r; r = next) {
 		next = r->next_of_conn;
@@ -390,7 +410,7 @@ bool xshim_epoll_attached(struct xshim_conn *c)
 		heard = heard && !r->deaf;
 		xshim_eset_unlock(&r->set->lock);
 	}
-	xshim_eset_unlock(&structure);
+	xshim_eset_unlock(&xshim_eset_structure);
 	return heard;
 }
 
@@ -410,8 +430,8 @@ void xshim_eset_drop(struct xshim_reg *r, bool in_kernel)
 	struct xshim_eset *set = r->set;
 	struct xshim_reg **at;
 	struct xshim_chan *ch = xshim_conn_chan(r->conn);
+	bool taken = xshim_eset_lock(&set->lock);
 
-	xshim_eset_lock(&set->lock);
 	xshim_eset_unlist(set, r);
 	if (r->attached && in_kernel) {
 		take_bell_out(r);
@@ -431,7 +451,7 @@ void xshim_eset_drop(struct xshim_reg *r, bool in_kernel)
 			*at = r->next_of_conn;
 			break;
 		}
-	xshim_eset_unlock(&set->lock);
+	xshim_eset_leave(set, taken);
 	xshim_obj_put(&r->obj);
 }
 
@@ -440,7 +460,7 @@ void xshim_epoll_detached(struct xshim_conn *c)
 	struct xshim_chan *ch = xshim_conn_chan(c);
 	struct xshim_reg *r, *next;
 
-	if (!xshim_eset_lock(&structure))
+	if (!xshim_eset_lock(&xshim_eset_structure))
 		return;
 	for (r = c->regs; r; r = next) {
 		next = r->next_of_conn;
@@ -459,26 +479,45 @@ void xshim_epoll_detached(struct xshim_conn *c)
 		}
 		xshim_eset_unlock(&r->set->lock);
 	}
-	xshim_eset_unlock(&structure);
+	xshim_eset_unlock(&xshim_eset_structure);
+}
+
+/*
+ * The close that follows takes the socket out of the set, unless somebody else has it open: xshimd, which looks at what it was sent, a child
+ * from before the program took it out, or a call that is inside.
+ */
+static void take_out(struct xshim_conn *c, const struct xshim_reg *r, int fd, bool in)
+{
+	if (r->fd == fd && (!in || c->lent || c->left_fd))
+		libc.epoll_ctl(r->inside ? r->set->inner : r->set->epfd, EPOLL_CTL_DEL, fd, NULL);
 }
 
 void xshim_epoll_forget(struct xshim_conn *c, int fd)
 {
-	if (!c->regs || !xshim_eset_lock(&structure))
+	bool locked;
+
+	if (!c->regs)
 		return;
+	locked = xshim_eset_lock(&xshim_eset_structure);
+	if (!locked || some_are_below(c)) {
+		/* What the call below is at stays; the number is closed now. */
+		for (struct xshim_reg *r = c->regs; r; r = r->next_of_conn)
+			if (is_ours_to_drop(r))
+				take_out(c, r, fd, !r->parked);
+		if (locked)
+			xshim_eset_unlock(&xshim_eset_structure);
+		xshim_late_add(c);
+		return;
+	}
 	while (c->regs) {
 		struct xshim_reg *r = c->regs;
 		bool in = heed(r), ours = is_ours_to_drop(r);
 
-		/*
-		 * The close that follows takes the socket out of the set, unless somebody else has it open: xshimd, which
-		 * looks at what it was sent, a child from before the program took it out, or a call that is inside.
-		 */
-		if (ours && r->fd == fd && (!in || c->lent || c->left_fd))
-			libc.epoll_ctl(r->inside ? r->set->inner : r->set->epfd, EPOLL_CTL_DEL, fd, NULL);
+		if (ours)
+			take_out(c, r, fd, in);
 		xshim_eset_drop(r, ours);
 	}
-	xshim_eset_unlock(&structure);
+	xshim_eset_unlock(&xshim_eset_structure);
 }
 
 void xshim_epoll_release(struct xshim_obj *o)
@@ -490,10 +529,10 @@ void xshim_epoll_release(struct xshim_obj *o)
 	if (set->inner)
 		xshim_privfd_close(set->inner);
 	xshim_nest_forget(set);
-	if (set->regs && xshim_eset_lock(&structure)) {
+	if (set->regs && xshim_eset_lock(&xshim_eset_structure)) {
 		while (set->regs)
 			xshim_eset_drop(set->regs, false);
-		xshim_eset_unlock(&structure);
+		xshim_eset_unlock(&xshim_eset_structure);
 	}
 	if (set->kept)
 		xshim_privfd_close(set->epfd);
@@ -503,7 +542,7 @@ static void look_again(struct xshim_conn *c, uint32_t events, bool quiet)
 {
 	struct xshim_reg *r;
 
-	if (!c->regs || !xshim_eset_lock(&structure))
+	if (!c->regs || !xshim_eset_lock(&xshim_eset_structure))
 		return;
 	for (r = c->regs; r; r = r->next_of_conn) {
 		if ((!r->parked && !(r->events & events)) || !lock_to_list(r->set))
@@ -520,7 +559,7 @@ static void look_again(struct xshim_conn *c, uint32_t events, bool quiet)
 		}
 		xshim_eset_unlock(&r->set->lock);
 	}
-	xshim_eset_unlock(&structure);
+	xshim_eset_unlock(&xshim_eset_structure);
 }
 
 void xshim_epoll_full(struct xshim_conn *c)
@@ -537,7 +576,7 @@ void xshim_epoll_edge(struct xshim_conn *c)
 {
 	struct xshim_reg *r;
 
-	if (!c->regs || !xshim_eset_lock(&structure))
+	if (!c->regs || !xshim_eset_lock(&xshim_eset_structure))
 		return;
 	for (r = c->regs; r; r = r->next_of_conn) {
 		if (!lock_to_list(r->set))
@@ -549,5 +588,5 @@ void xshim_epoll_edge(struct xshim_conn *c)
 		}
 		xshim_eset_unlock(&r->set->lock);
 	}
-	xshim_eset_unlock(&structure);
+	xshim_eset_unlock(&xshim_eset_structure);
 }

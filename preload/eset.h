@@ -14,8 +14,14 @@
 #define XSHIM_TAG_INNER (XSHIM_TAG_KICK | XSHIM_TAG_ENTRY)
 
 uint32_t xshim_eset_magic(void);
+extern _Atomic uint32_t xshim_eset_structure __attribute__((visibility("hidden")));	/* the lock of all sets, taken before a set's own */
 bool xshim_eset_lock(_Atomic uint32_t *l);	/* false: this thread holds it already */
 void xshim_eset_unlock(_Atomic uint32_t *l);
+/*
+ * A set's lock that was to be taken; taken: as xshim_eset_lock() said. If not, this is a handler on top of who has it, which goes on with it: all is
+ * looked at in the next wait, as both may have been at the list.
+ */
+void xshim_eset_leave(struct xshim_eset *set, bool taken);
 /* Put it at the end of the ready list. Set lock held. */
 void xshim_eset_list(struct xshim_eset *set, struct xshim_reg *r);
 /* All that has a ring, to be looked at anew. Set lock held. */

@@ -373,43 +373,14 @@ void xshim_joint_begin_inherited(struct xshim_eset *set)
 		}
 }
 
-void xshim_epoll_fork_prepare(void)
+void xshim_joint_fork(struct xshim_eset *set)
 {
 	static uint32_t families;
 
-	(void)xshim_eset_structure_lock();
-	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_EPOLL); i++) {
-		struct xshim_eset *set = (struct xshim_eset *)xshim_obj_at(XSHIM_OBJ_EPOLL, i);
-
-		if (!set || !xshim_eset_lock(&set->lock))
-			continue;
-		set->shared = true;
-		if (!xshim_active)
-			continue;	/* a filter: all is the kernel's */
-		if (!set->family)
-			set->family = (uint64_t)getpid() << 32 | ++families;
-		for (struct xshim_reg *r = set->regs; r; r = r->next_of_set)
-			begin(r);
-	}
-}
-
-void xshim_epoll_fork_child(void)
-{
-	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_REG); i++) {
-		struct xshim_reg *r = (struct xshim_reg *)xshim_obj_at(XSHIM_OBJ_REG, i);
-
-		if (r)
-			r->inherited = r->set->inherited = true;
-	}
-}
-
-void xshim_epoll_fork_done(void)
-{
-	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_EPOLL); i++) {
-		struct xshim_eset *set = (struct xshim_eset *)xshim_obj_at(XSHIM_OBJ_EPOLL, i);
-
-		if (set)
-			xshim_eset_unlock(&set->lock);
-	}
-	xshim_eset_structure_unlock();
+	if (!xshim_active)
+		return;		/* a filter: all is the kernel's */
+	if (!set->family)
+		set->family = (uint64_t)getpid() << 32 | ++families;
+	for (struct xshim_reg *r = set->regs; r; r = r->next_of_set)
+		begin(r);
 }

@@ -23,6 +23,8 @@
 
 struct xshim_sight;
 
+/* A fork begins: the set's entries get what they will have in common with the child's. Lock of the set, and of all sets. */
+void xshim_joint_fork(struct xshim_eset *set);
 /* The first wait of a forked child: its sleeps are to be known to its parent, which looks at what is hot by itself. */
 void xshim_joint_begin_inherited(struct xshim_eset *set);
 
