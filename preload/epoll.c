@@ -50,6 +50,7 @@ static bool take_hint(struct wait *w, struct epoll_event *ev)
 {
 	struct xshim_eset *set = w->to.set;
 	uint32_t low = (uint32_t)ev->data.u64;
+	struct xshim_chan *ch;
 	struct xshim_reg *r;
 
 	if (low == XSHIM_TAG_INNER) {
@@ -76,15 +77,18 @@ static bool take_hint(struct wait *w, struct epoll_event *ev)
 		xshim_joint_hint(r);
 	r->hinted = !(low & XSHIM_TAG_BELL) || (r->kmask && r->joint);
 	xshim_joint_heed(r);
+	ch = xshim_conn_chan(r->conn);
 	if (r->parked) {
+		if (!(low & XSHIM_TAG_BELL))
+			r->tcp_dirty = true;
+		if (!ch)	/* another process, or thread, has taken it out since it has left its ring here */
+			return false;
 		if (low & XSHIM_TAG_BELL) {
 			w->heard = true;
-			xshim_chan_heard(r->conn, xshim_conn_chan(r->conn));
-		} else {
-			r->tcp_dirty = true;
+			xshim_chan_heard(r->conn, ch);
 		}
 		if (low & XSHIM_TAG_PEER)
-			atomic_store_explicit(&xshim_conn_chan(r->conn)->gone, 1, memory_order_relaxed);
+			atomic_store_explicit(&ch->gone, 1, memory_order_relaxed);
 		return false;
 	}
 	if (!r->attached) {
@@ -103,9 +107,9 @@ static bool take_hint(struct wait *w, struct epoll_event *ev)
 	}
 	if (low & XSHIM_TAG_BELL) {
 		w->heard = true;
-		xshim_chan_heard(r->conn, xshim_conn_chan(r->conn));
+		xshim_chan_heard(r->conn, ch);
 	} else if (low & XSHIM_TAG_PEER) {
-		xshim_ready_peer_hup(r->conn, xshim_conn_chan(r->conn), xshim_conn_fd(r->conn, r->fd));
+		xshim_ready_peer_hup(r->conn, ch, xshim_conn_fd(r->conn, r->fd));
 	} else {
 		r->tcp_dirty = true;
 	}
