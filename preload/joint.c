@@ -380,7 +380,8 @@ void xshim_joint_fork(struct xshim_eset *set)
 	if (!xshim_active)
 		return;		/* a filter: all is the kernel's */
 	if (!set->family)
-		set->family = (uint64_t)getpid() << 32 | ++families;
+		/* not what an image before this one called a set of its own: what is in a slot outlives an exec */
+		set->family = (uint64_t)getpid() << 32 | (uint32_t)(xshim_eset_magic() + ++families);
 	for (struct xshim_reg *r = set->regs; r; r = r->next_of_set)
 		begin(r);
 }

@@ -4,7 +4,7 @@
 # What a return to TCP takes. Two ends send small pieces to and fro, and leave the ring again and again: no return waits for the
 # kernel's delayed acknowledgement, which comes after 40 ms, though TCP_NODELAY is not set. And a program executes another one, with
 # the preload and without, while the other end of its connection is busy elsewhere: the connection goes on, and by ring again where
-# the new program is preloaded, too. And urgent data is sent while
+# the new program is preloaded, too; its epoll sets are not those of the program before. And urgent data is sent while
 # the other end's LEAVE is late: it goes when that has come.
 
 . "${srcdir:-$(dirname "$0")/..}/tests/lib/dialogue.sh"
@@ -150,6 +150,47 @@ again() {
 	note "ok exec, and the ring again"
 }
 again
+
+# ---- exec, and epoll sets that a fork has shared before and after ----
+
+# The same; each image has a set of its own, and a child that is no more. It says which numbers the set of the second one has told of.
+SELF='
+import os, select, socket, sys
+def forked(number):
+    e = select.epoll()
+    if number:
+        e.register(number, select.EPOLLIN | select.EPOLLET)
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return e
+if len(sys.argv) > 4:
+    c = socket.socket(fileno=int(sys.argv[4]))
+    e = forked(None)
+    e.register(c.fileno(), select.EPOLLIN)
+    open(sys.argv[3], "w").close()
+else:
+    s = socket.create_server((sys.argv[1], int(sys.argv[2])))
+    c, _ = s.accept()
+    e = None
+told = set()
+while True:
+    if e:
+        told.update("connection" if fd == c.fileno() else fd for fd, _ in e.poll())
+    data = c.recv(1000)
+    if not data:
+        break
+    c.sendall(data)
+    if data == b"exec":
+        os.dup2(c.fileno(), 200, inheritable=False)
+        old = forked(200)
+        c.set_inheritable(True)
+        os.execv(sys.executable, [sys.executable, "-c", os.environ["SELF"], *sys.argv[1:4], str(c.fileno())])
+print(told)
+'
+again
+check_eq "exec, and sets that were shared: what was told of" "$(<"$WORK/server.out")" "{'connection'}"
 
 # ---- urgent data while the other end's LEAVE is late ----
 
