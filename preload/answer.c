@@ -177,10 +177,12 @@ void xshim_answer_collect(struct xshim_answer *a, int max)
 			int stall_before = a->stall_ms;
 
 			mask = look(a, r, &goes);
-			/* as the kernel does it with what is level-triggered: one wakes the next */
-			if (mask && r->hinted && !xshim_joint_is_for_one(r))
+			r->hinted = r->hinted && mask && !xshim_joint_is_for_one(r);
+			/* as the kernel does it with what is level-triggered: one wakes the next; where it is asked behind this, at the end (epoll.c) */
+			if (r->hinted && !a->kernel_next) {
 				xshim_joint_pass_on(r);
-			r->hinted = false;
+				r->hinted = false;
+			}
 			if (mask) {
 				/* one answer names an entry once */
 				if (r->told_by == a->number) {

@@ -75,7 +75,7 @@ static bool take_hint(struct wait *w, struct epoll_event *ev)
 	}
 	if (!(low & XSHIM_TAG_BELL))
 		xshim_joint_hint(r);
-	r->hinted = !(low & XSHIM_TAG_BELL) || (r->kmask && r->joint);
+	r->hinted |= !(low & XSHIM_TAG_BELL) || (r->kmask && r->joint);
 	xshim_joint_heed(r);
 	ch = xshim_conn_chan(r->conn);
 	if (r->parked) {
@@ -400,14 +400,15 @@ void xshim_epoll_show_list(struct xshim_eset *set)
 	look(set, true);
 }
 
-/* What the kernel has told us of, and there was no room for, is the other processes', too. */
+/* What the kernel has told us of, and there was no room for, is the other processes', too; and so is what others are to be told of as well. */
 static void pass_on(struct xshim_eset *set)
 {
 	if (!xshim_eset_lock(&set->lock))
 		return;
 	for (struct xshim_reg *r = set->list_head; r; r = r->next_listed)
-		if (r->attached && !r->quiet && !r->passed && xshim_joint_is_for_one(r)) {
+		if (r->attached && !r->quiet && !r->passed && (r->hinted || xshim_joint_is_for_one(r))) {
 			r->passed = true;
+			r->hinted = false;
 			xshim_joint_pass_on(r);
 		}
 	xshim_eset_unlock(&set->lock);

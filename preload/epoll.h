@@ -83,7 +83,7 @@ struct xshim_reg {			/* a connection in a set */
 	struct xshim_joint *joint;	/* of it and its like in other processes; NULL: there is none */
 	uint32_t joint_word, joint_turn, joint_hints, joint_gone; /* as last heeded */
 	bool passed;			/* in the list, others may look at it, too */
-	bool hinted;			/* the kernel has told us of the socket, and others not */
+	bool hinted;			/* the kernel has told us of the socket, or the program has changed it here, and others do not know */
 };
 
 struct xshim_eset {

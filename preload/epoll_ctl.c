@@ -77,6 +77,8 @@ static void ask_anew(struct xshim_reg *r, const struct epoll_event *want)
 	r->data = want->data.u64;
 	r->disabled = false;
 	r->quiet = r->rearmed = false;
+	/* a process that has not waited for this yet is told of it when this one is */
+	r->hinted = r->joint != NULL;
 	xshim_joint_changed(r);
 	if (r->kmask || r->set->shared || (want->events & EPOLLPRI))
 		r->tcp_dirty = true;

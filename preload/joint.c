@@ -366,11 +366,13 @@ struct xshim_reg *xshim_joint_by_tag(struct xshim_eset *set, uint32_t tag)
 void xshim_joint_begin_inherited(struct xshim_eset *set)
 {
 	set->inherited = false;
-	for (struct xshim_reg *r = set->regs; r; r = r->next_of_set)
+	for (struct xshim_reg *r = set->regs; r; r = r->next_of_set) {
+		xshim_joint_heed(r);	/* the others are to know that it is looked at here */
 		if (r->attached && !r->parked && !r->disabled && !r->listed && xshim_joint_is_for_one(r)) {
 			r->rearmed = true;
 			xshim_eset_list(set, r);
 		}
+	}
 }
 
 void xshim_joint_fork(struct xshim_eset *set)
