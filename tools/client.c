@@ -184,6 +184,8 @@ static int expect(struct xshim_client *c, enum xshim_msg_type type, long long de
 			return fail_silent(c);
 		poll(&p, 1, (int)left);
 	}
+	if (n <= 0)
+		close_all(fds, nfds);
 	if (n == 0 || n == -ECONNRESET)
 		return fail(c, XSHIM_CLIENT_BROKEN, -ECONNRESET, "look at the log of xshimd",
 			    "the connection was closed before %s came", xshim_msg_name(type));
