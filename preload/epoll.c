@@ -206,7 +206,7 @@ static void take_in(struct wait *w, int k)
 	struct xshim_answer *to = &w->to;
 
 	for (int round = 0; k > 0; round++) {
-		int before = to->n, room = to->max - before;
+		int before = to->n, room = to->max - before, kept;
 		bool went;
 
 		if (!xshim_eset_lock(&to->set->lock))
@@ -217,8 +217,9 @@ static void take_in(struct wait *w, int k)
 			to->set->rousing = true;
 			xshim_hot_rouse(to->set, ROUSED_FIRST);
 		}
-		if (to->n - before < k && to->n + w->nests < to->max)
-			xshim_answer_collect(to, to->max - w->nests);
+		kept = w->nests + w->strangers;
+		if (to->n - before < k && to->n + kept < to->max)
+			xshim_answer_collect(to, to->max - kept);
 		xshim_eset_unlock(&to->set->lock);
 		while (w->nests)
 			if (xshim_nest_event(to->set, w->nest[--w->nests], &to->events[to->n])) {
