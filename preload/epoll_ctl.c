@@ -197,6 +197,8 @@ static int control(struct xshim_eset *set, struct xshim_conn *c, int op, int fd,
 			return -ENOENT;
 		if (r->attached) {
 			park(r);
+			if (xshim_joint_is_used(r))
+				xshim_eset_take_out(r);
 			return 0;
 		}
 		rc = libc.epoll_ctl(set->epfd, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0;

@@ -331,6 +331,16 @@ static void take_bell_out(struct xshim_reg *r)
 		libc.epoll_ctl(in, EPOLL_CTL_DEL, r->life, NULL);
 }
 
+void xshim_eset_take_out(struct xshim_reg *r)
+{
+	bool taken = xshim_eset_lock(&r->set->lock);
+
+	libc.epoll_ctl(r->inside ? r->set->inner : r->set->epfd, EPOLL_CTL_DEL, r->fd, NULL);
+	take_bell_out(r);
+	xshim_joint_went(r);
+	xshim_eset_leave(r->set, taken);
+}
+
 bool xshim_eset_turn_in(struct xshim_eset *set)
 {
 	struct epoll_event ev = { .events = EPOLLIN };

@@ -34,6 +34,11 @@ uint64_t xshim_eset_datum(const struct xshim_reg *r, uint32_t extra);
 void xshim_eset_put_bell_in(struct xshim_reg *r, struct xshim_chan *ch);
 /* Out of the ready list and out of the hot ones. Set lock held. */
 void xshim_eset_unlist(struct xshim_eset *set, struct xshim_reg *r);
+/*
+ * The program has taken it out, and another process may look at the set, where the connection may be off its ring already: there the
+ * kernel's entry would tell of it, and be in the way of another one. Structure lock held.
+ */
+void xshim_eset_take_out(struct xshim_reg *r);
 /* The entry's end; in_kernel: of the bells' entries, too. Structure lock held. */
 void xshim_eset_drop(struct xshim_reg *r, bool in_kernel);
 bool xshim_eset_structure_lock(void);	/* as xshim_eset_lock */

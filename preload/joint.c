@@ -285,11 +285,16 @@ bool xshim_joint_has_gone(struct xshim_reg *r)
 	return yes;
 }
 
+bool xshim_joint_is_used(const struct xshim_reg *r)
+{
+	return r->joint && get(&r->joint->used) && !xshim_slot_is_sole(r->conn->slot, xshim_sandbox_pid());
+}
+
 void xshim_joint_pass_on(struct xshim_reg *r)
 {
 	struct xshim_chan *ch = xshim_conn_chan(r->conn);
 
-	if (ch && r->joint && get(&r->joint->used) && !xshim_slot_is_sole(r->conn->slot, xshim_sandbox_pid()))
+	if (ch && xshim_joint_is_used(r))
 		xshim_chan_ring_self(ch);
 }
 

@@ -55,6 +55,8 @@ void xshim_joint_hint(struct xshim_reg *r);
 /* The kernel's entries were taken out, not only the program's / since r was last put back. */
 void xshim_joint_went(struct xshim_reg *r);
 bool xshim_joint_has_gone(struct xshim_reg *r);
+/* Another process that has it has looked at it, and still has the connection. */
+bool xshim_joint_is_used(const struct xshim_reg *r);
 /* Who waits for r in any process is to look. */
 void xshim_joint_pass_on(struct xshim_reg *r);
 /* One process is told of it, and the others are not. */
