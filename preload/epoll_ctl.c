@@ -25,6 +25,7 @@ static int add(struct xshim_eset *set, struct xshim_conn *c, int fd, const struc
 	struct xshim_chan *ch = xshim_conn_chan(c);
 	struct xshim_reg *r = (struct xshim_reg *)xshim_obj_new(XSHIM_OBJ_REG);
 	struct epoll_event ev = *want;
+	uint32_t before;
 	bool taken;
 	int rc;
 
@@ -39,15 +40,14 @@ static int add(struct xshim_eset *set, struct xshim_conn *c, int fd, const struc
 	if (set->family)	/* other processes count lives of their own */
 		r->tag ^= (xshim_tid() & 0x0fff) << 16;
 	xshim_eset_lock(&set->lock);
-	xshim_joint_rejoin(r);
+	before = xshim_joint_rejoin(r);
 	xshim_eset_unlock(&set->lock);
 	if (want->events & EPOLLONESHOT)
 		ev.data.u64 = xshim_eset_datum(r, 0);
 	rc = libc.epoll_ctl(set->epfd, EPOLL_CTL_ADD, fd, &ev);
 	if (rc < 0) {
 		rc = -errno;
-		r->parked = true;
-		xshim_joint_changed(r);
+		xshim_joint_undo(r, before);
 		xshim_obj_put(&r->obj);
 		return rc;
 	}
@@ -147,6 +147,13 @@ static int unpark(struct xshim_reg *r, const struct epoll_event *want)
 	struct xshim_chan *ch = xshim_conn_chan(r->conn);
 	bool taken = xshim_eset_lock(&r->set->lock);
 
+	r->events = want->events;
+	r->data = want->data.u64;
+	r->disabled = false;
+	if (!xshim_joint_enter(r)) {
+		xshim_eset_leave(r->set, taken);
+		return -EEXIST;
+	}
 	r->parked = false;
 	ask_anew(r, want);
 	/* another process may have taken them out for good */

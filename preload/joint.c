@@ -111,12 +111,14 @@ static struct xshim_joint *find(struct xshim_reg *r, bool make)
 	return NULL;
 }
 
-static void join(struct xshim_reg *r, bool make)
+/* The word before; 0: r is the first. */
+static uint32_t join(struct xshim_reg *r, bool make)
 {
 	struct xshim_joint *j;
+	uint32_t before = 0;
 
 	if (r->joint || !r->conn->slot || !lock(r))
-		return;
+		return 0;
 	j = find(r, make);
 	if (j && !is_of(j, r)) {
 		memset(j, 0, sizeof(*j));
@@ -125,6 +127,7 @@ static void join(struct xshim_reg *r, bool make)
 		j->set = r->set->family;
 	}
 	if (j) {
+		before = get(&j->word);
 		r->joint = j;
 		r->tag = j->tag;
 		r->joint_hints = r->told.hints = get(&j->hints);
@@ -133,6 +136,7 @@ static void join(struct xshim_reg *r, bool make)
 		note(r);
 	}
 	unlock(r);
+	return before;
 }
 
 /* A fork is about to share it. Structure lock and set lock held. */
@@ -142,16 +146,31 @@ static void begin(struct xshim_reg *r)
 
 	if (r->joint)
 		return;
-	join(r, true);
+	(void)join(r, true);
 	if (ch && r->joint)	/* in other units from now on */
 		xshim_eset_count_waiters(r, ch, r->rx_wait, r->tx_wait, r->edge_wait);
 }
 
-void xshim_joint_rejoin(struct xshim_reg *r)
+uint32_t xshim_joint_rejoin(struct xshim_reg *r)
 {
 	/* nobody who has the connection alone needs one */
-	if (r->set->family && r->conn->slot)
-		join(r, !xshim_slot_is_sole(r->conn->slot, xshim_sandbox_pid()));
+	return r->set->family && r->conn->slot ? join(r, !xshim_slot_is_sole(r->conn->slot, xshim_sandbox_pid())) : 0;
+}
+
+void xshim_joint_undo(struct xshim_reg *r, uint32_t before)
+{
+	struct xshim_joint *j = r->joint;
+
+	if (!j || !lock(r))
+		return;
+	if (get(&j->word) == r->joint_word) {
+		r->events = j->want[COUNT(before) & 1].events;
+		r->data = j->want[COUNT(before) & 1].data;
+		r->parked = !(before & XSHIM_JOINT_IN);
+		r->disabled = before & XSHIM_JOINT_FIRED;
+		publish(r);
+	}
+	unlock(r);
 }
 
 /* What the entry has become is taken over. Joint lock. */
@@ -201,6 +220,23 @@ void xshim_joint_heed_slow(struct xshim_reg *r)
 	xshim_eset_unlist(r->set, r);
 	if (ch)
 		xshim_eset_count_waiters(r, ch, false, false, false);
+}
+
+bool xshim_joint_enter(struct xshim_reg *r)
+{
+	bool in;
+
+	if (!r->joint || !lock(r))
+		return true;
+	in = get(&r->joint->word) & XSHIM_JOINT_IN;
+	if (!in) {
+		r->parked = false;
+		publish(r);
+	}
+	unlock(r);
+	if (in)
+		xshim_joint_heed_slow(r);
+	return !in;
 }
 
 void xshim_joint_changed(struct xshim_reg *r)

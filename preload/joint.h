@@ -28,8 +28,12 @@ void xshim_joint_fork(struct xshim_eset *set);
 /* The first wait of a forked child: its sleeps are to be known to its parent, which looks at what is hot by itself. */
 void xshim_joint_begin_inherited(struct xshim_eset *set);
 
-/* It is about to be added, and others have the set, or had taken it out. Structure lock held, too. */
-void xshim_joint_rejoin(struct xshim_reg *r);
+/*
+ * It is about to be added, and others have the set, or had taken it out / it could not be, and what rejoin returned is so again, unless others
+ * have changed that: another process that adds it at the same time may have been first. Structure lock held, too.
+ */
+uint32_t xshim_joint_rejoin(struct xshim_reg *r);
+void xshim_joint_undo(struct xshim_reg *r, uint32_t before);
 /* The entries of c that other processes have added get views here / of all connections; no lock held. Structure lock held, the set's not. */
 void xshim_joint_adopt_of(struct xshim_eset *set, struct xshim_conn *c);
 void xshim_joint_adopt(struct xshim_eset *set);
@@ -42,6 +46,8 @@ static inline void xshim_joint_heed(struct xshim_reg *r)
 	if (r->joint)
 		xshim_joint_heed_slow(r);
 }
+/* r, which was taken out, is to be in the set as it is now. False: another process was first with that, and r is as that has it. */
+bool xshim_joint_enter(struct xshim_reg *r);
 /* r is what the program has asked for now: nothing of that has been told. parked: it is not in the set. */
 void xshim_joint_changed(struct xshim_reg *r);
 /* r is to be told of mask. False: another process was first, with that or a change; look again. */

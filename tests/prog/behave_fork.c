@@ -2,6 +2,7 @@
 /* behave_fork.c - a connection that a fork has given to two processes. */
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -455,6 +456,68 @@ static void told_to_one(struct scene *s, uint32_t how)
 	close(ep);
 }
 
+struct meeting {
+	_Atomic unsigned int here, added;
+};
+
+/* Until both have come to the n-th. */
+static void meet(struct meeting *m, unsigned int n)
+{
+	atomic_fetch_add(&m->here, 1);
+	while (atomic_load(&m->here) < 2 * n)
+		sched_yield();
+}
+
+static void try_to_add(struct meeting *m, int ep, int fd)
+{
+	struct epoll_event ev = { .events = EPOLLIN };
+
+	if (epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev) == 0)
+		atomic_fetch_add(&m->added, 1);
+	else if (errno != EEXIST)
+		die("epoll_ctl");
+}
+
+/* Two processes add one connection to one set at the same time: one can, and then it is there. */
+static void added_by_two(struct scene *s)
+{
+	unsigned int missed = 0, n = 0;
+	struct epoll_event ev;
+	struct meeting *m;
+	pid_t pid;
+	int ep;
+
+	if (!s->is_server) {
+		send_part(s->fd, 0, 1);
+		barrier(s);
+		barrier(s);
+		return;
+	}
+	ep = epoll_create1(0);
+	m = mmap(NULL, sizeof(*m), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (m == MAP_FAILED)
+		die("mmap");
+	barrier(s);
+	pid = fork_or_die();
+	for (int round = 0; round < EACH; round++) {
+		meet(m, ++n);
+		try_to_add(m, ep, s->fd);
+		meet(m, ++n);
+		if (pid == 0)
+			continue;
+		missed += epoll_wait(ep, &ev, 1, 0) != 1;
+		if (epoll_ctl(ep, EPOLL_CTL_DEL, s->fd, NULL) < 0)
+			die("epoll_ctl");
+	}
+	if (pid == 0)
+		_exit(0);
+	reap(pid);
+	say("added %u times, not told %u times", m->added, missed);
+	recv_part(s->fd, 0, 1);
+	close(ep);
+	barrier(s);
+}
+
 static void edges_told_to_one(struct scene *s) { told_to_one(s, EPOLLET); }
 static void oneshot_told_to_one(struct scene *s) { told_to_one(s, EPOLLONESHOT); }
 static void oneshot_edges_told_to_one(struct scene *s) { told_to_one(s, EPOLLONESHOT | EPOLLET); }
@@ -545,6 +608,7 @@ const struct scene_case scenes_fork[] = {
 	{ "child_serves", child_serves },
 	{ "child_exits", child_exits },
 	{ "epoll_child_closes", epoll_child_closes },
+	{ "added_by_two", added_by_two },
 	{ "edges_told_to_one", edges_told_to_one },
 	{ "oneshot_told_to_one", oneshot_told_to_one },
 	{ "oneshot_edges_told_to_one", oneshot_edges_told_to_one },
