@@ -215,8 +215,8 @@ void xshim_fd_set(int fd, struct xshim_obj *o)
 	old = atomic_exchange_explicit(e, o, memory_order_acq_rel);
 	if (!old)
 		return;
-	/* Each descriptor holds one reference. */
-	if (atomic_fetch_sub_explicit(&old->fds, 1, memory_order_acq_rel) == 1) {
+	/* Each descriptor holds one reference. The last one's end /then/ a look for entries of sets; pairs with xshim_joint_adopt(). */
+	if (atomic_fetch_sub_explicit(&old->fds, 1, memory_order_seq_cst) == 1) {
 		if (old->kind == XSHIM_OBJ_CONN)
 			xshim_conn_closed(old, fd);
 	} else if (old->kind == XSHIM_OBJ_EPOLL) {

@@ -380,6 +380,23 @@ void xshim_joint_adopt_of(struct xshim_eset *set, struct xshim_conn *c)
 	}
 }
 
+static bool is_open(struct xshim_conn *c)
+{
+	return xshim_obj_at(XSHIM_OBJ_CONN, c->obj.index) && atomic_load_explicit(&c->obj.fds, memory_order_relaxed);
+}
+
+/* Structure lock held. */
+static void drop_all_of(struct xshim_eset *set, struct xshim_conn *c)
+{
+	struct xshim_reg *r, *next;
+
+	for (r = c->regs; r; r = next) {
+		next = r->next_of_conn;
+		if (r->set == set)
+			xshim_eset_drop(r, true);
+	}
+}
+
 void xshim_joint_adopt(struct xshim_eset *set)
 {
 	if (!xshim_eset_structure_lock())
@@ -387,8 +404,18 @@ void xshim_joint_adopt(struct xshim_eset *set)
 	for (uint32_t i = 0; i < xshim_obj_count(XSHIM_OBJ_CONN); i++) {
 		struct xshim_conn *c = (struct xshim_conn *)xshim_obj_at(XSHIM_OBJ_CONN, i);
 
-		if (c && atomic_load_explicit(&c->obj.fds, memory_order_relaxed))
+		if (!c)
+			continue;
+		/* Held /then/ whether a number holds it, too: else it may be at its end, and is left alone. */
+		xshim_obj_hold(&c->obj);
+		if (is_open(c)) {
 			xshim_joint_adopt_of(set, c);
+			/* Entered /then/ looked; pairs with the last number's end (xshim_fd_set()) /then/ xshim_epoll_forget()'s look. */
+			atomic_thread_fence(memory_order_seq_cst);
+			if (!is_open(c))
+				drop_all_of(set, c);
+		}
+		xshim_conn_put(c);
 	}
 	xshim_eset_structure_unlock();
 }

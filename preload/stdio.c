@@ -76,8 +76,9 @@ static struct xshim_conn *forget(FILE *f)
 	int saved = errno, fd = number(f);
 	struct xshim_conn *c = fd < 0 ? NULL : xshim_conn_get(fd);
 
-	if (c && c->lent)
-		(void)fflush(f);
+	/* what cannot be written now is the C library's affair when it closes it, and the end waits for xshimd */
+	if (c && c->lent && fflush(f) < 0)
+		c->lent = false;
 	if (c)
 		xshim_conn_put(c);
 	errno = saved;
