@@ -15,7 +15,7 @@
  * closed: what the kernel says of them there is dropped.
  *
  * Locks: all with the lock of the entry's set held; takes joint_lock of the slot, for a few stores, and pass_on none. Threads: any.
- * Fork: it is what this is about; joint.c has the epoll part of it (xshim_epoll_fork_prepare() and what follows).
+ * Fork: it is what this is about; eset_fork.c begins and ends it.
  */
 #ifndef XSHIM_JOINT_H
 #define XSHIM_JOINT_H
