@@ -266,6 +266,8 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 	rc = learn_pos(c, &pos);
 	if (rc == -EAGAIN)
 		goto out;
+	if (rc < 0)
+		xlog(DEBUG, "connection %u: no channel, as where it stands cannot be learnt: errno %d", c->id, -rc);
 	atomic_store_explicit(&c->attach_due, 0, memory_order_relaxed);
 	c->pending = NULL;
 	if (rc < 0 || !xshim_epoll_can_follow(c)) {

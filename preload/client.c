@@ -110,6 +110,7 @@ static void give_up(struct xshim_conn *c, enum xshim_reason reason)
 	}
 	c->next_ops = c->ops + 1;
 	xshim_conn_reason(c, reason);
+	xlog(DEBUG, "connection %u: not introduced: %s", c->id, xshim_reason_name(reason));
 }
 
 /*
