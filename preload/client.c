@@ -21,7 +21,7 @@
 #define RETRY_NS 1000000000ull		/* between attempts to reach xshimd */
 #define FRESH_NS 100000000ull
 #define PING_NS 20000000ull
-#define LOOK_NS 100000000ull		/* look for the end of xshimd at most so often, and for a new one as often */
+#define LOOK_NS 100000000ull		/* look for the end of xshimd, or for a new one, at most so often */
 #define LOST_NS 10000000000ull		/* for so long after the end of one; a xshimd that is restarted is back by then */
 
 /* all guarded by the lock */
@@ -230,8 +230,7 @@ static void take_welcome(const union xshim_msg *m, int map_fd)
 		return;
 	}
 	map = put_in_place(fresh);
-	greeted = true;
-	was_greeted = true;
+	greeted = was_greeted = true;
 	lost_at = 0;
 	xshim_mail_seen = atomic_load_explicit(&map->mail[m->welcome.mail].seq, memory_order_acquire);
 	xshim_mail = &map->mail[m->welcome.mail].seq;
