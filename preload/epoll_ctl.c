@@ -39,9 +39,9 @@ static int add(struct xshim_eset *set, struct xshim_conn *c, int fd, const struc
 	r->tag = (r->obj.index & 0xffff) | (r->obj.life & 0x0fff) << 16;
 	if (set->family)	/* other processes count lives of their own */
 		r->tag ^= (xshim_tid() & 0x0fff) << 16;
-	xshim_eset_lock(&set->lock);
+	taken = xshim_eset_lock(&set->lock);
 	before = xshim_joint_rejoin(r);
-	xshim_eset_unlock(&set->lock);
+	xshim_eset_leave(set, taken);
 	if (want->events & EPOLLONESHOT)
 		ev.data.u64 = xshim_eset_datum(r, 0);
 	rc = libc.epoll_ctl(set->epfd, EPOLL_CTL_ADD, fd, &ev);
@@ -175,6 +175,7 @@ static int control(struct xshim_eset *set, struct xshim_conn *c, int op, int fd,
 		   const struct epoll_event *ev)
 {
 	struct xshim_reg *r = find(set, c, fd);
+	bool taken;
 	int rc;
 
 	if (!r && set->family) {
@@ -182,9 +183,9 @@ static int control(struct xshim_eset *set, struct xshim_conn *c, int op, int fd,
 		r = find(set, c, fd);
 	}
 	if (r && r->joint) {
-		xshim_eset_lock(&set->lock);
+		taken = xshim_eset_lock(&set->lock);
 		xshim_joint_heed(r);
-		xshim_eset_unlock(&set->lock);
+		xshim_eset_leave(set, taken);
 		if (r->parked && !r->attached) {	/* it is not in the kernel's set any more */
 			xshim_eset_drop(r, false);
 			r = NULL;
@@ -210,10 +211,10 @@ static int control(struct xshim_eset *set, struct xshim_conn *c, int op, int fd,
 		}
 		rc = libc.epoll_ctl(set->epfd, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0;
 		if (r->joint) {		/* kept, to hear of it when another process puts it back */
-			xshim_eset_lock(&set->lock);
+			taken = xshim_eset_lock(&set->lock);
 			r->parked = true;
 			xshim_joint_changed(r);
-			xshim_eset_unlock(&set->lock);
+			xshim_eset_leave(set, taken);
 		} else {
 			xshim_eset_drop(r, true);
 		}

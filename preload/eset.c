@@ -392,9 +392,10 @@ static void restore(struct xshim_reg *r)
 static bool heed(struct xshim_reg *r)
 {
 	if (r->joint) {
-		xshim_eset_lock(&r->set->lock);
+		bool taken = xshim_eset_lock(&r->set->lock);
+
 		xshim_joint_heed(r);
-		xshim_eset_unlock(&r->set->lock);
+		xshim_eset_leave(r->set, taken);
 	}
 	return !r->parked;
 }

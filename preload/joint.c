@@ -340,6 +340,7 @@ static void adopt(struct xshim_eset *set, struct xshim_conn *c, struct xshim_joi
 {
 	struct xshim_reg *r = (struct xshim_reg *)xshim_obj_new(XSHIM_OBJ_REG);
 	struct xshim_chan *ch = xshim_conn_chan(c);
+	bool taken;
 
 	if (!r)
 		return;
@@ -356,7 +357,7 @@ static void adopt(struct xshim_eset *set, struct xshim_conn *c, struct xshim_joi
 		r->bell = ch->local.fds[XSHIM_LOCAL_BELL];
 		r->life = ch->remote.life;
 	}
-	xshim_eset_lock(&set->lock);
+	taken = xshim_eset_lock(&set->lock);
 	r->next_of_conn = c->regs;
 	c->regs = r;
 	r->next_of_set = set->regs;
@@ -365,7 +366,7 @@ static void adopt(struct xshim_eset *set, struct xshim_conn *c, struct xshim_joi
 	r->tagged = ch || (r->events & EPOLLONESHOT);
 	if (r->tagged)
 		atomic_fetch_add_explicit(&set->tagged, 1, memory_order_release);
-	xshim_eset_unlock(&set->lock);
+	xshim_eset_leave(set, taken);
 }
 
 void xshim_joint_adopt_of(struct xshim_eset *set, struct xshim_conn *c)
