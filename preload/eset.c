@@ -10,54 +10,14 @@
 #include "raw.h"
 #include "ready.h"
 #include "told.h"
-#include "unwind.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-
-_Atomic uint32_t xshim_eset_structure;
-
-bool xshim_eset_lock(_Atomic uint32_t *l)
-{
-	uint32_t none, self = xshim_tid();
-
-	xshim_deferred_begin();
-	for (;;) {
-		none = 0;
-		if (atomic_compare_exchange_weak_explicit(l, &none, self, memory_order_acquire,
-							  memory_order_relaxed))
-			return true;
-		if (none == self) {	/* a signal handler on top of the holder */
-			xshim_deferred_end();
-			return false;
-		}
-		if (none)
-			sched_yield();
-	}
-}
-
-void xshim_eset_unlock(_Atomic uint32_t *l)
-{
-	atomic_store_explicit(l, 0, memory_order_release);
-	xshim_deferred_end();
-	xshim_late_run();
-}
-
-void xshim_eset_leave(struct xshim_eset *set, bool taken)
-{
-	if (taken) {
-		xshim_eset_unlock(&set->lock);
-		return;
-	}
-	atomic_store_explicit(&set->again, true, memory_order_seq_cst);
-	xshim_eset_kick(set, true);
-}
 
 /* Upper half of our data: 32 random bits of this process, so that no program's own datum looks like it. */
 uint32_t xshim_eset_magic(void)
@@ -79,16 +39,6 @@ uint32_t xshim_eset_magic(void)
 uint64_t xshim_eset_datum(const struct xshim_reg *r, uint32_t extra)
 {
 	return (uint64_t)xshim_eset_magic() << 32 | extra | r->tag;
-}
-
-bool xshim_eset_structure_lock(void)
-{
-	return xshim_eset_lock(&xshim_eset_structure);
-}
-
-void xshim_eset_structure_unlock(void)
-{
-	xshim_eset_unlock(&xshim_eset_structure);
 }
 
 void xshim_eset_list(struct xshim_eset *set, struct xshim_reg *r)
@@ -245,10 +195,10 @@ bool xshim_epoll_is_below(struct xshim_conn *c)
 
 	if (!c->regs)
 		return false;
-	if (!xshim_eset_lock(&xshim_eset_structure))
+	if (!xshim_eset_structure_lock())
 		return true;
 	below = some_are_below(c);
-	xshim_eset_unlock(&xshim_eset_structure);
+	xshim_eset_structure_unlock();
 	return below;
 }
 
@@ -277,14 +227,14 @@ bool xshim_epoll_can_follow(struct xshim_conn *c)
 	bool good = true;
 	int lent;
 
-	if (!c->regs || !xshim_eset_lock(&xshim_eset_structure))
+	if (!c->regs || !xshim_eset_structure_lock())
 		return true;
 	for (struct xshim_reg *r = c->regs; r && good; r = r->next_of_conn) {
 		good = number_is_good(r, &lent);
 		if (lent >= 0)
 			raw_close(lent);
 	}
-	xshim_eset_unlock(&xshim_eset_structure);
+	xshim_eset_structure_unlock();
 	return good;
 }
 
@@ -406,7 +356,7 @@ bool xshim_epoll_attached(struct xshim_conn *c)
 	struct xshim_reg *r, *next;
 	bool heard = true;
 
-	if (!xshim_eset_lock(&xshim_eset_structure))
+	if (!xshim_eset_structure_lock())
 		return true;
 	for (r = c->regs; r; r = next) {
 		next = r->next_of_conn;
@@ -421,7 +371,7 @@ bool xshim_epoll_attached(struct xshim_conn *c)
 		heard = heard && !r->deaf;
 		xshim_eset_unlock(&r->set->lock);
 	}
-	xshim_eset_unlock(&xshim_eset_structure);
+	xshim_eset_structure_unlock();
 	return heard;
 }
 
@@ -471,7 +421,7 @@ void xshim_epoll_detached(struct xshim_conn *c)
 	struct xshim_chan *ch = xshim_conn_chan(c);
 	struct xshim_reg *r, *next;
 
-	if (!xshim_eset_lock(&xshim_eset_structure))
+	if (!xshim_eset_structure_lock())
 		return;
 	for (r = c->regs; r; r = next) {
 		next = r->next_of_conn;
@@ -490,7 +440,7 @@ void xshim_epoll_detached(struct xshim_conn *c)
 		}
 		xshim_eset_unlock(&r->set->lock);
 	}
-	xshim_eset_unlock(&xshim_eset_structure);
+	xshim_eset_structure_unlock();
 }
 
 /*
@@ -509,14 +459,14 @@ void xshim_epoll_forget(struct xshim_conn *c, int fd)
 
 	if (!c->regs)
 		return;
-	locked = xshim_eset_lock(&xshim_eset_structure);
+	locked = xshim_eset_structure_lock();
 	if (!locked || some_are_below(c)) {
 		/* What the call below is at stays; the number is closed now. */
 		for (struct xshim_reg *r = c->regs; r; r = r->next_of_conn)
 			if (is_ours_to_drop(r))
 				take_out(c, r, fd, !r->parked);
 		if (locked)
-			xshim_eset_unlock(&xshim_eset_structure);
+			xshim_eset_structure_unlock();
 		xshim_late_add(c);
 		return;
 	}
@@ -528,7 +478,7 @@ void xshim_epoll_forget(struct xshim_conn *c, int fd)
 			take_out(c, r, fd, in);
 		xshim_eset_drop(r, ours);
 	}
-	xshim_eset_unlock(&xshim_eset_structure);
+	xshim_eset_structure_unlock();
 }
 
 void xshim_epoll_release(struct xshim_obj *o)
@@ -540,10 +490,10 @@ void xshim_epoll_release(struct xshim_obj *o)
 	if (set->inner)
 		xshim_privfd_close(set->inner);
 	xshim_nest_forget(set);
-	if (set->regs && xshim_eset_lock(&xshim_eset_structure)) {
+	if (set->regs && xshim_eset_structure_lock()) {
 		while (set->regs)
 			xshim_eset_drop(set->regs, false);
-		xshim_eset_unlock(&xshim_eset_structure);
+		xshim_eset_structure_unlock();
 	}
 	if (set->kept)
 		xshim_privfd_close(set->epfd);
@@ -553,7 +503,7 @@ static void look_again(struct xshim_conn *c, uint32_t events, bool quiet)
 {
 	struct xshim_reg *r;
 
-	if (!c->regs || !xshim_eset_lock(&xshim_eset_structure))
+	if (!c->regs || !xshim_eset_structure_lock())
 		return;
 	for (r = c->regs; r; r = r->next_of_conn) {
 		if ((!r->parked && !(r->events & events)) || !lock_to_list(r->set))
@@ -570,7 +520,7 @@ static void look_again(struct xshim_conn *c, uint32_t events, bool quiet)
 		}
 		xshim_eset_unlock(&r->set->lock);
 	}
-	xshim_eset_unlock(&xshim_eset_structure);
+	xshim_eset_structure_unlock();
 }
 
 void xshim_epoll_full(struct xshim_conn *c)
@@ -587,7 +537,7 @@ void xshim_epoll_edge(struct xshim_conn *c)
 {
 	struct xshim_reg *r;
 
-	if (!c->regs || !xshim_eset_lock(&xshim_eset_structure))
+	if (!c->regs || !xshim_eset_structure_lock())
 		return;
 	for (r = c->regs; r; r = r->next_of_conn) {
 		if (!lock_to_list(r->set))
@@ -599,5 +549,5 @@ void xshim_epoll_edge(struct xshim_conn *c)
 		}
 		xshim_eset_unlock(&r->set->lock);
 	}
-	xshim_eset_unlock(&xshim_eset_structure);
+	xshim_eset_structure_unlock();
 }

@@ -11,7 +11,7 @@ static uint32_t fork_depth, structure_forked, forker;
 
 void xshim_epoll_fork_prepare(void)
 {
-	bool taken = xshim_eset_lock(&xshim_eset_structure);
+	bool taken = xshim_eset_structure_lock();
 
 	forker = xshim_tid();
 	fork_depth++;
@@ -65,7 +65,7 @@ void xshim_epoll_fork_done(void)
 	}
 	if (structure_forked == depth) {
 		structure_forked = 0;
-		xshim_eset_unlock(&xshim_eset_structure);
+		xshim_eset_structure_unlock();
 	} else {
 		inherit_lock(&xshim_eset_structure, from);
 	}
