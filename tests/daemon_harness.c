@@ -399,3 +399,22 @@ void client_expect_matched(struct client *c, uint32_t id, uint64_t nonce)
 	ck_assert_int_eq(xshim_backend_shm.attach(&r, NULL, &(struct xshim_ticket){ .order = m.matched.order, .nonce = nonce }, fds), 0);
 	xshim_backend_shm.detach(&r);
 }
+
+void daemon_introduces(const struct daemon *d)
+{
+	struct client a, b;
+	struct pair p;
+
+	client_open(&a, d, NULL, 0);
+	client_open(&b, d, NULL, 0);
+	pair_open(&p, NULL);
+	client_channel(&a, XSHIM_MSG_OFFER, 1, p.connector, 1001, -1);
+	client_ping(&a);
+	client_channel(&b, XSHIM_MSG_CLAIM, 2, p.accepted, 1002, -1);
+	client_expect_matched(&b, 2, 1001);
+	client_expect_matched(&a, 1, 1002);
+	free(client_report(&a, XSHIM_REPORT_TOTALS));
+	pair_close(&p);
+	client_close(&a);
+	client_close(&b);
+}

@@ -79,5 +79,7 @@ void client_channel(struct client *c, enum xshim_msg_type type, uint32_t id, int
 void client_channel_aged(struct client *c, enum xshim_msg_type type, uint32_t id, int tcp, uint64_t nonce, int extra, uint32_t age_us);
 /* MATCHED for id; checks that the region that came carries this nonce. */
 void client_expect_matched(struct client *c, uint32_t id, uint64_t nonce);
+/* Two new clients offer and claim a connection, and are introduced; each step must work. */
+void daemon_introduces(const struct daemon *d);
 
 #endif

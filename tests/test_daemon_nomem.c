@@ -138,26 +138,6 @@ static void everything(const struct daemon *d)
 	}
 }
 
-/* Strictly: each step must work. */
-static void introduced(const struct daemon *d)
-{
-	struct client a, b;
-	struct pair p;
-
-	client_open(&a, d, NULL, 0);
-	client_open(&b, d, NULL, 0);
-	pair_open(&p, NULL);
-	client_channel(&a, XSHIM_MSG_OFFER, 1, p.connector, 1001, -1);
-	client_ping(&a);
-	client_channel(&b, XSHIM_MSG_CLAIM, 2, p.accepted, 1002, -1);
-	client_expect_matched(&b, 2, 1001);
-	client_expect_matched(&a, 1, 1002);
-	free(client_report(&a, XSHIM_REPORT_TOTALS));
-	pair_close(&p);
-	client_close(&a);
-	client_close(&b);
-}
-
 static void lives(struct daemon *d, uint64_t n)
 {
 	int status = 0;
@@ -178,7 +158,7 @@ START_TEST(any_allocation_for_a_client_may_fail)
 
 	begin();
 	daemon_start(&d, NULL);
-	introduced(&d);
+	daemon_introduces(&d);
 	everything(&d);
 	fds = daemon_fds(&d);
 	for (n = 1; n < MOST; n++) {
@@ -190,7 +170,7 @@ START_TEST(any_allocation_for_a_client_may_fail)
 		shared->first = 0;
 		if (shared->count < before + n)
 			break;
-		introduced(&d);
+		daemon_introduces(&d);
 		lives(&d, n);
 		unit_wait_for(daemon_fds(&d) <= fds);
 	}
@@ -286,7 +266,7 @@ START_TEST(any_allocation_at_the_start_may_fail)
 		}
 		shared->first = 0;
 		lives(&d, n);
-		introduced(&d);
+		daemon_introduces(&d);
 		daemon_stop(&d, SIGTERM);
 		if (shared->count < n)
 			break;

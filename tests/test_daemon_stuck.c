@@ -104,25 +104,6 @@ static int greeted(const struct daemon *d, uid_t uid, bool hello)
 	return sock;
 }
 
-/* Two ends are introduced, as ever. */
-static void expect_served(const struct daemon *d)
-{
-	struct client a, b;
-	struct pair p;
-
-	client_open(&a, d, NULL, 0);
-	client_open(&b, d, NULL, 0);
-	pair_open(&p, NULL);
-	client_channel(&a, XSHIM_MSG_OFFER, 1, p.connector, 11, -1);
-	client_ping(&a);
-	client_channel(&b, XSHIM_MSG_CLAIM, 2, p.accepted, 12, -1);
-	client_expect_matched(&b, 2, 11);
-	client_expect_matched(&a, 1, 12);
-	pair_close(&p);
-	client_close(&a);
-	client_close(&b);
-}
-
 static void expect_end(int sock)
 {
 	int fds[XSHIM_PROTO_MAX_FDS];
@@ -147,13 +128,13 @@ START_TEST(a_file_that_does_not_answer_holds_up_nobody)
 	sock = greeted(&d, USER, what != ARENA);
 	stuck_file_stop(&f);
 	send_stuck(sock, what, f.fd);
-	expect_served(&d);
+	daemon_introduces(&d);
 	/* It is in the close of the first; that one has no number any more. */
 	close(sock);
 	unit_wait_for(daemon_fds(&d) == before + (what == UNASKED ? 2 : what == NO_MESSAGE ? 1 : what == TOO_MANY ? XSHIM_PROTO_MAX_FDS - 1 : 0));
 	stuck_file_end(&f);
 	unit_wait_for(daemon_fds(&d) == before);
-	expect_served(&d);
+	daemon_introduces(&d);
 	daemon_stop(&d, SIGTERM);
 }
 END_TEST
@@ -177,7 +158,7 @@ START_TEST(who_sends_many_is_not_heard_and_others_are)
 	ck_assert_int_eq(daemon_log_count(&d, "descriptors that do not close=4: nothing is received from this user"), 1);
 	send_stuck(last, UNASKED, f.fd);
 	expect_end(last);
-	expect_served(&d);
+	daemon_introduces(&d);
 	/* When they have been closed he is as anybody. */
 	stuck_file_end(&f);
 	for (uint64_t limit = unit_now_ms() + 20000;;) {
@@ -228,7 +209,7 @@ START_TEST(a_socket_that_lingers_holds_up_nobody)
 	client_raw(sock, &m, m.h.length, &p.connector, 1);
 	close(p.connector);
 	ck_assert_int_eq(kill(d.pid, SIGCONT), 0);
-	expect_served(&d);
+	daemon_introduces(&d);
 	close(p.accepted);
 	close(p.listener);
 	close(sock);
