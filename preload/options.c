@@ -19,7 +19,7 @@ struct xshim_options xshim_opt = {
 #undef XSHIM_OPTION_STR
 };
 
-struct xshim_log xshim_logger = { .fd = -1, .level = XSHIM_LOG_ERROR, .who = "xshim" };
+struct xshim_log xshim_logger = { .fd = -1, .level = XSHIM_LOG_ERROR, .who = "xshim", .pid = true };
 
 static void open_log(const char *spec)
 {

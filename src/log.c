@@ -146,6 +146,11 @@ void xshim_log(const struct xshim_log *log, enum xshim_log_level level, const ch
 	if (log->fd < 0 || level < XSHIM_LOG_ERROR || level > log->level || level > XSHIM_LOG_DEBUG)
 		return;
 	put_string(&l, log->who);
+	if (log->pid) {
+		put_char(&l, '[');
+		put_signed(&l, (int)sys_call(SYS_getpid, 0, 0, 0, 0, 0, 0));
+		put_char(&l, ']');
+	}
 	put_string(&l, ": ");
 	put_string(&l, level_name[level]);
 	put_string(&l, ": ");

@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include <xshim/log.h>
 #include "unit.h"
 
@@ -35,6 +36,18 @@ START_TEST(a_line_has_who_level_and_text)
 {
 	xshim_log(&log_to, XSHIM_LOG_WARN, "hello");
 	ck_assert_str_eq(got(), "me: warn: hello\n");
+}
+END_TEST
+
+START_TEST(a_process_is_named_where_several_write)
+{
+	struct xshim_log to = log_to;
+	char want[64];
+
+	to.pid = true;
+	xshim_log(&to, XSHIM_LOG_WARN, "hello");
+	snprintf(want, sizeof(want), "me[%d]: warn: hello\n", (int)getpid());
+	ck_assert_str_eq(got(), want);
 }
 END_TEST
 
@@ -188,6 +201,7 @@ static Suite *suite(void)
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, a_line_has_who_level_and_text);
+	tcase_add_test(tc, a_process_is_named_where_several_write);
 	tcase_add_test(tc, each_conversion);
 	tcase_add_test(tc, an_unknown_conversion_is_shown_and_takes_no_argument);
 	tcase_add_test(tc, less_urgent_lines_are_left_out);
