@@ -60,6 +60,13 @@ void xshim_conn_reason(struct xshim_conn *c, enum xshim_reason why)
 		atomic_store_explicit(&c->slot->reason, why, memory_order_relaxed);
 }
 
+void xshim_conn_shared(struct xshim_conn *c)
+{
+	if (c->slot && atomic_load_explicit(&c->slot->reason, memory_order_relaxed) != XSHIM_R_SHARED)
+		xlog(DEBUG, "connection %u: stays on TCP as long as other processes have it, too", c->id);
+	xshim_conn_reason(c, XSHIM_R_SHARED);
+}
+
 void xshim_conn_never(struct xshim_conn *c, enum xshim_reason why)
 {
 	if (!c->slot)

@@ -199,6 +199,8 @@ void xshim_conn_adopt(int fd, const struct xshim_arena *a, struct xshim_slot *s)
 /* It stays on TCP for good. A ring that is attached is not taken away by this, but once it has gone none comes again. */
 void xshim_conn_never(struct xshim_conn *c, enum xshim_reason why);
 void xshim_conn_reason(struct xshim_conn *c, enum xshim_reason why);
+/* As it is, of another process that has it: said once in the log. */
+void xshim_conn_shared(struct xshim_conn *c);
 
 /*
  * Every data call on a connection: true if it is to go through stream_*.c.

@@ -29,10 +29,12 @@ app_prepare() {
 }
 
 app_server() {
+	[ "$2" = ssh ] || export XSHIM_LOG=debug:$WORK/shim.log
 	if [ "$2" = ssh ]; then
 		sshd_start "$1" $PORT
 	else
 		: >"$WORK/rsyncd.log"
+		: >"$WORK/shim.log"
 		ns_start server b "$1" rsync --daemon --no-detach --config="$WORK/rsyncd.conf" --address="$IP_B" --port=$PORT
 		wait_listen b $PORT
 	fi
@@ -60,6 +62,16 @@ app_check() {
 	diff -r "$WORK/tree" "$WORK/back" >&2 || fail "$RUN: what came back is not what was sent"
 	[ "$1" = ssh ] || check_eq "$RUN: errors in rsyncd's log" "$(grep -c error "$WORK/rsyncd.log")" 0
 	APP_BYTES=$((2 * 80 * 1048576))
+}
+
+# Two processes of an end use the connection from some message on: the list of files. If that comes before the ring, it stays on TCP.
+# Who says so and has attached it after that had it for himself again.
+app_lost_race() {
+	APP_LOST="one of the ends forked before the ring was there"
+	[ "$1" = daemon ] && awk '
+		/: connection [0-9]+: stays on TCP as long as other processes have it/ { shared[$1, $4] = 1 }
+		/: connection [0-9]+: channel attached/ { delete shared[$1, $4] }
+		END { for (i in shared) exit 0; exit 1 }' "$WORK/shim.log"
 }
 
 app_label() { [ "$1" = ssh ] && echo "over ssh"; }

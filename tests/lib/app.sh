@@ -23,6 +23,9 @@
 #   app_half CASE           bytes by ring after which `killed` and `restarted` kill; where the share is none, by both paths and at both ends
 #   app_normalise           a filter that makes what may differ on stderr equal (default: none)
 #   app_excuses FILE        what differs in FILE has been seen over plain TCP, too, where the program does it now and then (default: never)
+#   app_lost_race CASE      the share is too small, and what the shim says of the connections shows that the program did first what keeps
+#                           one of them on TCP, APP_LOST; who is first is a matter of the machine's load, so it is played again, up to
+#                           three times (default: never)
 #   app_server_end          default: SIGTERM
 #
 #   APP_MODES               the modes that are run if none is named (default: all but restarted)
@@ -45,6 +48,7 @@ declare -A PLAIN_VALUE=()
 full() { [ "$SIZE" = full ]; }
 app_normalise() { cat; }
 app_excuses() { false; }
+app_lost_race() { false; }
 app_server_end() { job_stop server; }
 app_share() { echo 99; }
 app_half() { echo 1; }
@@ -113,13 +117,17 @@ plain() {
 }
 
 mode_both() {
-	local ring share least seen
-	snapshot "$WORK/before.json"
-	transfer shim shim
-	compare
-	ring=$(since "$WORK/before.json" .bytes.ring_tx)
-	share=$(ring_share_since "$WORK/before.json")
+	local ring share least seen lost=0
 	least=$(app_share "$CASE")
+	while :; do
+		snapshot "$WORK/before.json"
+		transfer shim shim
+		compare
+		ring=$(since "$WORK/before.json" .bytes.ring_tx)
+		share=$(ring_share_since "$WORK/before.json")
+		[ "$least" != none ] && awk "BEGIN { exit !($share < $least) }" && [ $((lost++)) -lt 3 ] && app_lost_race "$CASE" || break
+		note "$RUN: ring share $share %: $APP_LOST; once more"
+	done
 	if [ "$least" = none ]; then
 		seen=$(since "$WORK/before.json" .bytes.tcp_tx .bytes.tcp_rx .bytes.ring_tx .bytes.ring_rx)
 		check_gt "$RUN: bytes that the preloaded ends counted" "$seen" 0
