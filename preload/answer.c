@@ -14,6 +14,20 @@
 #define ARMED_AT_ONCE 32
 #define CLAIMS 8		/* tries to be the first to tell of what others see, too */
 
+/* Nobody else is to be told by the edges that r hears. Set lock held. */
+static bool is_for_one(const struct xshim_reg *r)
+{
+	const struct xshim_reg *o;
+
+	if (!(r->events & (EPOLLET | EPOLLONESHOT)))
+		return false;
+	if (r->conn->regs == r && !r->next_of_conn)
+		return true;
+	for (o = r->set->regs; o && (o == r || o->conn != r->conn); o = o->next_of_set)
+		;
+	return !o;
+}
+
 /* What the program is to be told of r now. Set lock held. */
 static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, struct xshim_sight *s, bool *goes)
 {
@@ -45,6 +59,8 @@ static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, struct xsh
 		/* before our wish is there: who empties the bell, or takes a wish back, is to know of us */
 		xshim_eset_count_waiters(r, ch, dir & POLLIN, dir & POLLOUT, (dir & POLLIN) && (r->events & EPOLLET));
 		joint = (r->rx_wait | r->tx_wait) & XSHIM_WAITS_JOINT ? XSHIM_LOOK_JOINT : 0;
+		if (atomic_load_explicit(&ch->forked, memory_order_relaxed) && is_for_one(r))
+			joint |= XSHIM_LOOK_ONE;
 		if (xshim_ready_look(c, ch, fd, dir ? dir | XSHIM_LOOK_EPOLL | XSHIM_LOOK_EDGE | joint : 0, &rdy) < 0)
 			r->tcp_dirty = true;
 	}
@@ -71,8 +87,7 @@ static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, struct xsh
 		mask |= EPOLLRDNORM;
 	if (mask & POLLOUT)
 		mask |= EPOLLWRNORM;
-	/* where one process is told its sleep counts also while there is something unread: more is news to it */
-	xshim_eset_count_waiters(r, ch, (dir & POLLIN) && (!(mask & POLLIN) || r->rx_wait == XSHIM_WAITS_JOINT), (dir & POLLOUT) && !(mask & POLLOUT),
+	xshim_eset_count_waiters(r, ch, (dir & POLLIN) && !(mask & POLLIN), (dir & POLLOUT) && !(mask & POLLOUT),
 				 (dir & POLLIN) && (r->events & EPOLLET));
 	if (r->tx_wait) {
 		stall = xshim_stall(c, ch);

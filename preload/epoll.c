@@ -45,6 +45,16 @@ struct wait {
 	struct xshim_hot_wait spin;
 };
 
+/* Another process has emptied the bells of some. Set lock held. */
+static void list_moved(struct xshim_eset *set)
+{
+	for (struct xshim_reg *r = set->regs; r; r = r->next_of_set)
+		if (r->attached && !r->parked && !r->disabled && !r->listed && xshim_hot_has_moved(r)) {
+			r->rearmed = true;
+			xshim_eset_list(set, r);
+		}
+}
+
 /* A tagged event. True: *ev is the program's, with what it is to be told. Set lock held. */
 static bool take_hint(struct wait *w, struct epoll_event *ev)
 {
@@ -59,6 +69,8 @@ static bool take_hint(struct wait *w, struct epoll_event *ev)
 	}
 	if (low & XSHIM_TAG_KICK) {
 		set->kick_up = false;
+		if (set->family)
+			list_moved(set);
 		return false;
 	}
 	if ((low & XSHIM_TAG_NEST) && !(low & (XSHIM_TAG_BELL | XSHIM_TAG_PEER))) {

@@ -144,7 +144,10 @@ void xshim_epoll_forget(struct xshim_conn *c, int fd);
  */
 void xshim_epoll_full(struct xshim_conn *c);
 void xshim_epoll_crossed(struct xshim_conn *c);
-/* ready.c: somebody else has emptied the bell, and more had come: edge-triggered entries may have to be told. No locks held. */
+/*
+ * ready.c: somebody else has emptied the bell, and more had come: edge-triggered entries may have to be told, here and in processes that have
+ * the sets, too. No locks held.
+ */
 void xshim_epoll_edge(struct xshim_conn *c);
 /* nest.c: empty the inner set, make the kick readable or not as the ready list says. */
 void xshim_epoll_show_list(struct xshim_eset *set);

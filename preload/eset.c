@@ -547,6 +547,9 @@ void xshim_epoll_edge(struct xshim_conn *c)
 			xshim_eset_list(r->set, r);
 			xshim_eset_kick(r->set, false);
 		}
+		/* whoever is in the set elsewhere looks by itself: nobody takes the kick's edge but who waits in the set */
+		if (r->attached && r->set->family)
+			xshim_eset_kick(r->set, true);
 		xshim_eset_unlock(&r->set->lock);
 	}
 	xshim_eset_structure_unlock();

@@ -95,7 +95,7 @@ void xshim_hot_rouse(struct xshim_eset *set, int most)
 	}
 }
 
-static bool has_moved(const struct xshim_reg *r)
+bool xshim_hot_has_moved(const struct xshim_reg *r)
 {
 	struct xshim_chan *ch = xshim_conn_chan(r->conn);
 
@@ -118,7 +118,7 @@ bool xshim_hot_to_ready(struct xshim_eset *set, int looks, int max, bool age)
 		struct xshim_reg *r = set->hot;
 
 		set->hot = r->hot_next;		/* next time it is the last */
-		if (has_moved(r)) {
+		if (xshim_hot_has_moved(r)) {
 			xshim_hot_goes(set, r, false);
 			found++;
 		} else if (age && ++r->hot_idle > IDLE_LOOKS) {

@@ -26,6 +26,8 @@ void xshim_hot_cool(struct xshim_eset *set, struct xshim_reg *r);
 void xshim_hot_rest(struct xshim_eset *set, struct xshim_reg *r);
 /* The set is awake: so many of those that rest are hot again. */
 void xshim_hot_rouse(struct xshim_eset *set, int most);
+/* Bytes have come by ring since it was looked at, as far as memory tells. */
+bool xshim_hot_has_moved(const struct xshim_reg *r);
 /* A hot entry goes to the ready list; to_be_armed: only because nobody will look at it for a while. */
 void xshim_hot_goes(struct xshim_eset *set, struct xshim_reg *r, bool to_be_armed);
 /*

@@ -192,15 +192,16 @@ static bool others_wait(struct xshim_chan *ch, unsigned int arm, unsigned int ma
 }
 
 /*
- * The bell was emptied, and an edge-triggered entry is to be told of more even while there is something unread; the kernel will
- * not tell it now. Both locks held.
+ * The bell was emptied, and an edge-triggered entry, maybe of another process, is to be told of more even while there is something unread;
+ * the kernel will not tell it now. Both locks held.
  */
 static bool others_want_edges(struct xshim_chan *ch, unsigned int arm, uint64_t seen)
 {
 	bool more = seen != ch->hushed_at;
 
 	ch->hushed_at = seen;
-	return more && !(arm & XSHIM_LOOK_EPOLL) && atomic_load_explicit(&ch->edge_waiters, memory_order_relaxed);
+	return more && !(arm & XSHIM_LOOK_EPOLL) &&
+	       (atomic_load_explicit(&ch->edge_waiters, memory_order_relaxed) || atomic_load_explicit(&ch->forked, memory_order_relaxed));
 }
 
 /*
@@ -208,13 +209,15 @@ static bool others_want_edges(struct xshim_chan *ch, unsigned int arm, uint64_t 
  * while less has been put into it than it holds: the peer counts its rings. What it lies about them costs it an answer. Nor while we have
  * rung it ourselves, for others of ours: that would be news to an edge-triggered entry which is none to the program. Nor if it was heard
  * without a ring that is counted: its end is heard like that, and only found by emptying it.
+ * Where a fork has given the connection to others, only by who is the one to be told of a ring that it has heard: by another set, or another
+ * call, each hears it for itself, if it is not emptied. They may have emptied it since we have: then there is less in it than we reckon with.
  */
 static bool may_be_let(struct xshim_chan *ch, unsigned int arm, uint32_t bell)
 {
 	uint32_t rung;
 
-	if (!(arm & XSHIM_LOOK_EDGE) || atomic_load_explicit(&ch->forked, memory_order_relaxed) ||
-	    atomic_load_explicit(&ch->self_rung, memory_order_relaxed))
+	if (!(arm & XSHIM_LOOK_EDGE) || atomic_load_explicit(&ch->self_rung, memory_order_relaxed) ||
+	    (atomic_load_explicit(&ch->forked, memory_order_relaxed) && !(arm & XSHIM_LOOK_ONE)))
 		return false;
 	rung = atomic_load_explicit(&ch->remote.region->rung, memory_order_seq_cst);
 	if (rung - ch->hushed_rung >= ch->bell_holds)

@@ -12,6 +12,11 @@
  * who empties it stores every wish anew, looks at every condition, and if one holds that somebody
  * else may be waiting for, rings the own bell again. Processes that share the connection after a fork have the bell in
  * common, so that the waits of all of them are in the slot.
+ * An edge-triggered entry of an epoll set counts only while nothing is unread: else who rings for it would hear that himself, empty the bell once
+ * more and ring again, for as long as it is not looked at. More is news to it all the same; so in the own process it is put into its list, and
+ * to other processes that have the set the set's kick tells it (xshim_epoll_edge()), which nobody takes out but who waits in the set. Two are not reached: an
+ * entry of a set that another process has for itself, and between guests, where each ring has to be emptied, one whose connection another set's entry was
+ * told of first. They hear of what comes after that, or of both when what was unread has been read.
  * Who hears edges (epoll.h, doze.h) lets a bell be that it has heard, as the next ring is another edge all the same; it is emptied now and
  * then, long before it could be full. All others empty what they, or those, have heard.
  *
@@ -41,6 +46,8 @@ struct xshim_ready {
 #define XSHIM_LOOK_EDGE 0x40000u
 /* In arm: the caller has entered in units of XSHIM_WAITS_JOINT, and who has done so elsewhere hears of it by what is common (joint.h). */
 #define XSHIM_LOOK_JOINT 0x200000u
+/* In arm: of those who hear a ring by the same edge, only one is to be told of it. */
+#define XSHIM_LOOK_ONE 0x400000u
 /*
  * In xshim_wait: SO_RCVLOWAT is set. The kernel does not wake such a receive before that much is there, however little the call lacks still;
  * so it goes on sleeping, and takes nothing, until poll would say POLLIN.
