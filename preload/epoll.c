@@ -45,11 +45,11 @@ struct wait {
 	struct xshim_hot_wait spin;
 };
 
-/* Another process has emptied the bells of some. Set lock held. */
-static void list_moved(struct xshim_eset *set)
+/* Another process has emptied the bells of some, or taken a hint that was for us. Set lock held. */
+static void list_news(struct xshim_eset *set)
 {
 	for (struct xshim_reg *r = set->regs; r; r = r->next_of_set)
-		if (r->attached && !r->parked && !r->disabled && !r->listed && xshim_hot_has_moved(r)) {
+		if (r->attached && !r->parked && !r->disabled && !r->listed && (xshim_hot_has_moved(r) || xshim_joint_has_hints(r))) {
 			r->rearmed = true;
 			xshim_eset_list(set, r);
 		}
@@ -70,7 +70,7 @@ static bool take_hint(struct wait *w, struct epoll_event *ev)
 	if (low & XSHIM_TAG_KICK) {
 		set->kick_up = false;
 		if (set->family)
-			list_moved(set);
+			list_news(set);
 		return false;
 	}
 	if ((low & XSHIM_TAG_NEST) && !(low & (XSHIM_TAG_BELL | XSHIM_TAG_PEER))) {
@@ -198,11 +198,15 @@ static void meet(struct wait *w)
 	xshim_joint_adopt(to->set);
 	if (!xshim_eset_lock(&to->set->lock))
 		return;
-	for (int i = 0; i < n; i++)
-		if (to->n < to->max && take_hint(w, &w->stranger[i])) {
-			to->events[to->n++] = w->stranger[i];
+	for (int i = 0; i < n; i++) {
+		struct epoll_event ev = w->stranger[i];
+
+		w->strangers = 0;
+		if ((take_hint(w, &ev) || (w->strangers && xshim_joint_is_stray(to->set, (uint32_t)ev.data.u64, &ev))) && to->n < to->max) {
+			to->events[to->n++] = ev;
 			to->plain = true;
 		}
+	}
 	w->strangers = 0;
 	if (to->n < to->max)
 		xshim_answer_collect(to, to->max);

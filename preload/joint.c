@@ -421,6 +421,50 @@ void xshim_joint_adopt(struct xshim_eset *set)
 	xshim_eset_structure_unlock();
 }
 
+/* As it is asked for now, by whatever process. */
+static struct xshim_joint *find_stray(struct xshim_eset *set, uint32_t tag, struct epoll_event *want)
+{
+	uint32_t used = xshim_own_arena.hdr ? get(&xshim_own_arena.hdr->high_water) : 0, word;
+
+	for (uint32_t i = 0; i < used; i++) {
+		struct xshim_slot *s = xshim_slot_at(&xshim_own_arena, i);
+
+		for (int k = 0; s && k < XSHIM_SLOT_JOINTS; k++) {
+			struct xshim_joint *j = &s->joint[k];
+
+			word = atomic_load_explicit(&j->word, memory_order_acquire);
+			if (j->set != set->family || j->tag != tag || !(word & XSHIM_JOINT_IN) || (word & XSHIM_JOINT_FIRED))
+				continue;
+			want->events = j->want[COUNT(word) & 1].events;
+			want->data.u64 = j->want[COUNT(word) & 1].data;
+			atomic_thread_fence(memory_order_acquire);
+			/* twice changed meanwhile, it may be half of each; who has changed it looks by itself */
+			return get(&j->word) == word ? j : NULL;
+		}
+	}
+	return NULL;
+}
+
+bool xshim_joint_is_stray(struct xshim_eset *set, uint32_t low, struct epoll_event *ev)
+{
+	struct epoll_event want;
+	struct xshim_joint *j = find_stray(set, low & XSHIM_TAG_ENTRY, &want);
+	uint32_t said = low & (XSHIM_TAG_BELL | XSHIM_TAG_PEER) ? 0 : ev->events;
+
+	if (!j)
+		return false;
+	/* counted /then/ the kick; who takes that looks at the counts */
+	atomic_fetch_add_explicit(&j->hints, 1, memory_order_release);
+	xshim_eset_kick(set, true);
+	/* an end is what it is; what else the socket, or the bell, says may be the ring's affair */
+	if (!(said & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) || (want.events & (EPOLLET | EPOLLONESHOT)))
+		return false;
+	said |= said & EPOLLIN ? EPOLLRDNORM : 0;
+	ev->events = said & ((want.events & (EPOLLIN | EPOLLRDNORM | EPOLLRDHUP)) | EPOLLERR | EPOLLHUP);
+	ev->data.u64 = want.data.u64;
+	return ev->events;
+}
+
 struct xshim_reg *xshim_joint_by_tag(struct xshim_eset *set, uint32_t tag)
 {
 	struct xshim_reg *r;

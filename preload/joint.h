@@ -11,8 +11,15 @@
  * is to be told. A process that never looks at what it has inherited costs the others no call.
  *
  * An entry that is made after the fork has a view in another process once that hears of it, by a hint with a tag that it does not know or by
- * an epoll_ctl of its own. One too many of a connection is of one process, and so is one of a connection that another does not have, or has
- * closed: what the kernel says of them there is dropped.
+ * an epoll_ctl of its own. One too many of a connection is of one process, and so is one of a connection that another does not have: what
+ * the kernel says of them there is dropped.
+ *
+ * To the kernel an entry is the set's while any process has the connection open, so it wakes also who has closed it: what is told of edges, or
+ * once, that process is told, and the others are not; what is level-triggered all of them are. So a process that takes a hint of such an entry
+ * counts it for the others and kicks the set, for one that sleeps there; and it tells its program of an end, which is all that it can know without
+ * the ring, if the entry is level-triggered. With that it leaves the wait, and the kick is another's. Where it goes on waiting it may be the one that
+ * takes its own kick, as the kernel gives that to whoever comes first, and to give it anew until another has it would be to spin while no
+ * other waits; what was counted is seen then when one is woken by anything else.
  *
  * Locks: all with the lock of the entry's set held; takes joint_lock of the slot, for a few stores, and pass_on none. Threads: any.
  * Fork: it is what this is about; eset_fork.c begins and ends it.
@@ -39,6 +46,11 @@ void xshim_joint_adopt_of(struct xshim_eset *set, struct xshim_conn *c);
 void xshim_joint_adopt(struct xshim_eset *set);
 /* The entry with this tag, wherever it was made. */
 struct xshim_reg *xshim_joint_by_tag(struct xshim_eset *set, uint32_t tag);
+/*
+ * A hint, with the lower half `low`, that no entry here is meant by: of a connection that this process has closed, and others have? They are told. True: so is the
+ * program, *ev.
+ */
+bool xshim_joint_is_stray(struct xshim_eset *set, uint32_t low, struct epoll_event *ev);
 /* What other processes have done to it is done to r: events, data, disabled, parked, told. */
 void xshim_joint_heed_slow(struct xshim_reg *r);
 static inline void xshim_joint_heed(struct xshim_reg *r)
@@ -58,6 +70,11 @@ void xshim_joint_learnt(struct xshim_reg *r);
 void xshim_joint_untell(struct xshim_reg *r, uint32_t events, bool unfire);
 /* The kernel has said something of the socket: the others are to ask, too. */
 void xshim_joint_hint(struct xshim_reg *r);
+/* Another process has counted one since this one last heeded it. */
+static inline bool xshim_joint_has_hints(const struct xshim_reg *r)
+{
+	return r->joint && atomic_load_explicit(&r->joint->hints, memory_order_acquire) != r->joint_hints;
+}
 /* The kernel's entries were taken out, not only the program's / since r was last put back. */
 void xshim_joint_went(struct xshim_reg *r);
 bool xshim_joint_has_gone(struct xshim_reg *r);
