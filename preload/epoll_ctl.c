@@ -204,9 +204,10 @@ static int control(struct xshim_eset *set, struct xshim_conn *c, int op, int fd,
 		if (!r || r->parked)
 			return -ENOENT;
 		if (r->attached) {
-			park(r);
+			/* out of the kernel's set /then/ out of it: another process that puts it back after that knows that they went */
 			if (xshim_joint_is_used(r))
 				xshim_eset_take_out(r);
+			park(r);
 			return 0;
 		}
 		rc = libc.epoll_ctl(set->epfd, EPOLL_CTL_DEL, fd, NULL) < 0 ? -errno : 0;

@@ -377,11 +377,12 @@ bool xshim_epoll_attached(struct xshim_conn *c)
 
 /*
  * May the kernel's entries of r go with this process's copy of the connection? Not while another process has one. But what the program
- * has taken out itself is nobody's; only a child cannot know what its parent has done with it since.
+ * has taken out itself is nobody's; only a child cannot know what its parent has done with it since, and where it is common another process may
+ * be putting it back: it says so in the slot, and the kernel's entries would go after that. So they stay, silent, and are its, or go with its copy.
  */
 static bool is_ours_to_drop(struct xshim_reg *r)
 {
-	return (r->parked && !r->inherited) || !r->conn->slot ||
+	return (r->parked && !r->inherited && !r->joint) || !r->conn->slot ||
 	       xshim_slot_is_sole(r->conn->slot, xshim_sandbox_pid());
 }
 

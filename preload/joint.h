@@ -75,7 +75,11 @@ static inline bool xshim_joint_has_hints(const struct xshim_reg *r)
 {
 	return r->joint && atomic_load_explicit(&r->joint->hints, memory_order_acquire) != r->joint_hints;
 }
-/* The kernel's entries were taken out, not only the program's / since r was last put back. */
+/*
+ * The kernel's entries were taken out, not only the program's / since r was last put back. What is taken out of the set is so after that, and
+ * one that is out already leaves them where they are while another process has the connection, as that may be putting it back: else it
+ * would be in the set, and silent. Only who leaves the ring (xshim_epoll_detached()) takes out what he has seen to be out a moment ago.
+ */
 void xshim_joint_went(struct xshim_reg *r);
 bool xshim_joint_has_gone(struct xshim_reg *r);
 /* Another process that has it has looked at it, and still has the connection. */
