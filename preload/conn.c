@@ -390,7 +390,11 @@ void xshim_conn_fork_lost(void)
 	}
 }
 
-/* The parent's sleepers are not here, its epoll entries are. */
+/*
+ * The parent's sleepers are not here, its epoll entries are. The forking thread, the only one here, has had the locks under which entries come, go
+ * and count since before the fork (fork.c), so what is read is whole. But where a handler has forked on top of who has them: between the two
+ * stores of a count that makes it one too few or too many here, of one entry until the next channel.
+ */
 static void count_waits(struct xshim_conn *c)
 {
 	struct xshim_chan *ch = xshim_conn_chan(c);

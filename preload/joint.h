@@ -21,6 +21,13 @@
  * takes its own kick, as the kernel gives that to whoever comes first, and to give it anew until another has it would be to spin while no
  * other waits; what was counted is seen then when one is woken by anything else.
  *
+ * The kernel has given a hint when its call returns, before anything of ours can be written. A process that is killed between that and its telling
+ * the others (xshim_joint_hint(), xshim_joint_pass_on(), the bell that is rung again) takes it with it. Of edges that is what the kernel does: it has told
+ * them to the dead. A level-triggered entry it would tell to the next one that sleeps; here that hears of it when the
+ * connection is next looked at by any process, or the socket says something, but not by more that comes by ring, as the wish was crossed. The time is that from
+ * epoll_wait's return to the end of the look, without a sleep. To close it the others would have to hear of the death itself, by
+ * a descriptor of each process in each set.
+ *
  * Locks: all with the lock of the entry's set held; takes joint_lock of the slot, for a few stores, and pass_on none. Threads: any.
  * Fork: it is what this is about; eset_fork.c begins and ends it.
  */
@@ -44,7 +51,14 @@ void xshim_joint_undo(struct xshim_reg *r, uint32_t before);
 /* The entries of c that other processes have added get views here / of all connections; no lock held. Structure lock held, the set's not. */
 void xshim_joint_adopt_of(struct xshim_eset *set, struct xshim_conn *c);
 void xshim_joint_adopt(struct xshim_eset *set);
-/* The entry with this tag, wherever it was made. */
+/*
+ * The entry with this tag, wherever it was made. Those of one process differ in their place. Two that two processes have made after the fork, in
+ * the same place of each, have the same tag if twelve bits of life and thread do, one time in 4096. Then a hint of either goes to the one that is found.
+ * On a ring it is only looked at: an event of the other may be missed, until it is looked at for another reason. One-shot and without a ring it
+ * is told what the kernel has said of the other: an event too many, which must be expected of any descriptor; the other is told none before it is asked
+ * for anew. No datum, length or byte is another's. A connection's slot in the tag instead would tell them apart, but not one that
+ * was deleted a moment ago from the next one in its place, and threads that share a set come to that more often.
+ */
 struct xshim_reg *xshim_joint_by_tag(struct xshim_eset *set, uint32_t tag);
 /*
  * A hint, with the lower half `low`, that no entry here is meant by: of a connection that this process has closed, and others have? They are told. True: so is the
