@@ -86,6 +86,11 @@ static inline int sys_open(const char *path, int flags)
 	return (int)sys_call(SYS_openat, AT_FDCWD, path, flags, 0, 0, 0);
 }
 
+static inline int sys_memfd_create(const char *name, unsigned int flags)
+{
+	return (int)sys_call(SYS_memfd_create, name, flags, 0, 0, 0, 0);
+}
+
 static inline int sys_ioctl(int fd, unsigned long request, void *arg)
 {
 	return (int)sys_call(SYS_ioctl, fd, request, arg, 0, 0, 0);
