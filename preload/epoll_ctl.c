@@ -299,18 +299,10 @@ static int track_set(int epfd)
 
 XSHIM_EXPORT int epoll_create(int size)
 {
-	int fd = libc.epoll_create(size);
-
-	if (fd < 0 && errno == EMFILE && xshim_room_wanted())
-		fd = libc.epoll_create(size);
-	return track_set(xshim_privfd_note(fd));
+	return track_set(xshim_privfd_note(XSHIM_NUMBER(libc.epoll_create(size))));
 }
 
 XSHIM_EXPORT int epoll_create1(int flags)
 {
-	int fd = libc.epoll_create1(flags);
-
-	if (fd < 0 && errno == EMFILE && xshim_room_wanted())
-		fd = libc.epoll_create1(flags);
-	return track_set(xshim_privfd_note(fd));
+	return track_set(xshim_privfd_note(XSHIM_NUMBER(libc.epoll_create1(flags))));
 }

@@ -17,6 +17,7 @@
  */
 #ifndef XSHIM_PRIVFD_H
 #define XSHIM_PRIVFD_H
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -57,6 +58,23 @@ static inline int xshim_privfd_note(int fd)
 	}
 	return fd;
 }
+/*
+ * A call that makes a descriptor; once more, if it failed because there is no number, and ours have gone. After success errno is as before it.
+ */
+#define XSHIM_ONCE_MORE(call, failed, wanted)                                                      \
+	__extension__({                                                                            \
+		int before_ = errno;                                                               \
+		__auto_type made_ = call;                                                          \
+                                                                                                   \
+		if (made_ == (failed) && errno == EMFILE && wanted()) {                            \
+			made_ = call;                                                              \
+			if (made_ != (failed))                                                     \
+				errno = before_;                                                   \
+		}                                                                                  \
+		made_;                                                                             \
+	})
+#define XSHIM_NUMBER(call) XSHIM_ONCE_MORE(call, -1, xshim_room_wanted)
+
 /* The program has used up what there was: false: not because of ours, there are none. */
 bool xshim_privfd_none(void);
 /* So many of ours are too many. */

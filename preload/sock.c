@@ -83,17 +83,9 @@ static void track(int fd, int number, enum xshim_role role, uint32_t flags, cons
 		xshim_conn_track(fd, role, proto, flags, peer, len);
 }
 
-/* A call that is given a number; once more, if there is none and ours can go. */
-#define NUMBER(call)                                                                               \
-	__extension__({                                                                            \
-		int number_ = call;                                                                \
-                                                                                                   \
-		number_ < 0 && errno == EMFILE && xshim_room_wanted() ? call : number_;            \
-	})
-
 XSHIM_EXPORT int socket(int domain, int type, int protocol)
 {
-	int fd = xshim_privfd_note(NUMBER(libc.socket(domain, type, protocol)));
+	int fd = xshim_privfd_note(XSHIM_NUMBER(libc.socket(domain, type, protocol)));
 	bool inet = domain == AF_INET || domain == AF_INET6;
 
 	/* closed by a way that we do not see, the number names something new now */
@@ -189,11 +181,11 @@ static int accepted(int listener, int fd, int flags, const struct sockaddr *peer
 		int fresh_;                                                                        \
                                                                                                    \
 		if (!(sa) && is_known_tcp(fd)) {                                                   \
-			fresh_ = NUMBER(call(fd, (struct sockaddr *)&own_, &room_));               \
+			fresh_ = XSHIM_NUMBER(call(fd, (struct sockaddr *)&own_, &room_));         \
 			return accepted(fd, fresh_, flags, (struct sockaddr *)&own_, room_);       \
 		}                                                                                  \
 		room_ = (sa) && xshim_user_is_on_stack(len, sizeof(*(len))) ? *(len) : 0;          \
-		fresh_ = NUMBER(call(fd, sa, len));                                                \
+		fresh_ = XSHIM_NUMBER(call(fd, sa, len));                                          \
 		if (fresh_ < 0 || !room_ || *(len) > room_)                                        \
 			return accepted(fd, fresh_, flags, NULL, 0);                               \
 		return accepted(fd, fresh_, flags, sa, *(len));                                    \
@@ -383,7 +375,7 @@ XSHIM_EXPORT int dup(int fd)
 		errno = EBADF;
 		return -1;
 	}
-	return named_too(fd, xshim_privfd_note(NUMBER(libc.dup(fd))));
+	return named_too(fd, xshim_privfd_note(XSHIM_NUMBER(libc.dup(fd))));
 }
 
 static int onto(int fd, int target, int flags, bool three)
@@ -423,5 +415,5 @@ XSHIM_EXPORT int dup3(int fd, int target, int flags)
 
 int xshim_sock_dup(int fd, int cmd, int min)
 {
-	return named_too(fd, NUMBER(libc.fcntl(fd, cmd, min)));
+	return named_too(fd, XSHIM_NUMBER(libc.fcntl(fd, cmd, min)));
 }
