@@ -87,11 +87,22 @@ int xshim_privfd_excess(void)
 	return n - (share(limit, all) > OWN ? share(limit, all) : OWN);
 }
 
+/* Of ours, those below the limit, which may have been set lower since: the others take nothing from the program. */
+static int within(int all)
+{
+	int n = 0;
+
+	for (int fd = xshim_privfd_prev(all); fd >= 0; fd = xshim_privfd_prev(fd))
+		n++;
+	return n;
+}
+
 bool xshim_privfd_none(void)
 {
-	int all, n = atomic_load_explicit(&taken, memory_order_relaxed);
+	int all, n;
 
 	(void)top(&all);
+	n = within(all);
 	if (!n)
 		return false;
 	if (all - n > atomic_load_explicit(&xshim_privfd_given, memory_order_relaxed))
