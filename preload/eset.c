@@ -94,7 +94,7 @@ void xshim_eset_kick(struct xshim_eset *set, bool even_if_none)
 	    !atomic_load_explicit(&set->shown, memory_order_relaxed))
 		return;
 	if (!set->kick) {
-		fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+		fd = libc.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 		fd = fd < 0 ? fd : xshim_privfd_move(fd);
 		if (fd < 0)
 			return;

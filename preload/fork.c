@@ -12,6 +12,7 @@
 #include "epoll.h"
 #include "exclude.h"
 #include "kick.h"
+#include "privfd.h"
 #include "process.h"
 #include "sigact.h"
 
@@ -230,7 +231,10 @@ XSHIM_EXPORT int forkpty(int *leader, char *name, const struct termios *termp, c
 	int pid;
 
 	marked = false;
-	pid = libc.forkpty(leader, name, termp, winp);
+	/* a fork does not want for numbers: nothing has been forked then */
+	pid = XSHIM_ONCE_MORE(libc.forkpty(leader, name, termp, winp), -1, xshim_room_lacking());
+	if (pid >= 0)
+		(void)xshim_privfd_note(*leader);
 	if (pid == 0)
 		standard_is_new();
 	else if (pid < 0)

@@ -218,7 +218,7 @@ int xshim_io_ask_rwf(int flags, bool writes)
 		return was & 2 ? -EOPNOTSUPP : 0;
 	if (!(flags & ~XSHIM_RWF_KNOWN) || !xshim_active)
 		return 0;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+	if (libc.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
 		/* no number is free: a file of ours is asked, with nowhere to read to or write from, so that nothing is moved */
 		v.iov_base = NULL;
 		rc = writes ? libc.pwritev2(xshim_own_arena_fd, &v, 1, 0, flags) < 0 : libc.preadv2(xshim_own_arena_fd, &v, 1, 0, flags) < 0;

@@ -42,6 +42,28 @@ static int early_fcntl(int fd, int cmd, ...)
 	return (int)syscall(SYS_fcntl, fd, cmd, arg);
 }
 
+static int early_openat(int dir, const char *path, int flags, ...)
+{
+	va_list ap;
+	mode_t mode;
+
+	va_start(ap, flags);
+	mode = va_arg(ap, mode_t);
+	va_end(ap);
+	return (int)syscall(SYS_openat, dir, path, flags, mode);
+}
+
+static int early_open(const char *path, int flags, ...)
+{
+	va_list ap;
+	mode_t mode;
+
+	va_start(ap, flags);
+	mode = va_arg(ap, mode_t);	/* our own callers pass one always */
+	va_end(ap);
+	return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+
 /* our own syscall() is in process.c; here the raw instruction is wanted */
 static long early_syscall(long nr, ...)
 {
@@ -90,6 +112,10 @@ struct xshim_libc xshim_libc = {
 	.read = early_read,
 	.write = early_write,
 	.close = early_close,
+	.open = early_open,
+	.open64 = early_open,
+	.openat = early_openat,
+	.openat64 = early_openat,
 	.fcntl = early_fcntl,
 	.fcntl64 = early_fcntl,
 	.syscall = early_syscall,

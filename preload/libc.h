@@ -11,7 +11,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <aio.h>
+#include <dirent.h>
 #include <fcntl.h>
+#include <mqueue.h>
 #include <poll.h>
 #include <pthread.h>
 #include <pty.h>
@@ -70,6 +72,16 @@ static inline const struct xshim_libc *xshim_real(void)
 
 /* Not all of what we export has a declaration in public headers. */
 #define CALL(ret, name, args) ret name args;
+CALL(int, __open, (const char *, int, ...))
+CALL(int, __open64, (const char *, int, ...))
+CALL(int, __open_2, (const char *, int))
+CALL(int, __open64_2, (const char *, int))
+CALL(int, __openat_2, (int, const char *, int))
+CALL(int, __openat64_2, (int, const char *, int))
+CALL(mqd_t, __mq_open_2, (const char *, int))
+CALL(int, __pipe, (int[2]))
+CALL(int, pidfd_open, (pid_t, unsigned int))
+CALL(FILE *, _IO_fopen, (const char *, const char *))
 CALL(ssize_t, __read_chk, (int, void *, size_t, size_t))
 CALL(ssize_t, __recv_chk, (int, void *, size_t, size_t, int))
 CALL(ssize_t, __recvfrom_chk, (int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *))

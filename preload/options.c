@@ -32,7 +32,7 @@ static void open_log(const char *spec)
 	if (!level)
 		return;
 	if (colon && colon[1]) {
-		fd = open(colon + 1, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+		fd = libc.open(colon + 1, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
 		if (fd >= 0)
 			fd = xshim_privfd_move(fd);
 	} else {

@@ -10,6 +10,7 @@
 #include "conn.h"
 #include "identity.h"
 #include "options.h"
+#include "privfd.h"
 #include "process.h"
 #include "sigact.h"
 
@@ -336,7 +337,8 @@ XSHIM_EXPORT int system(const char *command)
 
 XSHIM_EXPORT FILE *popen(const char *command, const char *mode)
 {
-	RUN(false, FILE *, libc.popen(command, mode));
+	/* the pipe comes first: without one nothing has been started */
+	RUN(false, FILE *, xshim_opens_noted(XSHIM_ONCE_MORE(libc.popen(command, mode), NULL, xshim_room_lacking())));
 }
 XSHIM_ALIAS(FILE *, _IO_popen, popen, (const char *, const char *))
 

@@ -11,9 +11,11 @@
 #include "conn.h"
 #include "privfd.h"
 #include "process.h"
+#include "raw.h"
 #include "unwind.h"
 
 #include <errno.h>
+#include <sys/eventfd.h>
 
 #define AT_ONCE 64		/* connections that one call of the program's waits for */
 
@@ -101,4 +103,36 @@ void xshim_room_made(void)
 bool xshim_room_wanted(void)
 {
 	return xshim_active && xshim_privfd_none() && make();
+}
+
+/*
+ * Two are enough for any call: where they are to be had, it was not that, or it is not so any more. Then the call stays as failed as it is: to
+ * make it again could do something twice.
+ */
+bool xshim_room_lacking(void)
+{
+	int fds[2];
+	bool none;
+
+	if (!xshim_active)
+		return false;
+	none = libc.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0;
+	if (!none) {
+		raw_close(fds[0]);
+		raw_close(fds[1]);
+	}
+	none = none && errno == EMFILE;
+	errno = EMFILE;
+	return none && xshim_room_wanted();
+}
+
+void xshim_room_for_one(void)
+{
+	int saved = errno, fd = xshim_active ? libc.eventfd(0, EFD_CLOEXEC) : -1;
+
+	if (fd >= 0)
+		raw_close(fd);
+	else if (errno == EMFILE)
+		(void)xshim_room_wanted();
+	errno = saved;
 }

@@ -4,6 +4,7 @@
  * that is given to a stream, or to dprintf, returns to TCP first. A stream that is closed takes its descriptor along.
  */
 #include "exclude.h"
+#include "privfd.h"
 #include "process.h"
 
 #include <errno.h>
@@ -95,11 +96,20 @@ XSHIM_EXPORT int fclose(FILE *f)
 }
 XSHIM_ALIAS(int, _IO_fclose, fclose, (FILE *))
 
+/* For a moment a stream has two numbers, and where the second is missing it is lost. So room is made before, as far as is known to be needed. */
+static void have_one_more(void)
+{
+	if (xshim_privfd_few())
+		xshim_room_for_one();
+}
+
 /* The old descriptor is closed whether or not the file can be opened. */
 XSHIM_EXPORT FILE *freopen(const char *path, const char *mode, FILE *f)
 {
-	struct xshim_conn *c = forget(f);
+	struct xshim_conn *c;
 
+	have_one_more();
+	c = forget(f);
 	f = libc.freopen(path, mode, f);
 	xshim_sock_forgotten(c);
 	return f;
@@ -107,8 +117,10 @@ XSHIM_EXPORT FILE *freopen(const char *path, const char *mode, FILE *f)
 
 XSHIM_EXPORT FILE *freopen64(const char *path, const char *mode, FILE *f)
 {
-	struct xshim_conn *c = forget(f);
+	struct xshim_conn *c;
 
+	have_one_more();
+	c = forget(f);
 	f = libc.freopen64(path, mode, f);
 	xshim_sock_forgotten(c);
 	return f;

@@ -5,15 +5,19 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -35,6 +39,22 @@ static void complain(const char *what)
 		if (!(what))                                                                       \
 			complain(#what);                                                           \
 	} while (0)
+
+/* What makes a descriptor, in several ways: the mode is there, or is not. */
+static void open_and_close(void)
+{
+	int fds[2], fd = open("/dev/null", O_RDWR);
+	FILE *f = fopen("/dev/null", "r");
+	DIR *d = opendir("/");
+	struct stat st;
+
+	MUST(fd >= 0 && f && d && closedir(d) == 0 && fclose(f) == 0 && close(fd) == 0);
+	fd = open("/tmp", O_RDWR | O_TMPFILE, 0640);
+	MUST(fd < 0 ? errno == EOPNOTSUPP || errno == EACCES : fstat(fd, &st) == 0 && (st.st_mode & 0777 & ~0640) == 0 && close(fd) == 0);
+	MUST(pipe(fds) == 0 && close(fds[0]) == 0 && close(fds[1]) == 0);
+	fd = eventfd(0, EFD_CLOEXEC);
+	MUST(fd >= 0 && close(fd) == 0);
+}
 
 static void connect_to_itself(void)
 {
@@ -92,6 +112,7 @@ __attribute__((constructor)) static void begin(void)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.fd = 5 };
 
+	open_and_close();
 	connect_to_itself();
 	exchange(5);
 	set = fcntl(epoll_create1(EPOLL_CLOEXEC), F_DUPFD_CLOEXEC, 200);

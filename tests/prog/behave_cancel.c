@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* behave_cancel.c - threads that are cancelled in calls: where they end, and that the connection is good for the others afterwards. */
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -105,11 +106,14 @@ static ssize_t by_writev(int fd)
 	return writev(fd, &v, 1);
 }
 
+static ssize_t by_open(int fd) { (void)fd; return open("/dev/null", O_RDONLY | O_CLOEXEC); }
+
 static const struct { const char *what; ssize_t (*call)(int fd); } calls[] = {
 	{ "recv", by_recv }, { "read", by_read }, { "recvmsg", by_recvmsg }, { "recv all", by_recv_all }, { "peek", by_peek },
 	{ "poll", by_poll }, { "ppoll", by_ppoll }, { "select", by_select }, { "epoll_wait", by_epoll },
 	{ "readv", by_readv }, { "recvfrom", by_recvfrom },
 	{ "send", by_send }, { "write", by_write }, { "sendmsg", by_sendmsg }, { "writev", by_writev },
+	{ "open", by_open },
 };
 #define SLEEPS 9	/* the first of them sleep where there is nothing to receive */
 #define CALLS (sizeof(calls) / sizeof(calls[0]))
