@@ -338,6 +338,58 @@ static long on_process(long nr, const long *a)
 	}
 }
 
+/* ---- what makes a descriptor (opens.c) ---- */
+
+/* How many; 0: it is none of these, or the C library's function is called for it. */
+static int makes(long nr)
+{
+	switch (nr) {
+#ifdef SYS_open			/* where it is, the older forms of the others are */
+	case SYS_open:
+	case SYS_creat:
+	case SYS_eventfd:
+	case SYS_signalfd:
+	case SYS_inotify_init:
+#endif
+	case SYS_openat:
+#ifdef SYS_openat2
+	case SYS_openat2:
+#endif
+	case SYS_open_by_handle_at:
+	case SYS_mq_open:
+	case SYS_eventfd2:
+	case SYS_signalfd4:
+	case SYS_timerfd_create:
+	case SYS_inotify_init1:
+	case SYS_fanotify_init:
+	case SYS_memfd_create:
+#ifdef SYS_pidfd_open
+	case SYS_pidfd_open:
+#endif
+	case SYS_perf_event_open:
+	case SYS_userfaultfd:
+		return 1;
+#ifdef SYS_pipe
+	case SYS_pipe:
+#endif
+	case SYS_pipe2:
+	case SYS_socketpair:
+		return 2;
+	default:
+		return 0;
+	}
+}
+
+static long opening(long nr, const long *a)
+{
+	long rc = XSHIM_ONCE_MORE(pass_on(nr, a), -1, xshim_room_lacking());
+
+	/* two are where the call has put them, and the next call finds the next ones */
+	if (makes(nr) == 1)
+		(void)xshim_privfd_note((int)rc);
+	return rc;
+}
+
 XSHIM_EXPORT long syscall(long nr, ...)
 {
 	int state;
@@ -359,5 +411,7 @@ XSHIM_EXPORT long syscall(long nr, ...)
 	if (rc == PASS)
 		rc = on_process(nr, a);
 	pthread_setcancelstate(state, NULL);
-	return rc == PASS ? pass_on(nr, a) : rc;
+	if (rc != PASS)
+		return rc;
+	return makes(nr) ? opening(nr, a) : pass_on(nr, a);
 }

@@ -124,6 +124,8 @@ def handle():
     h = ctypes.create_string_buffer((128).to_bytes(4, "little"), 136)
     call("name_to_handle_at", at, b"", h, ctypes.byref(ctypes.c_int()), 0x1000)
     return Made(call("open_by_handle_at", at, h, os.O_RDONLY))
+def by_number(nr, *args):
+    return Made(call("syscall", ctypes.c_long(nr), *args, result=ctypes.c_long))
 kinds = {
     "fopen": lambda: Made(number(stream("fopen", fresh(), b"wx"))),
     "_IO_fopen": lambda: Made(number(stream("_IO_fopen", fresh(), b"wx"))),
@@ -149,6 +151,8 @@ kinds = {
     "mq_open": lambda: shared("mq_open", 0o640, None),
     "__mq_open_2": lambda: Made(call("__mq_open_2", queue, os.O_RDONLY)),
     "open_by_handle_at": handle,
+    "SYS_openat": lambda: by_number(257, at, fresh(), NEW, 0o640),
+    "SYS_memfd_create": lambda: by_number(319, b"room", 0),
 }
 for name in "open", "open64", "__open", "__open64":
     kinds[name] = lambda name=name: Made(call(name, fresh(), NEW, 0o640))
@@ -164,6 +168,8 @@ for name in "__openat_2", "__openat64_2":
 for name in "mkstemp", "mkostemp", "mkstemps", "mkostemps":
     for name in name, name + "64":
         kinds[name] = lambda name=name: temporary(name, *([2] if "mps" in name else []), *([os.O_CLOEXEC] if "mko" in name else []))
+if os.uname().machine != "x86_64":
+    kinds = {k: v for k, v in kinds.items() if not k.startswith("SYS_")}
 # What it makes, how many, and errno
 def make(name):
     try:
