@@ -57,6 +57,9 @@ struct xshim_chan {
 	_Atomic uint32_t self_rung;	/* we have rung it ourselves since then */
 	/* rings; 0: not known. The peer's count when the bell was emptied, and when one of its rings was last let be. Both locks of the slot */
 	uint32_t bell_holds, hushed_rung, let_rung;
+	/* Both locks: since it was emptied we have rung it for others of ours; and how long to sleep without it next, in ms (ready.h) */
+	bool rung_for_others;
+	int theirs_ms;
 	_Atomic uint32_t forked;	/* another process has it, too, or had */
 	struct xshim_slot *slot;	/* of its connection, and where this process counts the calls and epoll entries that */
 	struct xshim_waits *waits;	/* count on the bell (ready.c); set when attached, and in a forked child */

@@ -188,7 +188,9 @@ static int one_round(struct pollfd *fds, nfds_t n, struct work *k, const struct 
 		if ((w->ready.tcp_events & POLLOUT) && (!w->ready.out_from_tcp || (w->what & POLLOUT)))
 			k->p[i].events |= POLLOUT;
 		w->bell = (int)total;
-		k->p[total++] = (struct pollfd){ .fd = xshim_ready_bell_fd(w->ch), .events = POLLIN };
+		k->p[total++] = (struct pollfd){ .fd = w->ready.theirs_ms ? -1 : xshim_ready_bell_fd(w->ch), .events = POLLIN };
+		if (w->ready.theirs_ms && (least < 0 || w->ready.theirs_ms < least))
+			least = w->ready.theirs_ms;
 		k->p[total++] = (struct pollfd){ .fd = xshim_ready_peer_fd(w->ch) };
 		xshim_chan_watches_life(w->ch);
 		if ((w->what & POLLOUT) && !(w->ready.mask & POLLOUT)) {

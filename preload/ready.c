@@ -247,6 +247,7 @@ static bool is_to_be_hushed(struct xshim_chan *ch, unsigned int arm)
 static void hush(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 {
 	atomic_store_explicit(&ch->self_rung, 0, memory_order_relaxed);
+	ch->rung_for_others = false;
 	if (!ch->bell_holds && ch->be->holds)
 		ch->bell_holds = ch->be->holds(&ch->local);
 	/*
@@ -259,6 +260,59 @@ static void hush(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 		atomic_store_explicit(&ch->gone, 1, memory_order_relaxed);
 		(void)xshim_chan_pump_locked(c, ch, fd, 0);
 	}
+}
+
+/*
+ * Nothing is in it but what we have rung for others, who may have taken that and rung for others themselves. Both locks. Not between guests, where
+ * each ring has to be emptied before the next is heard.
+ */
+static bool is_for_others(struct xshim_chan *ch)
+{
+	return ch->rung_for_others && ch->be->holds &&
+	       atomic_load_explicit(&ch->remote.region->rung, memory_order_seq_cst) == ch->hushed_rung;
+}
+
+/* It is left in the bell, and looked after by whoever looks next. Both locks. */
+static int leave_to_others(struct xshim_chan *ch)
+{
+	int ms = ch->theirs_ms ? ch->theirs_ms : 1;
+
+	ch->theirs_ms = ms < XSHIM_THEIRS_MS ? 2 * ms : ms;
+	atomic_store_explicit(&ch->bell_maybe, XSHIM_BELL_HEARD, memory_order_relaxed);
+	return ms;
+}
+
+/* Empty the bell if it was heard /then/ store the wishes /then/ look; whoever else waits for what there is then is rung for. Both locks. */
+static int hear_and_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsigned int arm, struct xshim_ready *r, bool *heard)
+{
+	bool theirs = false;
+	int rc;
+
+	*heard = is_to_be_hushed(ch, arm);
+	if (*heard)
+		theirs = is_for_others(ch);
+	if (*heard && !theirs)
+		hush(c, ch, fd);
+	rc = arm_and_look(c, ch, fd, arm, r);
+	if (!*heard || rc)
+		return rc;
+	if (others_wait(ch, arm, r->mask)) {
+		if (theirs) {
+			r->theirs_ms = leave_to_others(ch);
+		} else {
+			xshim_chan_ring_self(ch);
+			ch->rung_for_others = true;
+		}
+		return 0;
+	}
+	ch->theirs_ms = 0;
+	if (!theirs)
+		return 0;
+	hush(c, ch, fd);
+	rc = arm_and_look(c, ch, fd, arm, r);
+	if (!rc && others_wait(ch, arm, r->mask))
+		xshim_chan_ring_self(ch);
+	return rc;
 }
 
 bool xshim_ready_quiet_bell(struct xshim_conn *c, struct xshim_chan *ch, int fd)
@@ -283,7 +337,7 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 		     struct xshim_ready *r)
 {
 	struct xshim_slot *s = c->slot;
-	bool edges = false;
+	bool edges = false, heard;
 	int rc;
 
 	if (!xshim_chan_lock(s)) {
@@ -299,14 +353,7 @@ int xshim_ready_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsign
 	if (xshim_chan_pump_due(c, ch))
 		(void)xshim_chan_pump_locked(c, ch, fd, 0);
 	if (arm) {
-		bool heard = is_to_be_hushed(ch, arm);
-
-		/* Empty the bell /then/ store the wishes /then/ look. */
-		if (heard)
-			hush(c, ch, fd);
-		rc = arm_and_look(c, ch, fd, arm, r);
-		if (heard && rc == 0 && others_wait(ch, arm, r->mask))
-			xshim_chan_ring_self(ch);
+		rc = hear_and_look(c, ch, fd, arm, r, &heard);
 		edges = heard && others_want_edges(ch, arm, r->reach);
 	} else {
 		rc = look_locked(c, ch, fd, arm, r);

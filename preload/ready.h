@@ -17,6 +17,9 @@
  * to other processes that have the set the set's kick tells it (xshim_epoll_edge()), which nobody takes out but who waits in the set. Two are not reached: an
  * entry of a set that another process has for itself, and between guests, where each ring has to be emptied, one whose connection another set's entry was
  * told of first. They hear of what comes after that, or of both when what was unread has been read.
+ * Where the others do not come, because a program is busy between two waits in its set, who has rung for them hears that himself. He then leaves it in
+ * the bell, which is theirs until the peer rings again, or nobody is left who waits for it: who hears edges hears no more of it, and
+ * the next ring all the same; who polls sleeps without the bell and looks again after a millisecond, then two, up to XSHIM_THEIRS_MS.
  * Who hears edges (epoll.h, doze.h) lets a bell be that it has heard, as the next ring is another edge all the same; it is emptied now and
  * then, long before it could be full. All others empty what they, or those, have heard.
  *
@@ -36,7 +39,10 @@ struct xshim_ready {
 	bool full;		/* not writable for want of room in the ring, not for a moment between two paths */
 	uint64_t reach;		/* how far what came by ring was seen to reach: another number means that bytes have come */
 	bool all_by_ring;	/* and the same number that none have: nothing comes by TCP, as far as the peer has announced */
+	int theirs_ms;		/* not 0: what is in the bell is left there for others; who would poll it sleeps without, no longer than this */
 };
+
+#define XSHIM_THEIRS_MS 16
 
 /* In arm: the caller is answer.c, which finds by itself what is new for its entries. */
 #define XSHIM_LOOK_EPOLL 0x10000u

@@ -179,6 +179,10 @@ static int sleep_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsig
 	}
 	p[0] = (struct pollfd){ .fd = fd, .events = (short)(r.tcp_events | (what & POLLPRI)) };
 	p[1] = (struct pollfd){ .fd = xshim_ready_bell_fd(ch), .events = POLLIN };
+	if (r.theirs_ms && !me.doze) {
+		p[1].fd = -1;
+		stall = stall < 0 || stall > r.theirs_ms ? r.theirs_ms : stall;
+	}
 	/* no events: only POLLHUP, when the peer's process has gone or dropped the channel */
 	p[2] = (struct pollfd){ .fd = xshim_ready_peer_fd(ch) };
 	/* Only what concerns us: the socket's own POLLIN would not sleep while it holds data for later. */

@@ -4,8 +4,9 @@
 # Busy waits (include/xshim/spin.h): who waits for answers that come within a far one makes them, after some waits, and sleeps no more;
 # who waits for slower ones, or had learned and waits for slower ones now, does not, nor who shares a processor with the other end, nor
 # anybody where XSHIM_SPIN_US is 0. Shown by what the kernel counts of the client: how often it has slept and how long it has worked.
+# And who waits for something else of a connection whose bytes another has not fetched sleeps beside them (preload/ready.h).
 #
-#   preload_spin.sh [learns|slow|turns_slow|one|none]
+#   preload_spin.sh [learns|slow|turns_slow|one|none|beside]
 . "${srcdir:-$(dirname "$0")/..}/tests/lib/dialogue.sh"
 
 PORT=7980
@@ -176,9 +177,64 @@ play_none() {
 	note "ok none"
 }
 
+# Another process, or thread, has the connection in a set, and is busy when bytes come that it will read later: ADDRESS PORT process|thread HOW
+BESIDE='
+import os, select, socket, sys, threading
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+for i in range(100):
+    s.sendall(b"q" * 50)
+    s.recv(100)
+ready, over = os.pipe(), os.pipe()
+def busy():
+    ep = select.epoll()
+    ep.register(s, select.EPOLLIN)
+    print(ep.poll(0), flush=True)
+    os.write(ready[1], b".")
+    os.read(over[0], 1)
+    print(len(ep.poll(0)), s.recv(100), flush=True)
+if sys.argv[3] == "process":
+    other = os.fork()
+    if not other:
+        busy()
+        os._exit(0)
+else:
+    other = threading.Thread(target=busy)
+    other.start()
+os.read(ready[0], 1)
+s.sendall(b"f")
+if sys.argv[4] == "select":
+    print(select.select([], [], [s], 1)[2], flush=True)
+else:
+    p = select.epoll() if sys.argv[4] == "epoll" else select.poll()
+    p.register(s, select.EPOLLRDHUP if sys.argv[4] == "epoll" else select.POLLRDHUP)
+    print(p.poll(1 if sys.argv[4] == "epoll" else 1000), flush=True)
+os.write(over[1], b".")
+os.waitpid(other, 0) if sys.argv[3] == "process" else other.join()
+'
+
+play_beside() {
+	local who how
+	for who in process thread; do
+		for how in poll select epoll; do
+			snapshot "$WORK/before.json"
+			ns_start server b env "${PRELOADED[@]}" "$PYTHON" -c "$SERVER" "$IP_B" $PORT
+			wait_listen b $PORT
+			ns_start client a env "${PRELOADED[@]}" "$PYTHON" -c "$BESIDE" "$IP_B" $PORT $who $how
+			job_ok client 20 "beside, $who, $how"
+			job_wait server 20
+			PORT=$((PORT + 1))
+			check_eq "beside, $who, $how: what both saw" "$(xargs <"$WORK/client.out")" "[] [] 1 bf"
+			check_gt "beside, $who, $how: bytes by ring" "$(since "$WORK/before.json" .bytes.ring_tx)" 5000
+			# 100 round trips, and a look each 16 ms for a second; 2,000,000 when each look rang for itself
+			check_ge "beside, $who, $how: sleeps of both in a second" 600 "$(since "$WORK/before.json" .counters.sleeps)"
+		done
+	done
+	note "ok beside"
+}
+
 ns_up
 daemon_start
 preload_for "$PYTHON"
-for what in ${*:-learns slow turns_slow one none}; do
+for what in ${*:-learns slow turns_slow one none beside}; do
 	"play_$what"
 done
