@@ -14,8 +14,8 @@ NC=$(command -v nc.openbsd)
 # The file of 100 MB again and again, so that a long run needs no long file.
 times() {
 	case $MODE in
-	killed) echo 10 ;;
-	both) echo 16 ;;	# what fills TCP's buffers before the move is a small part then
+	killed) echo 5 ;;
+	both) echo 6 ;;	# what fills TCP's buffers before the move is a small part then
 	*) full && echo 4 || echo 2 ;;
 	esac
 }

@@ -3,7 +3,7 @@
 # Python's http.server with http.client over one kept connection, and urllib with one for each request.
 . "${srcdir:-$(dirname "$0")/../..}/tests/lib/app.sh"
 
-APP_CASES="keepalive single"
+APP_CASES="single keepalive"
 
 # Old versions of http.server close after each answer unless told so.
 app_prepare() {
