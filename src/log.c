@@ -2,7 +2,7 @@
 /*
  * log.c - format one line into a buffer on the stack and write it with one write(2).
  *
- * A program must not be hurt by our writing: SIGPIPE from a pipe that nobody reads any more is held
+ * A program must not be hurt by our writing: SIGPIPE from a pipe that nobody reads any more, and SIGXFSZ from a file that may not grow, are held
  * back, errno is kept, and nothing is written when the descriptor has become another file.
  */
 #include <stdarg.h>
@@ -119,21 +119,22 @@ static bool is_ours(const struct xshim_log *log)
 	return fstat(log->fd, &st) == 0 && st.st_dev == log->dev && st.st_ino == log->ino;
 }
 
-/* One write; a SIGPIPE that it raises in this thread is taken back before anybody sees it. */
+/* One write; a SIGPIPE, or where files may not grow (ulimit -f) a SIGXFSZ, that it raises in this thread is taken back before anybody sees it. */
 static void write_quietly(int fd, const char *text, size_t len)
 {
-	const uint64_t sigpipe = 1ull << (SIGPIPE - 1);
+	const uint64_t sigpipe = 1ull << (SIGPIPE - 1), sigxfsz = 1ull << (SIGXFSZ - 1), both = sigpipe | sigxfsz;
 	const struct timespec now = { 0, 0 };
-	uint64_t old = 0, pending = 0;
+	uint64_t old = 0, pending = 0, raised;
 	ssize_t n;
 
 	sys_call(SYS_rt_sigpending, &pending, sizeof(pending), 0, 0, 0, 0);
-	sys_call(SYS_rt_sigprocmask, SIG_BLOCK, &sigpipe, &old, sizeof(old), 0, 0);
+	sys_call(SYS_rt_sigprocmask, SIG_BLOCK, &both, &old, sizeof(old), 0, 0);
 	do
 		n = sys_write(fd, text, len);
 	while (n == -EINTR);
-	if (n == -EPIPE && !(pending & sigpipe))
-		sys_call(SYS_rt_sigtimedwait, &sigpipe, 0, &now, sizeof(sigpipe), 0, 0);
+	raised = n == -EPIPE ? sigpipe : n == -EFBIG ? sigxfsz : 0;
+	if (raised & ~pending)
+		sys_call(SYS_rt_sigtimedwait, &raised, 0, &now, sizeof(raised), 0, 0);
 	sys_call(SYS_rt_sigprocmask, SIG_SETMASK, &old, 0, sizeof(old), 0, 0);
 }
 

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xshim/log.h>
@@ -182,6 +183,42 @@ START_TEST(a_pending_sigpipe_of_the_program_stays)
 }
 END_TEST
 
+START_TEST(a_file_that_may_not_grow_is_no_signal)
+{
+	struct rlimit was, none;
+	struct xshim_log to = log_to;
+	FILE *f = tmpfile();
+	sigset_t pending;
+	int err, came, came_of_own;
+	ssize_t own;
+
+	ck_assert_ptr_nonnull(f);
+	to.fd = fileno(f);
+	to.dev = to.ino = 0;
+	signal(SIGXFSZ, on_sigpipe);
+	getrlimit(RLIMIT_FSIZE, &was);
+	none = was;
+	none.rlim_cur = 0;
+	/* Check writes to a file, too */
+	setrlimit(RLIMIT_FSIZE, &none);
+	errno = ENOENT;
+	xshim_log(&to, XSHIM_LOG_INFO, "too long");
+	err = errno;
+	came = pipes;
+	sigpending(&pending);
+	own = write(to.fd, "x", 1);
+	came_of_own = pipes;
+	setrlimit(RLIMIT_FSIZE, &was);
+	ck_assert_int_eq(err, ENOENT);
+	ck_assert_int_eq(came, 0);
+	ck_assert(!sigismember(&pending, SIGXFSZ));
+	/* the program's own still comes */
+	ck_assert_int_lt(own, 0);
+	ck_assert_int_eq(came_of_own, 1);
+	fclose(f);
+}
+END_TEST
+
 START_TEST(level_names)
 {
 	ck_assert_int_eq(xshim_log_level_from_name("error", 5), XSHIM_LOG_ERROR);
@@ -211,6 +248,7 @@ static Suite *suite(void)
 	tcase_add_test(tc, another_file_under_the_number_is_not_written);
 	tcase_add_test(tc, a_closed_pipe_does_not_signal);
 	tcase_add_test(tc, a_pending_sigpipe_of_the_program_stays);
+	tcase_add_test(tc, a_file_that_may_not_grow_is_no_signal);
 	tcase_add_test(tc, level_names);
 	suite_add_tcase(s, tc);
 	return s;
