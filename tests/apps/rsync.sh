@@ -29,6 +29,7 @@ app_prepare() {
 }
 
 app_server() {
+	unset XSHIM_LOG
 	[ "$2" = ssh ] || export XSHIM_LOG=debug:$WORK/shim.log
 	if [ "$2" = ssh ]; then
 		sshd_start "$1" $PORT
