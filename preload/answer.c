@@ -64,8 +64,8 @@ static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, struct xsh
 		if (xshim_ready_look(c, ch, fd, dir ? dir | XSHIM_LOOK_EPOLL | XSHIM_LOOK_EDGE | joint : 0, &rdy) < 0)
 			r->tcp_dirty = true;
 	}
-	/* what the kernel said last holds until it says more; but an error and urgent data may have been taken */
-	if (r->tcp_dirty || (r->kmask & (POLLERR | POLLPRI)) || ((dir & POLLIN) && rdy.in_from_tcp) || ((dir & POLLOUT) && rdy.out_from_tcp)) {
+	/* what the kernel said last holds until it says more; but an error and urgent data may have been taken, and the end been found by us */
+	if (r->tcp_dirty || (atomic_load_explicit(&ch->fin_seen, memory_order_relaxed) && !(r->kmask & POLLRDHUP)) || (r->kmask & (POLLERR | POLLPRI)) || ((dir & POLLIN) && rdy.in_from_tcp) || ((dir & POLLOUT) && rdy.out_from_tcp)) {
 		p = (struct pollfd){ .fd = fd,
 				     .events = (short)(rdy.tcp_events | POLLRDHUP | POLLPRI) };
 		r->tcp_dirty = false;

@@ -415,6 +415,10 @@ unsigned int xshim_ready_result(struct xshim_conn *c, struct xshim_chan *ch, int
 	     (atomic_load_explicit(&ch->gone, memory_order_relaxed) && (r->in_from_tcp || r->out_from_tcp))) &&
 	    raw_poll(&p, 1, 0) > 0)
 		kmask |= (unsigned short)p.revents;
+	/* the end has come since the kernel was asked, and was found on the way: what it says of it comes with it */
+	p = (struct pollfd){ .fd = fd, .events = POLLRDHUP };
+	if (!(kmask & POLLRDHUP) && atomic_load_explicit(&ch->fin_seen, memory_order_relaxed) && raw_poll(&p, 1, 0) > 0)
+		kmask |= (unsigned short)p.revents & (POLLRDHUP | POLLHUP | POLLERR);
 	mask = r->mask | (kmask & (POLLRDHUP | POLLHUP | POLLERR | POLLPRI));
 	if (r->in_from_tcp)
 		mask |= kmask & POLLIN;
