@@ -87,14 +87,14 @@ XSHIM_EXPORT mqd_t mq_open(const char *name, int flags, ...)
 
 /* ---- files whose name is made up: the letters of the first try go again ---- */
 
-#define LETTERS "XXXXXX"
+#define LETTERS 6
 
 /* It was looked at: the letters were there. */
 static bool lacking_for(char *template, int suffix)
 {
 	if (!xshim_room_lacking())
 		return false;
-	memcpy(template + strlen(template) - (size_t)suffix - strlen(LETTERS), LETTERS, strlen(LETTERS));
+	memset(template + strlen(template) - (size_t)suffix - LETTERS, 'X', LETTERS);
 	return true;
 }
 

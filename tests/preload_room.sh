@@ -107,7 +107,7 @@ def again(name, f):
         raise RuntimeError(f"{number(f)}, not {was}")
     return Made(was)
 def temporary(name, *args):
-    path = ctypes.create_string_buffer(fresh() + b"XXXXXX" + (b".c" if args and "mps" in name else b""))
+    path = ctypes.create_string_buffer(fresh() + b"X" * 6 + (b".c" if args and "mps" in name else b""))
     fd = call(name, path, *args)
     if os.fstat(fd).st_ino != os.stat(path.value).st_ino:
         raise RuntimeError(path.value)
