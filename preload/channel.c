@@ -257,10 +257,7 @@ bool xshim_chan_attach(struct xshim_conn *c, uint32_t own)
 	if (!atomic_load_explicit(&c->attach_due, memory_order_acquire) || !ch || xshim_conn_chan(c))
 		goto out;
 	if (!xshim_slot_is_sole(s, getpid()) || xshim_conn_on_stdio(c)) {
-		if (xshim_conn_on_stdio(c))
-			xshim_conn_reason(c, XSHIM_R_STDIO);
-		else
-			xshim_conn_shared(c);
+		xshim_conn_reason(c, xshim_conn_on_stdio(c) ? XSHIM_R_STDIO : XSHIM_R_SHARED);
 		goto out;
 	}
 	free_dead(c);

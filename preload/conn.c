@@ -56,15 +56,11 @@ void xshim_conn_set_flag(struct xshim_conn *c, uint32_t flag, bool on)
 
 void xshim_conn_reason(struct xshim_conn *c, enum xshim_reason why)
 {
-	if (c->slot)
-		atomic_store_explicit(&c->slot->reason, why, memory_order_relaxed);
-}
-
-void xshim_conn_shared(struct xshim_conn *c)
-{
-	if (c->slot && atomic_load_explicit(&c->slot->reason, memory_order_relaxed) != XSHIM_R_SHARED)
+	if (!c->slot)
+		return;
+	if (why == XSHIM_R_SHARED && atomic_load_explicit(&c->slot->reason, memory_order_relaxed) != why)
 		xlog(DEBUG, "connection %u: stays on TCP as long as other processes have it, too", c->id);
-	xshim_conn_reason(c, XSHIM_R_SHARED);
+	atomic_store_explicit(&c->slot->reason, why, memory_order_relaxed);
 }
 
 void xshim_conn_never(struct xshim_conn *c, enum xshim_reason why)

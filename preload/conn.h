@@ -57,7 +57,10 @@ struct xshim_chan {
 	_Atomic uint32_t self_rung;	/* we have rung it ourselves since then */
 	/* rings; 0: not known. The peer's count when the bell was emptied, and when one of its rings was last let be. Both locks of the slot */
 	uint32_t bell_holds, hushed_rung, let_rung;
-	/* Both locks: since it was emptied we have rung it for others of ours; and how long to sleep without it next, in ms (ready.h) */
+	/*
+	 * Both locks: since we emptied it we have rung it for others of ours, and how long to sleep without it next, in ms (ready.h). Of this
+	 * process: where another has emptied it meanwhile what is in it is looked after once too often, or XSHIM_THEIRS_MS late.
+	 */
 	bool rung_for_others;
 	int theirs_ms;
 	_Atomic uint32_t forked;	/* another process has it, too, or had */
@@ -202,8 +205,6 @@ void xshim_conn_adopt(int fd, const struct xshim_arena *a, struct xshim_slot *s)
 /* It stays on TCP for good. A ring that is attached is not taken away by this, but once it has gone none comes again. */
 void xshim_conn_never(struct xshim_conn *c, enum xshim_reason why);
 void xshim_conn_reason(struct xshim_conn *c, enum xshim_reason why);
-/* As it is, of another process that has it: said once in the log. */
-void xshim_conn_shared(struct xshim_conn *c);
 
 /*
  * Every data call on a connection: true if it is to go through stream_*.c.

@@ -75,10 +75,7 @@ static void introduce(struct xshim_conn *c, int fd)
 
 	why = obstacle(c, fd);
 	if (why != XSHIM_R_RING) {
-		if (why == XSHIM_R_SHARED)
-			xshim_conn_shared(c);
-		else
-			xshim_conn_reason(c, why);
+		xshim_conn_reason(c, why);
 		/* a server that forks for each connection has it for itself soon */
 		if (why == XSHIM_R_SHARED && c->next_ops > c->ops + 32)
 			c->next_ops = c->ops + 32;

@@ -272,6 +272,13 @@ static bool is_for_others(struct xshim_chan *ch)
 	       atomic_load_explicit(&ch->remote.region->rung, memory_order_seq_cst) == ch->hushed_rung;
 }
 
+/* Both locks. */
+static void ring_for_others(struct xshim_chan *ch)
+{
+	xshim_chan_ring_self(ch);
+	ch->rung_for_others = true;
+}
+
 /* It is left in the bell, and looked after by whoever looks next. Both locks. */
 static int leave_to_others(struct xshim_chan *ch)
 {
@@ -297,12 +304,10 @@ static int hear_and_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, un
 	if (!*heard || rc)
 		return rc;
 	if (others_wait(ch, arm, r->mask)) {
-		if (theirs) {
+		if (theirs)
 			r->theirs_ms = leave_to_others(ch);
-		} else {
-			xshim_chan_ring_self(ch);
-			ch->rung_for_others = true;
-		}
+		else
+			ring_for_others(ch);
 		return 0;
 	}
 	ch->theirs_ms = 0;
@@ -311,7 +316,7 @@ static int hear_and_look(struct xshim_conn *c, struct xshim_chan *ch, int fd, un
 	hush(c, ch, fd);
 	rc = arm_and_look(c, ch, fd, arm, r);
 	if (!rc && others_wait(ch, arm, r->mask))
-		xshim_chan_ring_self(ch);
+		ring_for_others(ch);
 	return rc;
 }
 

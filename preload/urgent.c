@@ -122,9 +122,13 @@ int xshim_urgent_wait(struct xshim_conn *c, struct xshim_chan *ch, int fd, uint6
 			p[0].events = (short)(r.tcp_events & POLLIN);
 		if (!atomic_load_explicit(&ch->fin_seen, memory_order_relaxed))
 			p[0].events |= POLLRDHUP;
+		if (r.theirs_ms)
+			p[1].fd = -1;
 		now = xshim_clock_ns();
-		if ((xshim_tx_peer_reads(&c->slot->link, ch->remote.region) || xshim_tx_is_alone(ch->remote.region)) &&
-		    deadline_ns > now)
+		if (r.theirs_ms && deadline_ns > now)
+			rc = libc.poll(p, 3, r.theirs_ms) < 0 ? -1 : 1;
+		else if ((xshim_tx_peer_reads(&c->slot->link, ch->remote.region) || xshim_tx_is_alone(ch->remote.region)) &&
+			 deadline_ns > now)
 			rc = libc.poll(p, 3, XSHIM_READ_MS) < 0 ? -1 : 1;
 		else if (deadline_ns == UINT64_MAX && c->slot->link.want_leave != XSHIM_ASKS_STANDS)
 			rc = libc.poll(p, 3, -1);

@@ -218,6 +218,7 @@ static int sleep_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, unsig
 	}
 	fd = xshim_conn_fd(c, fd);
 	if (rc == 0) {
+		*called = r.theirs_ms;	/* to look whether the bell is ours again, not because anything has come */
 		rc = deadline_ns != UINT64_MAX && deadline_ns <= xshim_clock_ns() ? -EAGAIN : 0;
 		goto out;
 	}
