@@ -21,6 +21,7 @@ static bool is_for_one(const struct xshim_reg *r)
 
 	if (!(r->events & (EPOLLET | EPOLLONESHOT)))
 		return false;
+	/* of those of this set, as good without the structure lock: they come and go under the set's, too */
 	if (r->conn->regs == r && !r->next_of_conn)
 		return true;
 	for (o = r->set->regs; o && (o == r || o->conn != r->conn); o = o->next_of_set)
@@ -65,7 +66,9 @@ static uint32_t evaluate(struct xshim_answer *a, struct xshim_reg *r, struct xsh
 			r->tcp_dirty = true;
 	}
 	/* what the kernel said last holds until it says more; but an error and urgent data may have been taken, and the end been found by us */
-	if (r->tcp_dirty || (atomic_load_explicit(&ch->fin_seen, memory_order_relaxed) && !(r->kmask & POLLRDHUP)) || (r->kmask & (POLLERR | POLLPRI)) || ((dir & POLLIN) && rdy.in_from_tcp) || ((dir & POLLOUT) && rdy.out_from_tcp)) {
+	if (atomic_load_explicit(&ch->fin_seen, memory_order_relaxed) && !(r->kmask & POLLRDHUP))
+		r->tcp_dirty = true;
+	if (r->tcp_dirty || (r->kmask & (POLLERR | POLLPRI)) || ((dir & POLLIN) && rdy.in_from_tcp) || ((dir & POLLOUT) && rdy.out_from_tcp)) {
 		p = (struct pollfd){ .fd = fd,
 				     .events = (short)(rdy.tcp_events | POLLRDHUP | POLLPRI) };
 		r->tcp_dirty = false;

@@ -21,7 +21,7 @@ struct xshim_log {
 	int fd;				/* -1: silent */
 	enum xshim_log_level level;	/* this and more urgent ones are written */
 	const char *who;		/* start of each line */
-	bool pid;			/* and then [PID]: several processes write to the file, none of which puts its own before it */
+	bool pid;			/* and then [PID], where several processes write to one file */
 	unsigned long long dev, ino;	/* the file we opened; checked before each write, 0: no check */
 };
 
