@@ -35,6 +35,41 @@ void case_free(struct test_case *c)
 	free(c);
 }
 
+/* The next "WHO wait -> RESULT" from `at` on: its result, up to the end of the line; NULL: there is none. */
+static const char *waited(const char *at, const char *who)
+{
+	size_t n = strlen(who);
+
+	for (; *at; at += strcspn(at, "\n"), at += *at == '\n') {
+		at += strspn(at, " ");
+		if (!strncmp(at, who, n) && !strncmp(at + n, " wait -> ", 9))
+			return at + n + 9;
+	}
+	return NULL;
+}
+
+char *case_other_way(const struct test_case *c, const char *printed)
+{
+	const char *one = printed, *other = printed;
+	char *new = strdup(printed), *to;
+	size_t a, b;
+
+	if (!new)
+		die("no memory");
+	/* their lengths together stay the same, so what lies before and behind both does not move */
+	while ((one = waited(one, c->who[0])) && (other = waited(other, c->who[1]))) {
+		const char *first = one < other ? one : other, *second = one < other ? other : one;
+
+		a = strcspn(first, "\n");
+		b = strcspn(second, "\n");
+		to = new + (first - printed);
+		memcpy(to, second, b);
+		memcpy(to + b, first + a, (size_t)(second - first) - a);
+		memcpy(to + b + (second - first) - a, first, a);
+	}
+	return new;
+}
+
 /* "skip full,young: why" */
 static unsigned int phases_from(char *list, const char *where, char **why)
 {
@@ -100,6 +135,13 @@ struct test_case *cases_read(const char *path)
 			snprintf(c->why_known, sizeof(c->why_known), "%s", why);
 		} else if (!strncmp(at, "sometimes ", 10)) {
 			c->sometimes |= phases_from(at + 10, where, &why);
+			snprintf(c->why_known, sizeof(c->why_known), "%s", why);
+		} else if (!strncmp(at, "either ", 7)) {
+			int skip = 0;
+
+			if (sscanf(at + 7, "%15s %15s %n", c->who[0], c->who[1], &skip) < 2 || !skip)
+				die("%s: which two?", where);
+			c->either |= phases_from(at + 7 + skip, where, &why);
 			snprintf(c->why_known, sizeof(c->why_known), "%s", why);
 		} else {
 			case_add_line(c, at);

@@ -135,11 +135,15 @@ struct test_case {
 	unsigned int known, sometimes;	/* differ always, or by how the switch falls */
 	bool pumps;			/* while one end waits, the other makes a call now and then */
 	char why_known[160];
+	unsigned int either;		/* or only in which of two it is that is told, */
+	char who[2][16];		/* of these */
 	struct test_case *next;
 };
 
 struct test_case *cases_read(const char *path);	/* dies with file and line */
 void case_add_line(struct test_case *c, const char *line);
+/* What was printed, with what the two of c->who were told changed places: the first call of one for that of the other, and so on. */
+char *case_other_way(const struct test_case *c, const char *printed);
 void case_free(struct test_case *c);
 /* A random one, to be played from p. */
 struct test_case *case_random(uint64_t seed, enum phase p);
