@@ -312,7 +312,7 @@ XSHIM_FAST ssize_t xshim_fast_sent(int fd, struct xshim_conn *c, struct xshim_ch
 	return xshim_fast_leave(c, s, n, offsetof(struct xshim_slot, tx_lock));
 }
 
-/* Nothing is special, but it is much, or more than the peer was known to have room for. tx_lock. */
+/* Nothing is special, but it is much, or more than the peer was known to have room for, or goes beyond the lap (link.h). tx_lock. */
 XSHIM_ASIDE ssize_t xshim_fast_send_more(int fd, const void *buf, size_t n, int flags, xshim_long_send *longer, struct xshim_conn *c)
 {
 	struct xshim_chan *ch = xshim_conn_chan(c);
@@ -322,10 +322,13 @@ XSHIM_ASIDE ssize_t xshim_fast_send_more(int fd, const void *buf, size_t n, int 
 
 	if (!ch)		/* taken away just now */
 		return xshim_fast_no_room(fd, buf, n, flags, longer, c);
-	to = xshim_region_data(ch->local.region) + (l->tx.pos & ch->tx_mask);
-	if ((int64_t)n > space)
+	if ((int64_t)n > space || xshim_tx_place(l) + n - 1 > l->tx.soft)
 		space = xshim_tx_space(l, ch->remote.region);
-	if ((int64_t)n > space || !XSHIM_LIKELY(xshim_ucopy_inline(to, buf, n) == 0))
+	if ((int64_t)n <= space && xshim_tx_place(l) + n - 1 > l->tx.soft)
+		xshim_tx_anew(l, ch->local.region, n);
+	to = xshim_region_data(ch->local.region) + xshim_tx_place(l);
+	/* in one piece */
+	if ((int64_t)n > space || xshim_tx_place(l) + n - 1 > l->tx.soft || !XSHIM_LIKELY(xshim_ucopy_inline(to, buf, n) == 0))
 		return xshim_fast_no_room(fd, buf, n, flags, longer, c);
 	return xshim_fast_sent(fd, c, ch, to, l->tx.pos - l->tx.tail, n);
 }
@@ -347,12 +350,11 @@ XSHIM_FAST ssize_t xshim_fast_send_upto(size_t most, int fd, const void *buf, si
 	if (!XSHIM_LIKELY(in == XSHIM_FAST_LOCKED))
 		return xshim_fast_not_sent(fd, buf, n, flags, longer, c);
 	pos = s->link.tx.pos;
-	at = (size_t)pos & ch->tx_mask;
+	at = (size_t)(pos - s->link.tx.base) & ch->tx_mask;
 	used = pos - s->link.tx.tail;
-	/* In one piece. */
-	if (!XSHIM_LIKELY(xshim_fast_may_send(s, ch)) || !XSHIM_LIKELY(at + n - 1 <= ch->tx_mask))
+	if (!XSHIM_LIKELY(xshim_fast_may_send(s, ch)))
 		return xshim_fast_no_room(fd, buf, n, flags, longer, c);
-	if (most > XSHIM_UCOPY_FEW || !XSHIM_LIKELY(used + n <= s->link.tx.room))
+	if (most > XSHIM_UCOPY_FEW || !XSHIM_LIKELY(used + n <= s->link.tx.room) || !XSHIM_LIKELY(at + n - 1 <= s->link.tx.soft))
 		return xshim_fast_send_more(fd, buf, n, flags, longer, c);
 	to = xshim_region_data(ch->local.region) + at;
 	if (!XSHIM_LIKELY(xshim_ucopy_few(to, buf, n) == 0))
@@ -433,14 +435,14 @@ XSHIM_ASIDE ssize_t xshim_fast_recv_more(int fd, void *buf, size_t n, int flags,
 
 	if (!ch)		/* taken away just now */
 		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
-	from = xshim_region_cdata(ch->remote.region) + (l->rx.pos & ch->rx_mask);
+	from = xshim_region_cdata(ch->remote.region) + xshim_rx_place(l);
 	if (!XSHIM_LIKELY(xshim_ucopy_inline(buf, from, got) == 0) || !XSHIM_LIKELY(!xshim_chan_is_cut(ch)))
 		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
 	return xshim_fast_received(c, c->slot, ch, ch->remote.region, from, got);
 }
 
-/* As much of *n bytes as there is lies in one piece: so much in *n. False: there is none, or it does not. rx_lock. */
-XSHIM_FAST bool xshim_fast_there(struct xshim_link *l, const struct xshim_chan *ch, size_t at, size_t *n)
+/* As much of *n bytes as there is lies in one piece, at *at: so much in *n. False: there is none, or it does not. rx_lock. */
+XSHIM_FAST bool xshim_fast_there(struct xshim_link *l, const struct xshim_chan *ch, size_t *at, size_t *n)
 {
 	uint64_t there = l->rx.head - l->rx.pos;
 
@@ -450,7 +452,8 @@ XSHIM_FAST bool xshim_fast_there(struct xshim_link *l, const struct xshim_chan *
 		if (there < *n)
 			*n = (size_t)there;
 	}
-	return XSHIM_LIKELY(at + *n - 1 <= ch->rx_mask);
+	*at = (size_t)(l->rx.pos - l->rx.base) & ch->rx_mask;
+	return XSHIM_LIKELY(*at + *n - 1 <= ch->rx_mask);
 }
 
 /* For who holds a reference, and has slept until something came. 0: the long way. */
@@ -463,10 +466,9 @@ XSHIM_FAST ssize_t xshim_fast_take(struct xshim_conn *c, struct xshim_chan *ch, 
 
 	if (!xshim_fast_fits(buf, n, XSHIM_FAST_MANY) || !xshim_lock_try(&s->rx_lock, xshim_tid()))
 		return 0;
-	if (xshim_fast_may_recv(s)) {
-		at = (size_t)s->link.rx.pos & ch->rx_mask;
+	if (xshim_fast_may_recv(s) && xshim_fast_there(&s->link, ch, &at, &most)) {
 		from = xshim_region_cdata(ch->remote.region) + at;
-		if (xshim_fast_there(&s->link, ch, at, &most) && xshim_ucopy_inline(buf, from, most) == 0 && !xshim_chan_is_cut(ch)) {
+		if (xshim_ucopy_inline(buf, from, most) == 0 && !xshim_chan_is_cut(ch)) {
 			got = most;
 			bell = xshim_fast_took(s, ch, ch->remote.region, from, got);
 		}
@@ -489,11 +491,10 @@ XSHIM_FAST ssize_t xshim_fast_recv(int fd, void *buf, size_t n, int flags, xshim
 		return longer(fd, buf, n, flags);
 	if (!XSHIM_LIKELY(in == XSHIM_FAST_LOCKED))
 		return xshim_fast_not_received(fd, buf, n, flags, longer, c);
-	at = (size_t)s->link.rx.pos & ch->rx_mask;
 	if (!XSHIM_LIKELY(xshim_fast_may_recv(s)))
 		return xshim_fast_none_there(fd, buf, n, flags, longer, c);
 	got = n;
-	if (!xshim_fast_there(&s->link, ch, at, &got))
+	if (!xshim_fast_there(&s->link, ch, &at, &got))
 		return none(fd, buf, n, flags, c);
 	if (!XSHIM_LIKELY(got <= XSHIM_UCOPY_FEW))
 		return xshim_fast_recv_more(fd, buf, n, flags, longer, c);

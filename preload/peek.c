@@ -38,18 +38,19 @@ ssize_t xshim_peek_beyond(struct xshim_conn *c, struct xshim_chan *ch, int fd, s
 	/* the last switch /then/ the head, which is final if it is a down */
 	bool down = atomic_load_explicit(&peer->sw_seq, memory_order_seq_cst) == l->rx.seq + 2;
 	uint64_t at = l->rx.pos + n, head = atomic_load_explicit(&peer->head, memory_order_seq_cst);
+	uint64_t base = atomic_load_explicit(&peer->base, memory_order_relaxed);
 	struct xshim_iov it = begin;
 	size_t more, all;
 
 	xshim_iov_skip(&it, n);
 	more = xshim_iov_left(&it);
-	if (head < at || head - at > (1ull << l->order_peer))
+	if (head < at || head - at > (1ull << l->order_peer) || base > at)
 		return (ssize_t)n;
 	all = head - at;
 	if (more > all)
 		more = all;
 	if (!(flags & MSG_TRUNC))
-		more = xshim_ring_copy_out(xshim_region_cdata(peer), l->order_peer, at, &it, more);
+		more = xshim_ring_copy_out(xshim_region_cdata(peer), l->order_peer, at - base, &it, more);
 	if (xshim_chan_is_cut(ch))
 		return (ssize_t)n;
 	n += more;

@@ -336,7 +336,7 @@ static int send_pending(struct xshim_conn *c, struct xshim_chan *ch, int fd)
 		ssize_t n;
 
 		m.msg_iovlen = xshim_ring_stretch(xshim_region_cdata(ch->local.region), l->order_own,
-						  l->tx.pos, l->tx.end - l->tx.pos, v);
+						  xshim_tx_place(l), l->tx.end - l->tx.pos, v);
 		n = raw_sendmsg(fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (n < 0)
 			return errno == EAGAIN || errno == EINTR ? 0 : -errno;

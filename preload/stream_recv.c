@@ -169,7 +169,7 @@ static ssize_t take_parts(struct xshim_conn *c, struct xshim_chan *ch, struct xs
 
 	do {
 		part = n - done < XSHIM_RING_PART ? n - done : XSHIM_RING_PART;
-		got = xshim_ring_copy_out(xshim_region_cdata(peer), l->order_peer, l->rx.pos, it, part);
+		got = xshim_ring_copy_out(xshim_region_cdata(peer), l->order_peer, xshim_rx_place(l), it, part);
 		*fault = got < part;
 		if (xshim_chan_is_cut(ch))
 			return -EPROTO;
@@ -241,7 +241,7 @@ static ssize_t rx_once(struct xshim_conn *c, struct xshim_chan *ch, int fd, stru
 					size_t whole = (size_t)n;
 
 					n = (ssize_t)xshim_ring_copy_out(xshim_region_cdata(peer), l->order_peer,
-									 l->rx.pos, it, whole);
+									 xshim_rx_place(l), it, whole);
 					*fault = (size_t)n < whole;
 				} else {
 					xshim_iov_skip(it, (size_t)n);

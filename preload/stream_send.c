@@ -74,7 +74,7 @@ static size_t put_parts(struct xshim_conn *c, struct xshim_chan *ch, struct xshi
 
 	do {
 		part = count - done < XSHIM_RING_PART ? count - done : XSHIM_RING_PART;
-		n = xshim_ring_copy_in(xshim_region_data(own), l->order_own, l->tx.pos, it, part);
+		n = xshim_ring_copy_in(xshim_region_data(own), l->order_own, xshim_tx_place(l), it, part);
 		if (!n)
 			break;
 		done += n;
@@ -133,12 +133,14 @@ static ssize_t ring_put(struct xshim_conn *c, struct xshim_chan *ch, struct xshi
 		return -EAGAIN;
 	if (count > (uint64_t)space)
 		count = (size_t)space;
+	if (xshim_tx_place(l) + count - 1 > l->tx.soft)
+		xshim_tx_anew(l, own, count);
 	if (it) {
 		n = (ssize_t)put_parts(c, ch, it, count, bell);
 		if (!n)
 			return -EFAULT;
 	} else {
-		stretches = xshim_ring_stretch(xshim_region_data(own), l->order_own, l->tx.pos, count, v);
+		stretches = xshim_ring_stretch(xshim_region_data(own), l->order_own, xshim_tx_place(l), count, v);
 		n = read_source(from, v, stretches);
 		if (n <= 0)
 			return n;

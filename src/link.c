@@ -164,6 +164,19 @@ int64_t xshim_tx_space(struct xshim_link *l, const struct xshim_region_hdr *peer
 	return (int64_t)xshim_tx_known_space(l);
 }
 
+void xshim_tx_anew(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t n)
+{
+	uint64_t last = (1ull << l->order_own) - 1, end;
+
+	if (l->tx.tail == l->tx.pos && l->tx.base != l->tx.pos) {
+		/* ours /then/ the word: who takes the lock over announces it (xshim_tx_mend()) */
+		l->tx.base = l->tx.pos;
+		atomic_store_explicit(&own->base, l->tx.pos, memory_order_release);
+	}
+	end = (xshim_tx_place(l) + n - 1) | (XSHIM_TX_LAP - 1);
+	l->tx.soft = end < last ? end : last;
+}
+
 void xshim_tx_want(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t free_wanted)
 {
 	uint64_t size = l->tx.room;
@@ -216,6 +229,7 @@ void xshim_tx_mend(struct xshim_link *l, struct xshim_region_hdr *own)
 		xshim_tx_take(l, own);
 		return;
 	}
+	atomic_store_explicit(&own->base, l->tx.base, memory_order_release);
 	if (ring)
 		atomic_store_explicit(&own->head, l->tx.pos, memory_order_seq_cst);
 	if (ring != (l->tx.seq & 1)) {
@@ -309,7 +323,7 @@ int xshim_rx_next(struct xshim_link *l, struct xshim_region_hdr *own, const stru
 			return rc;
 		if (!rc)
 			return ring_limit(l, peer, limit);
-		if (at < l->rx.head || at - l->rx.pos > (1ull << l->order_peer))
+		if (at < l->rx.head || at - l->rx.pos > (1ull << l->order_peer) || !xshim_rx_take_base(l, peer))
 			return broken(l);
 		l->rx.head = at;
 		if (at > l->rx.pos) {

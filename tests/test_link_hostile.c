@@ -63,7 +63,11 @@ static uint64_t odd_value(uint64_t now, unsigned int bits)
 /* What a peer that goes on honestly could write; without these, one lie ends each run at once. */
 static void honest_word(void)
 {
-	switch (below(6)) {
+	switch (below(7)) {
+	case 6:
+		if (l.rx.state == XSHIM_RX_RING && peer.sw_seq == l.rx.seq && peer.head == l.rx.pos)
+			peer.base = l.rx.pos;
+		break;
 	case 0:
 		if (l.rx.state == XSHIM_RX_RING && peer.sw_seq == l.rx.seq)
 			peer.head = l.rx.head + below(PEER_RING - (l.rx.head - l.rx.pos) + 1);
@@ -104,7 +108,10 @@ static void hostile_word(void)
 {
 	_Atomic uint64_t *at;
 
-	switch (below(15)) {
+	switch (below(16)) {
+	case 15:
+		peer.base = odd_value(peer.base, 64);
+		break;
 	case 0:
 		peer.head = odd_value(peer.head, 64);
 		break;
@@ -157,6 +164,7 @@ static void check_invariants(void)
 {
 	must(l.tx.state <= XSHIM_TX_OUT && l.rx.state <= XSHIM_RX_GIVEN);
 	must(l.tx.room >= (OWN_RING < XSHIM_ROOM_LEAST ? OWN_RING : XSHIM_ROOM_LEAST) && l.tx.room <= OWN_RING);
+	must(l.tx.soft < OWN_RING && xshim_rx_place(&l) < PEER_RING);
 	must(xshim_rx_room(&l, &peer) > 0 && xshim_rx_room(&l, &peer) <= PEER_RING);
 	must(l.rx.frame_got <= XSHIM_FRAME_BYTES && l.tx.frame_sent <= l.tx.frame_len);
 	if (l.tx.state == XSHIM_TX_RING || l.tx.state == XSHIM_TX_HELD)
@@ -227,8 +235,14 @@ static void transmit(void)
 			must(l.error);
 			break;
 		}
-		if (space > 0)
-			xshim_tx_commit(&l, &own, &peer, 1 + below((uint64_t)space));
+		if (space > 0) {
+			uint64_t n = 1 + below((uint64_t)space);
+
+			if (below(4) == 0)
+				xshim_tx_anew(&l, &own, n);
+			must(xshim_tx_place(&l) < OWN_RING);
+			xshim_tx_commit(&l, &own, &peer, n);
+		}
 		xshim_tx_want(&l, &own, below(2 * OWN_RING));
 		break;
 	case XSHIM_TX_RESEND:
@@ -397,19 +411,25 @@ static const struct lie {
 	uint64_t head, sw_at, tail;
 	uint32_t sw_seq;
 	bool rx_refuses, tx_refuses;
+	uint64_t base;			/* what was taken over before is 10 */
 } lies[] = {
-	{ "nothing new", 1100, 1000, 1000, 1, false, false },
-	{ "head goes back", 1099, 1000, 1000, 1, true, false },
-	{ "head beyond the ring", 1001 + PEER_RING, 1000, 1000, 1, true, false },
-	{ "head at the ring's end", 1000 + PEER_RING, 1000, 1000, 1, false, false },
-	{ "head wraps", UINT64_MAX, 1000, 1000, 1, true, false },
-	{ "a switch number skipped", 1100, 1100, 1000, 3, true, false },
-	{ "a switch number gone back", 1100, 1100, 1000, 0, true, false },
-	{ "a switch below what is on the ring", 1100, 1099, 1000, 2, true, false },
-	{ "a switch beyond the ring", 1100, 1001 + PEER_RING, 1000, 2, true, false },
-	{ "tail beyond what was sent", 1100, 1000, 1101, 1, false, true },
-	{ "tail at what was sent", 1100, 1000, 1100, 1, false, false },
-	{ "tail wraps", 1100, 1000, UINT64_MAX, 1, false, true },
+	{ "nothing new", 1100, 1000, 1000, 1, false, false, 10 },
+	{ "head goes back", 1099, 1000, 1000, 1, true, false, 10 },
+	{ "head beyond the ring", 1001 + PEER_RING, 1000, 1000, 1, true, false, 10 },
+	{ "head at the ring's end", 1000 + PEER_RING, 1000, 1000, 1, false, false, 10 },
+	{ "head wraps", UINT64_MAX, 1000, 1000, 1, true, false, 10 },
+	{ "a switch number skipped", 1100, 1100, 1000, 3, true, false, 10 },
+	{ "a switch number gone back", 1100, 1100, 1000, 0, true, false, 10 },
+	{ "a switch below what is on the ring", 1100, 1099, 1000, 2, true, false, 10 },
+	{ "a switch beyond the ring", 1100, 1001 + PEER_RING, 1000, 2, true, false, 10 },
+	{ "tail beyond what was sent", 1100, 1000, 1101, 1, false, true, 10 },
+	{ "tail at what was sent", 1100, 1000, 1100, 1, false, false, 10 },
+	{ "tail wraps", 1100, 1000, UINT64_MAX, 1, false, true, 10 },
+	{ "a base that has gone back", 1100, 1000, 1000, 1, true, false, 9 },
+	{ "a base at what was read", 1100, 1000, 1000, 1, false, false, 1000 },
+	{ "a base beyond what was read", 1100, 1000, 1000, 1, true, false, 1001 },
+	{ "the same where a switch is ahead", 1100, 1100, 1000, 2, true, false, 1001 },
+	{ "a base that wraps", 1100, 1000, 1000, 1, true, false, UINT64_MAX },
 };
 
 START_TEST(each_lie_is_told_from_the_truth)
@@ -420,6 +440,8 @@ START_TEST(each_lie_is_told_from_the_truth)
 	bool crossed;
 
 	on_the_ring();
+	l.rx.base = 10;
+	peer.base = t->base;
 	peer.head = t->head;
 	peer.sw_at[t->sw_seq & 1] = t->sw_at;
 	peer.sw_seq = t->sw_seq;

@@ -68,6 +68,13 @@ static void it_puts(void)
 	(void)xshim_tx_commit(&sh->p, &sh->its, &sh->own, 10);
 }
 
+static void i_begin_anew(void)
+{
+	if (xshim_tx_space(&sh->l, &sh->its) < 0)
+		abort();
+	xshim_tx_anew(&sh->l, &sh->own, 10);
+}
+
 static void i_take(void)
 {
 	(void)xshim_rx_took_ring(&sh->l, &sh->own, &sh->its, 10);
@@ -135,6 +142,8 @@ static void (*const cases[][BEFORE + 1])(void) = {
 	{ i_go_up },
 	{ i_go_up, it_crosses, i_put },
 	{ i_go_up, it_crosses, i_put, it_takes, i_come_down },
+	{ i_go_up, it_crosses, i_put, it_takes, i_begin_anew },
+	{ i_go_up, it_crosses, i_put, it_takes, i_begin_anew, i_put },
 	{ it_goes_up, i_cross },
 	{ it_goes_up, i_cross, it_puts, i_cross, i_take },
 	{ it_goes_up, i_cross, it_comes_down, i_cross },
@@ -176,6 +185,7 @@ static void words_are_those_of_the_state(void)
 		ck_assert_uint_eq(atomic_load(&sh->own.sw_at[l->tx.seq & 1]), l->tx.seq & 1 ? l->tx.start : l->tx.pos);
 	if (l->tx.state == XSHIM_TX_RING)
 		ck_assert_uint_eq(atomic_load(&sh->own.head), l->tx.pos);
+	ck_assert_uint_eq(atomic_load(&sh->own.base), l->tx.base);
 	ck_assert_uint_eq(atomic_load(&sh->own.ack), l->rx.seq);
 	if (l->taken && l->tx.state == XSHIM_TX_RESEND)
 		ck_assert(l->tx.pos == l->tx.tail && l->tx.end == atomic_load(&sh->own.head));

@@ -61,7 +61,7 @@ static unsigned int ask_one_in, down_one_in;
 static struct {
 	uint64_t bytes_ring, bytes_tcp, resent;
 	uint64_t ups, downs, joins, leaves, undone, discarded, half_frames, sleeps, withdrawn, agreed,
-		unasked, answered, alone, late, decided_not, given_up, fin_waits, fin_goes;
+		unasked, answered, alone, late, decided_not, given_up, fin_waits, fin_goes, anew;
 } seen;
 
 #define must(cond, ...)									\
@@ -226,7 +226,7 @@ static void send_pending(struct end *e)
 		n = some(n < room(e->to) ? n : room(e->to));
 		e->base_tx -= (int64_t)n;
 		for (uint64_t i = 0; i < n; i++)
-			put(e, xshim_region_cdata(e->own)[(l->tx.pos + i) & (RING - 1)]);
+			put(e, xshim_region_cdata(e->own)[(xshim_tx_place(l) + i) & (RING - 1)]);
 		xshim_tx_resent(l, n);
 		seen.resent += n;
 		ring_bell(e);
@@ -383,8 +383,14 @@ static bool tx_ring(struct end *e)
 	e->tx.n = some((uint64_t)space);
 	if (e->tx.n > e->total - e->accepted)
 		e->tx.n = e->total - e->accepted;
+	if (chance(3)) {
+		uint64_t base = l->tx.base;
+
+		xshim_tx_anew(l, e->own, e->tx.n);
+		seen.anew += l->tx.base != base;
+	}
 	for (uint64_t i = 0; i < e->tx.n; i++)
-		xshim_region_data(e->own)[(l->tx.pos + i) & (RING - 1)] = byte_at(e->id, e->accepted + i);
+		xshim_region_data(e->own)[(xshim_tx_place(l) + i) & (RING - 1)] = byte_at(e->id, e->accepted + i);
 	e->tx.mid = true;
 	return true;
 }
@@ -514,7 +520,7 @@ static void rx_take(struct end *e)
 	if (e->rx.step == XSHIM_RX_STEP_RING) {
 		n = some(n);
 		for (uint64_t i = 0; i < n; i++)
-			expect_byte(e, xshim_region_cdata(e->peer)[(l->rx.pos + i) & (RING - 1)], "ring");
+			expect_byte(e, xshim_region_cdata(e->peer)[(xshim_rx_place(l) + i) & (RING - 1)], "ring");
 		e->base_rx += (int64_t)n;
 		if (xshim_rx_took_ring(l, e->own, e->peer, n))
 			ring_bell(e->other);
@@ -692,7 +698,7 @@ START_TEST(every_byte_arrives_once_and_in_order_for_all_seeds)
 		run(s);
 	printf("sim: %llu seeds: bytes by ring %llu by TCP %llu resent %llu; ups %llu downs %llu joins %llu "
 	       "leaves %llu undone %llu discarded %llu half frames %llu withdrawn %llu agreed %llu unasked %llu "
-	       "answered %llu alone %llu late %llu decided not %llu given up %llu fin waits %llu goes %llu sleeps %llu\n",
+	       "answered %llu alone %llu late %llu decided not %llu given up %llu fin waits %llu goes %llu anew %llu sleeps %llu\n",
 	       (unsigned long long)seeds, (unsigned long long)seen.bytes_ring, (unsigned long long)seen.bytes_tcp,
 	       (unsigned long long)seen.resent, (unsigned long long)seen.ups, (unsigned long long)seen.downs,
 	       (unsigned long long)seen.joins, (unsigned long long)seen.leaves, (unsigned long long)seen.undone,
@@ -700,7 +706,7 @@ START_TEST(every_byte_arrives_once_and_in_order_for_all_seeds)
 	       (unsigned long long)seen.withdrawn, (unsigned long long)seen.agreed,
 	       (unsigned long long)seen.unasked, (unsigned long long)seen.answered, (unsigned long long)seen.alone, (unsigned long long)seen.late,
 	       (unsigned long long)seen.decided_not, (unsigned long long)seen.given_up, (unsigned long long)seen.fin_waits, (unsigned long long)seen.fin_goes,
-	       (unsigned long long)seen.sleeps);
+	       (unsigned long long)seen.anew, (unsigned long long)seen.sleeps);
 	fflush(stdout);
 	if (seeds < 1000)
 		return;
@@ -708,6 +714,7 @@ START_TEST(every_byte_arrives_once_and_in_order_for_all_seeds)
 	ck_assert(seen.bytes_ring && seen.bytes_tcp && seen.resent && seen.ups && seen.downs && seen.leaves);
 	ck_assert(seen.undone && seen.discarded && seen.half_frames && seen.joins > 2 * seeds);
 	ck_assert(seen.withdrawn && seen.agreed && seen.unasked && seen.answered && seen.alone && seen.late);
+	ck_assert(seen.anew > seeds);
 	ck_assert(seen.decided_not && seen.given_up && seen.fin_waits && (seen.fin_goes || seeds < 20000));
 }
 END_TEST

@@ -32,7 +32,7 @@
 #include <xshim/reason.h>
 
 #define XSHIM_ARENA_MAGIC 0x58534841u	/* "XSHA" */
-#define XSHIM_ARENA_VERSION 4
+#define XSHIM_ARENA_VERSION 5
 #define XSHIM_ARENA_HDR 4096
 #define XSHIM_ARENA_SLOTS 4096		/* connections with a slot per arena; pages are touched on use */
 #define XSHIM_ARENA_SHARERS 6

@@ -86,6 +86,8 @@ struct xshim_link_tx {
 	_Atomic uint32_t state;	/* enum xshim_tx_state */
 	uint32_t seq;		/* switches made */
 	uint64_t pos;		/* RING: next offset to write; RESEND: next to send again */
+	uint64_t base;		/* which offset lies at the beginning of the ring (region.h, "Beginning anew") */
+	uint64_t soft;		/* the last place in the ring up to which is written without a thought of beginning anew */
 	uint64_t start;		/* where the present ring segment began */
 	uint64_t tail;		/* the peer's consumption, last checked value */
 	uint64_t end;		/* RESEND: where it ends; HELD: our head in LEAVE */
@@ -100,6 +102,7 @@ struct xshim_link_rx {
 	uint32_t seq;		/* switches of the peer crossed */
 	uint64_t pos;		/* next offset to consume */
 	uint64_t head;		/* the peer's head, last checked value */
+	uint64_t base;		/* the peer's base, likewise, of all from pos on that is below head */
 	uint64_t end;		/* RAW: the peer's head in its LEAVE; GIVEN: pos when it was given, if seq is odd */
 	uint32_t frame_got;	/* octets of the peer's LEAVE already read */
 	uint32_t pad0;
@@ -154,6 +157,18 @@ static inline uint64_t xshim_tx_known_space(const struct xshim_link *l)
 
 	return used < l->tx.room ? l->tx.room - used : 0;
 }
+/* The place in the ring of what is next to be written, or sent again. */
+static inline size_t xshim_tx_place(const struct xshim_link *l)
+{
+	return (size_t)(l->tx.pos - l->tx.base) & (((size_t)1 << l->order_own) - 1);
+}
+/* What is written without a thought of beginning anew. */
+#define XSHIM_TX_LAP 4096u
+/*
+ * RING, after xshim_tx_space(), before n bytes are copied to xshim_tx_place(): if the ring is empty they lie at its beginning. soft is moved on to
+ * behind them, so that it is worth coming here only for what would go beyond it.
+ */
+void xshim_tx_anew(struct xshim_link *l, struct xshim_region_hdr *own, uint64_t n);
 /* RING: n bytes from pos have been copied into the ring: publish. Returns true if the peer wants the bell. */
 static inline bool xshim_tx_commit(struct xshim_link *l, struct xshim_region_hdr *own,
 				   const struct xshim_region_hdr *peer, uint64_t n)
@@ -213,12 +228,29 @@ enum xshim_rx_step {
  */
 int xshim_rx_next(struct xshim_link *l, struct xshim_region_hdr *own, const struct xshim_region_hdr *peer,
 		  enum xshim_rx_step *step, uint64_t *limit, bool *crossed);
+/* The place in the peer's ring of what is next to be read, once xshim_rx_next() or xshim_rx_look() has said that it is there. */
+static inline size_t xshim_rx_place(const struct xshim_link *l)
+{
+	return (size_t)(l->rx.pos - l->rx.base) & (((size_t)1 << l->order_peer) - 1);
+}
+/* After a load of the peer's head, or of a boundary: its base is the one that belongs to it. False: it cannot be true. */
+static inline bool xshim_rx_take_base(struct xshim_link *l, const struct xshim_region_hdr *peer)
+{
+	uint64_t base = atomic_load_explicit(&peer->base, memory_order_relaxed);
+
+	if (__builtin_expect(base != l->rx.base, 0)) {
+		if (base < l->rx.base || base > l->rx.pos)
+			return false;
+		l->rx.base = base;
+	}
+	return true;
+}
 /* RING: the peer's head as it is now, and how many bytes lie below it. size: of the peer's ring. False: it cannot be true. */
 static inline bool xshim_rx_take_head(struct xshim_link *l, const struct xshim_region_hdr *peer, uint64_t size, uint64_t *there)
 {
 	uint64_t head = atomic_load_explicit(&peer->head, memory_order_seq_cst);
 
-	if (head < l->rx.head || head - l->rx.pos > size)
+	if (head < l->rx.head || head - l->rx.pos > size || !xshim_rx_take_base(l, peer))
 		return false;
 	l->rx.head = head;
 	*there = head - l->rx.pos;

@@ -15,12 +15,13 @@
  *
  * Offsets are absolute 64-bit stream offsets of the direction they speak of: the number of application
  * bytes the direction has carried since the connection was made, by whatever path; the same number on
- * both ends. Byte n of the stream, when it goes by ring, is at data[n & (size - 1)].
+ * both ends. Byte n of the stream, when it goes by ring, is at data[(n - base) & (size - 1)].
  *
  *   field         written by owner            read by peer        meaning
  *   magic..nonce  before it is shared         once, at attach
  *   head          seq_cst, after the bytes    seq_cst             ring bytes below head are there
  *   sw_at, sw_seq sw_at /then/ sw_seq         sw_seq /then/ sw_at see "Switches"
+ *   base          release, before the head    after the head      see "Beginning anew"
  *   fin           release, before shutdown    acquire             1: the owner half-closed its stream at head
  *   rung          seq_cst, before the bell    seq_cst             shm: how many times the owner has rung the peer, or is
  *                                                                  about to; added to, by each process that shares the end.
@@ -97,6 +98,14 @@
  * Until then the owner may think better of it: it stores leave = 0 /then/ looks at answering, and if that is 1, gives on,
  * because the peer takes. So each byte is the one's or the other's. The down tells the owner that it was taken; then it stores _LEFT.
  *
+ * Beginning anew. What carries little at a time and is read soon would go round through all of its ring, and have all of its memory: a page
+ * fault for each page, the first time, and the processors' caches and tables of pages for nothing. So when the owner finds its ring empty, its
+ * position the same as the peer's tail, it may store base = that position: what follows lies at the beginning of the ring again. It
+ * stores base /then/ the bytes /then/ head; the peer loads head /then/ base. A base that it finds is the one of all that it has not
+ * consumed, since none of that lies before base: the owner moves base only when there is none. It never goes back. The
+ * peer takes it over if it lies between the last one and what it has consumed; else it is a lie, -EPROTO. A lie within that, or of a tail that
+ * is not so, garbles the liar's own stream.
+ *
  * Sleeping. A doorbell is rung by who publishes, if the other asked. want_data = n: "ring when your head
  * passes n", that is when old_head <= n < new_head; want_space = n: "ring when your tail passes n".
  * XSHIM_WANT_NOTHING: do not ring. The sleeper stores its wish /then/ re-reads the position /then/
@@ -149,7 +158,7 @@
 #include <stdint.h>
 
 #define XSHIM_REGION_MAGIC 0x58534852u	/* "XSHR" */
-#define XSHIM_REGION_VERSION 5
+#define XSHIM_REGION_VERSION 6
 #define XSHIM_REGION_HDR 4096		/* the ring starts here */
 #define XSHIM_RING_ORDER_MIN 12		/* 4 KiB */
 #define XSHIM_RING_ORDER_MAX 24		/* 16 MiB */
@@ -179,7 +188,8 @@ struct xshim_region_hdr {
 	_Atomic uint32_t fin;
 	_Atomic uint32_t rung;
 	_Atomic uint32_t sndbuf;
-	uint8_t pad1[24];
+	_Atomic uint64_t base;
+	uint8_t pad1[16];
 	/* consumer: 128 */
 	_Atomic uint64_t tail;
 	_Atomic uint32_t ack;

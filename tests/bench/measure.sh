@@ -179,12 +179,16 @@ cpu_us() {
 	done | awk '{ n += $1 } END { printf "%d\n", n / 1000 }'
 }
 
-# What these processes hold, memory they share counted once, in KiB
+# What these processes hold, memory they share counted once, in KiB. Of shared memory, all that the machine has: a ring has its pages before
+# somebody has touched them, and nobody's tables show those.
 memory_kib() {
 	local pid
-	for pid in "$@"; do
-		cat /proc/"$pid"/smaps_rollup 2>/dev/null
-	done | awk '$1 == "Pss:" { n += $2 } END { print n + 0 }'
+	{
+		for pid in "$@"; do
+			cat /proc/"$pid"/smaps_rollup 2>/dev/null
+		done
+		cat /proc/meminfo
+	} | awk '$1 == "Pss_Anon:" || $1 == "Pss_File:" || $1 == "Shmem:" { n += $2 } END { print n + 0 }'
 }
 
 is_idle() { grep -q idle "$WORK/client.out" || job_ended client; }

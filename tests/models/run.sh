@@ -19,11 +19,11 @@ models=
 for arg; do
 	case $arg in
 	long) long=yes; limit=1800 ;;
-	ring_sleep|bell_edge|port_turn|switch|leave) models="$models $arg" ;;
-	*) echo "usage: run.sh [long] [ring_sleep|bell_edge|port_turn|switch|leave]..." >&2; exit 2 ;;
+	ring_sleep|bell_edge|port_turn|switch|leave|anew) models="$models $arg" ;;
+	*) echo "usage: run.sh [long] [ring_sleep|bell_edge|port_turn|switch|leave|anew]..." >&2; exit 2 ;;
 	esac
 done
-[ -n "$models" ] || models='ring_sleep bell_edge port_turn switch leave'
+[ -n "$models" ] || models='ring_sleep bell_edge port_turn switch leave anew'
 
 for tool in spin "${cc%% *}"; do
 	if ! command -v "$tool" >/dev/null 2>&1; then
