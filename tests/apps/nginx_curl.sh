@@ -4,6 +4,7 @@
 . "${srcdir:-$(dirname "$0")/../..}/tests/lib/app.sh"
 . "$TESTS_DIR/lib/nginx.sh"
 need nginx curl
+need_under curl --version
 
 # In memory if there is plenty: the disk is not what is measured.
 memory_kb=$(awk '/^MemAvailable/ { print $2 }' /proc/meminfo)

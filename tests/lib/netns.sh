@@ -52,6 +52,13 @@ need() {
 	done
 }
 
+# need_under CMD...: where the preload has a sanitizer's library before it, this must end well under that library alone
+need_under() {
+	[[ $XSHIM_PRELOAD != *:* ]] ||
+		timeout 20 env "LD_PRELOAD=${XSHIM_PRELOAD%%:*}" ASAN_OPTIONS=detect_leaks=0 "$@" >/dev/null 2>&1 ||
+		skip "$1 does not run under $(basename "${XSHIM_PRELOAD%%:*}"), without xshim"
+}
+
 need_root() {
 	[ "$(id -u)" = 0 ] || skip "only root may make network namespaces"
 	need ip ss nsenter jq
