@@ -87,7 +87,7 @@ static void given_back(uint32_t id)
 	struct xshim_conn *c = conn_of_id(id);
 
 	if (c)
-		c->lent = false;
+		atomic_store_explicit(&c->lent, false, memory_order_relaxed);
 }
 
 /* Nothing more comes of an introduction that is under way. */

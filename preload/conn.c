@@ -241,7 +241,7 @@ void xshim_conn_end(struct xshim_conn *c, int fd)
 	int unread = 0, saved = errno;
 
 	/* nobody's but ours and xshimd's: others, and calls that are inside, go on with a socket that is closed here */
-	if (!c->lent || !c->slot || !xshim_slot_is_sole(c->slot, getpid()) ||
+	if (!atomic_load_explicit(&c->lent, memory_order_relaxed) || !c->slot || !xshim_slot_is_sole(c->slot, getpid()) ||
 	    (atomic_load_explicit(&c->obj.refs, memory_order_acquire) & ~XSHIM_REF_EXCL) >
 		    atomic_load_explicit(&c->obj.fds, memory_order_relaxed) + 1)
 		return;

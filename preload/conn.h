@@ -135,7 +135,8 @@ struct xshim_conn {
 	_Atomic uint32_t detach_due;	/* the link has left: take the channel away */
 	_Atomic uint32_t kickable;	/* a channel is likely, or was kept out by a sleeper: sleep as in kick.h */
 	bool look_due;			/* of an offer: xshimd is to be sent its descriptor once more */
-	bool lent;			/* xshimd was sent its descriptor and has not answered yet: close does not end the socket */
+	/* written under the client lock; a close looks without it, and ends what the kernel would if it finds true a moment too long */
+	_Atomic bool lent;		/* xshimd was sent its descriptor and has not answered yet: close does not end the socket */
 	_Atomic int left_fd;		/* plus one: a number of ours for the socket, whose last one was closed while calls were inside */
 	_Atomic uint64_t linger_until;	/* linger.h; 0: its close does not wait */
 	bool lost;			/* a forked child could not map the peer's memory again */

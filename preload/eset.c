@@ -450,7 +450,7 @@ void xshim_epoll_detached(struct xshim_conn *c)
  */
 static void take_out(struct xshim_conn *c, const struct xshim_reg *r, int fd, bool in)
 {
-	if (r->fd == fd && (!in || c->lent || c->left_fd))
+	if (r->fd == fd && (!in || atomic_load_explicit(&c->lent, memory_order_relaxed) || c->left_fd))
 		libc.epoll_ctl(r->inside ? r->set->inner : r->set->epfd, EPOLL_CTL_DEL, fd, NULL);
 }
 

@@ -28,7 +28,7 @@ void xshim_conn_look_first(struct xshim_conn *c, int fd)
 			atomic_store_explicit(&c->kickable, 1, memory_order_relaxed);
 	} else if (!xshim_map_has_endpoint(m, xshim_endpoint_hash(&c->slot->tuple.local))) {
 		if (xshim_client_is_fresh())
-			c->lent = xshim_client_show(XSHIM_MSG_ENDPOINT, 0, fd) == 0;
+			atomic_store_explicit(&c->lent, xshim_client_show(XSHIM_MSG_ENDPOINT, 0, fd) == 0, memory_order_relaxed);
 		return;		/* its first call sees whether it is there */
 	} else if (xshim_map_has_offer(m, c->hash)) {
 		return;		/* and claims it */
@@ -99,7 +99,7 @@ static void introduce(struct xshim_conn *c, int fd)
 		c->retry_ns = xshim_now_ns() + 50000000;
 		return;
 	}
-	c->lent = true;
+	atomic_store_explicit(&c->lent, true, memory_order_relaxed);
 	c->look_due = false;
 	c->intro = offer ? XSHIM_INTRO_OFFERED : XSHIM_INTRO_CLAIMED;
 	xshim_conn_reason(c, offer ? XSHIM_R_OFFERED : XSHIM_R_SWITCHING);
@@ -122,7 +122,7 @@ static void decide(struct xshim_conn *c, int fd)
 		c->next_ops = c->ops + 256;
 		if (c->look_due && xshim_client_is_fresh() && xshim_client_show(XSHIM_MSG_LOOK, c->id, fd) == 0) {
 			c->look_due = false;
-			c->lent = true;
+			atomic_store_explicit(&c->lent, true, memory_order_relaxed);
 		} else if (c->look_due) {
 			c->next_ops = c->ops + 1;
 		}
@@ -150,10 +150,10 @@ static void decide(struct xshim_conn *c, int fd)
 			xshim_conn_reason(c, XSHIM_R_NOT_CORESIDENT);
 	} else if (role == XSHIM_ROLE_ACCEPT) {
 		if (!xshim_map_has_endpoint(m, xshim_endpoint_hash(&c->slot->tuple.local))) {
-			if (xshim_client_is_fresh())
-				c->lent |= xshim_client_show(XSHIM_MSG_ENDPOINT, 0, fd) == 0;
-			else
+			if (!xshim_client_is_fresh())
 				c->next_ops = c->ops + 1;
+			else if (xshim_client_show(XSHIM_MSG_ENDPOINT, 0, fd) == 0)
+				atomic_store_explicit(&c->lent, true, memory_order_relaxed);
 		}
 		if (xshim_map_has_offer(m, c->hash) && xshim_identity_ask(c, fd))
 			introduce(c, fd);

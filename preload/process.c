@@ -79,7 +79,7 @@ static bool some_lent;		/* likewise */
 static void look_for_lent(struct xshim_conn *c, int fd)
 {
 	(void)fd;
-	some_lent = some_lent || (c->lent && !xshim_conn_chan(c));
+	some_lent = some_lent || (atomic_load_explicit(&c->lent, memory_order_relaxed) && !xshim_conn_chan(c));
 }
 
 static void end_lent(struct xshim_conn *c, int fd)

@@ -57,7 +57,7 @@ static bool clear(struct xshim_conn *c, int fd)
 	if (xshim_conn_chan(c))
 		return false;
 	xshim_chan_reap(c, 1);
-	c->lent = false;	/* xshimd has looked at it long ago */
+	atomic_store_explicit(&c->lent, false, memory_order_relaxed);	/* xshimd has looked at it long ago */
 	return true;
 }
 

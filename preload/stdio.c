@@ -78,8 +78,8 @@ static struct xshim_conn *forget(FILE *f)
 	struct xshim_conn *c = fd < 0 ? NULL : xshim_conn_get(fd);
 
 	/* what cannot be written now is the C library's affair when it closes it, and the end waits for xshimd */
-	if (c && c->lent && fflush(f) < 0)
-		c->lent = false;
+	if (c && atomic_load_explicit(&c->lent, memory_order_relaxed) && fflush(f) < 0)
+		atomic_store_explicit(&c->lent, false, memory_order_relaxed);
 	if (c)
 		xshim_conn_put(c);
 	errno = saved;
