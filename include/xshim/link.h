@@ -162,7 +162,7 @@ static inline size_t xshim_tx_place(const struct xshim_link *l)
 {
 	return (size_t)(l->tx.pos - l->tx.base) & (((size_t)1 << l->order_own) - 1);
 }
-/* What is written without a thought of beginning anew. */
+/* Octets, a power of two: the ring is asked whether it is empty once for so many. A page, so that a dialogue keeps to two. */
 #define XSHIM_TX_LAP 4096u
 /*
  * RING, after xshim_tx_space(), before n bytes are copied to xshim_tx_place(): if the ring is empty they lie at its beginning. soft is moved on to
