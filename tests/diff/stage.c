@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* stage.c - the lines of a case, one after the other (player.h). */
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -23,6 +24,30 @@ static char state_of(pid_t pid)
 	at = fgets(line, sizeof(line), f) ? strrchr(line, ')') : NULL;
 	fclose(f);
 	return at ? at[2] : '?';
+}
+
+/* All of its threads, so that its descriptors are closed: one that the sanitizer has made may outlive the first. */
+static bool has_ended(pid_t pid)
+{
+	char path[64];
+	int threads = -2;	/* "." and ".." */
+	DIR *d;
+
+	switch (state_of(pid)) {
+	case '?':
+		return true;
+	case 'Z':
+		snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+		d = opendir(path);
+		if (!d)
+			return true;
+		while (readdir(d))
+			threads++;
+		closedir(d);
+		return threads <= 1;
+	default:
+		return false;
+	}
 }
 
 /* Sleeping, twice in a row, without an answer. */
@@ -74,7 +99,7 @@ static bool direct(struct stage *st, const char *line, char **words, int n)
 			waitpid(p->pid, NULL, 0);
 			st->broken = true;	/* afterwards; until then the other end goes on */
 		} else {
-			while (state_of(p->pid) != '?' && state_of(p->pid) != 'Z')
+			while (!has_ended(p->pid))
 				poll(NULL, 0, 1);
 		}
 		proc_gone(p);
@@ -202,7 +227,7 @@ static void play_line(struct stage *st, const char *line)
 		return;
 	}
 	if (!strcmp(words[1], "exit")) {
-		while (state_of(p->pid) != '?' && state_of(p->pid) != 'Z')
+		while (!has_ended(p->pid))
 			poll(NULL, 0, 1);
 		proc_gone(p);
 		say(st, line, "gone");
