@@ -74,15 +74,22 @@ are_on_ring() {
 	[ "$("$XSHIM_TOOL" stat --json | jq .connections.on_ring)" -ge 2 ]
 }
 
-# ends HOW [PREFIX...]: both, on rings
+# The first two processors that are ours
+read -r CPU OTHER < <("$PYTHON" -c 'import os; print(*sorted(os.sched_getaffinity(0))[:2])')
+
+# ends HOW [apart|together]: both, on rings; where they run is the kernel's choice, or what is said. Left to itself it may have both on one
+# for as long as they sleep, and there nobody learns.
 ends() {
-	local how=$1
-	shift
+	local how=$1 client=() server=()
+	case ${2:-} in
+	apart) client=(taskset -c "$CPU") server=(taskset -c "$OTHER") ;;
+	together) client=(taskset -c "$CPU") server=(taskset -c "$CPU") ;;
+	esac
 	LINES=1
 	snapshot "$WORK/before.json"
-	ns_start server b "$@" env "${PRELOADED[@]}" "$PYTHON" -c "$SERVER" "$IP_B" $PORT
+	ns_start server b "${server[@]}" env "${PRELOADED[@]}" "$PYTHON" -c "$SERVER" "$IP_B" $PORT
 	wait_listen b $PORT
-	held_start client a "$@" env "${PRELOADED[@]}" "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$how"
+	held_start client a "${client[@]}" env "${PRELOADED[@]}" "$PYTHON" -c "$CLIENT" "$IP_B" $PORT "$how"
 	wait_for 20 "the client to be ready" said 1
 	wait_for 20 "both ends to be on the ring" are_on_ring
 }
@@ -124,7 +131,7 @@ learn() {
 play_learns() {
 	local how
 	for how in recv epoll; do
-		ends $how
+		ends $how apart
 		learn "learns, $how"
 		ends_over "learns, $how"
 	done
@@ -151,7 +158,7 @@ play_slow() {
 play_turns_slow() {
 	local how
 	for how in recv epoll; do
-		ends $how
+		ends $how apart
 		learn "turns_slow, $how, at first"
 		ask s 400
 		check_ge "turns_slow, $how: sleeps" "$SLEPT" 380
@@ -161,7 +168,7 @@ play_turns_slow() {
 }
 
 play_one() {
-	ends recv taskset -c 0
+	ends recv together
 	ask q 20000
 	check_ge "one: microseconds of work of $TRIPS round trips" $((TRIPS * 60)) "$WORKED"
 	ask w 2000
@@ -246,6 +253,10 @@ play_beside() {
 ns_up
 daemon_start
 preload_for "$PYTHON"
+if [ $# = 0 ] && [ -z "${OTHER:-}" ]; then
+	note "learns, turns_slow: only where there are two processors"
+	set -- slow one none beside
+fi
 for what in ${*:-learns slow turns_slow one none beside}; do
 	"play_$what"
 done
