@@ -42,6 +42,14 @@ int64_t now_ms(void)
 	return ts.tv_sec * 1000ll + ts.tv_nsec / 1000000;
 }
 
+int patience(int ms)
+{
+	const char *slow = getenv("XSHIM_TEST_SLOW");
+	int times = slow ? atoi(slow) : 1;
+
+	return times > 1 ? times * ms : ms;
+}
+
 /* ---- names ---- */
 
 struct name *name_at(int i)

@@ -75,7 +75,7 @@ static void op_drain(int argc, char **argv)
 	uint64_t *less = &me.shared->conn[conn].less[me.side];
 	/* where there was urgent data some may never come, and all that is under way has been waited for */
 	bool urgent = me.shared->conn[conn].urgent[!me.side];
-	int64_t patience = urgent ? 1 : 3000, deadline = now_ms() + patience;
+	int64_t limit = urgent ? 1 : patience(3000), deadline = now_ms() + limit;
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 	struct seen all = { 0 };
 	ssize_t n;
@@ -86,7 +86,7 @@ static void op_drain(int argc, char **argv)
 		if (n > 0) {
 			see(&all, conn, *got, buf, (size_t)n);
 			*got += (uint64_t)n;
-			deadline = now_ms() + patience;
+			deadline = now_ms() + limit;
 			continue;
 		}
 		/* less than was sent is on its way; more: the sender has not returned from the call yet, and counts then */
@@ -110,7 +110,7 @@ static void op_take(int argc, char **argv)
 	int fd = fd_of(on), conn = conn_of(on);
 	uint64_t *got = &me.shared->conn[conn].got[me.side];
 	size_t left = strtoul(argv[1], NULL, 10);
-	int64_t deadline = now_ms() + 5000;
+	int64_t deadline = now_ms() + patience(5000);
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 	struct seen all = { 0 };
 	ssize_t n;

@@ -93,7 +93,7 @@ static void op_poll(int argc, char **argv)
 
 static void op_until(int argc, char **argv)
 {
-	int64_t deadline = now_ms() + 2000;
+	int64_t deadline = now_ms() + patience(2000);
 	struct pollfd p = { .fd = fd_of(argc > 3 ? argv[3] : "s"), .events = (short)bits_from(POLL_BITS, argv[1]) };
 
 	do {

@@ -68,7 +68,7 @@ bool stage_open(struct stage *st, const char *name, char *text)
 /* Until the ends are where they should be. what: 'r' on the ring, 'a' attached, by one of the exchanges. */
 static bool until_on(struct stage *st, const char *where, char what, const char *a, const char *b, char *text)
 {
-	int64_t deadline = now_ms() + 5000;
+	int64_t deadline = now_ms() + patience(5000);
 	int ring, attached, all;
 
 	do {

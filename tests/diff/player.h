@@ -41,6 +41,8 @@ struct kernel {
 
 _Noreturn void die(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int64_t now_ms(void);
+/* A limit for what comes at once, or not at all: times XSHIM_TEST_SLOW. */
+int patience(int ms);
 /* Cuts a line into words, in place. */
 int split(char *line, char **words, int max);
 

@@ -237,7 +237,7 @@ static void play_line(struct stage *st, const char *line)
 	(void)proc_answer(st, p, text, ANSWER_MS);
 	say(st, line, text);
 	if ((!strcmp(words[1], "fork") || !strcmp(words[1], "thread")) && !st->broken) {
-		child = proc_accept(st, 5000);
+		child = proc_accept(st, patience(5000));
 		if (child && !strcmp(words[1], "thread")) {
 			child->thread = true;
 			return;

@@ -5,7 +5,7 @@
 #include "player.h"
 
 #define PROCS 8
-#define ANSWER_MS 6000
+#define ANSWER_MS patience(6000)
 /* A call on the connections by the names that cases give them; those that are not there are left out. */
 #define LOOK_ALL "poll s=RDHUP t=RDHUP d=RDHUP"
 
